@@ -1,0 +1,44 @@
+#!/usr/bin/env node
+// node probe.mjs [reps]   Unit costs of IndexedDB, OPFS, workers and HTTP in this browser on this machine.
+import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { launch } from "./lib/browser.mjs";
+import { loadRecords } from "./lib/dataset.mjs";
+import { startServer } from "./lib/server.mjs";
+import { ROOT } from "./lib/build.mjs";
+import { median } from "./lib/report.mjs";
+
+const reps = Number(process.argv[2] ?? 5);
+const server = await startServer({
+  records: loadRecords(20000),
+  roots: { page: path.join(ROOT, "page") },
+});
+const runs = [];
+for (let i = 0; i < reps; i++) {
+  const profile = await mkdtemp(path.join(os.tmpdir(), "landfall-probe-"));
+  const context = await launch(profile, process.env.CHROMIUM);
+  try {
+    const page = await context.newPage();
+    await page.goto(`http://probe.localhost:${server.port}/page/probe.html`);
+    await page.waitForFunction(() => window.ready);
+    runs.push(
+      await page.evaluate((o) => window.runProbe(o), {
+        api: new URL(`/ns/probe${i}/api/v1`, page.url()).href,
+      }),
+    );
+  } finally {
+    await context.close();
+    await rm(profile, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+const lines = ["| what | median ms | min ms |", "|---|--:|--:|"];
+for (const key of Object.keys(runs[0])) {
+  const xs = runs.map((r) => r[key]);
+  lines.push(`| ${key} | ${median(xs).toFixed(3)} | ${Math.min(...xs).toFixed(3)} |`);
+}
+await mkdir(path.join(ROOT, "results"), { recursive: true });
+await writeFile(path.join(ROOT, "results", "probe.json"), JSON.stringify(runs, null, 1));
+await writeFile(path.join(ROOT, "results", "probe.md"), lines.join("\n") + "\n");
+console.log(lines.join("\n"));
+process.exit(0);

@@ -1,0 +1,371 @@
+/**
+ * landfall: an offline-first sync engine for web apps.
+ *
+ * Times are milliseconds since 1970 unless a name says otherwise; sizes are bytes.
+ */
+
+/** A record is a plain object that the structured clone algorithm can copy. */
+export type RecordData = object;
+
+/** Field names of `T` that hold strings, so that they can serve as a key. */
+export type KeyField<T> = Extract<keyof T, string>;
+
+export type Action = "create" | "update" | "delete";
+export type MutationState = "pending" | "syncing" | "conflict" | "failed";
+export type RecordState = "synced" | "pending" | "syncing" | "conflict" | "failed" | "local";
+export type ConflictStrategy = "last-write-wins" | "server-wins" | "client-wins" | "merge";
+export type Durability = "relaxed" | "strict";
+
+export interface CollectionOptions {
+  /** The field that holds the key, a string of 1 to 512 bytes. */
+  key: string;
+  /** Fields to find by: `"country"`, or `["country", "name"]` for a compound index. */
+  indexes?: ReadonlyArray<string | readonly string[]>;
+  /** Field → collection of the parent: a child is never pushed before its parent. */
+  references?: Readonly<Record<string, string>>;
+  /** How a conflict is settled. Default `"last-write-wins"`. */
+  conflict?: ConflictStrategy;
+  /** Higher is pushed first. Default 0. */
+  priority?: number;
+}
+
+/** `{ sites: { key: "id" }, … }`; give the record types as `open<{ sites: Site }>(…)`. */
+export type Collections<Types> = { readonly [Name in keyof Types]: CollectionOptions };
+
+export interface OpenOptions<Types> {
+  /** Name of the app: one database for each name and user. */
+  name: string;
+  /** Id of the signed-in user. Another user on the same browser gets another database. */
+  user: string;
+  /** Where mutations go. Without one, everything stays queued on the device. */
+  backend?: Backend;
+  collections: Collections<Types>;
+  /** Pull at least this often, in ms. Default 30,000; 0 switches it off. */
+  interval?: number;
+  /** `"strict"` waits until the disk has it. Default `"relaxed"`. */
+  durability?: Durability;
+  /** Answers that blame the mutation itself as retryable, before it is parked. Default 3. */
+  maxAttempts?: number;
+  /** Start syncing at once. Default true; otherwise call `resume()`. */
+  autoStart?: boolean;
+  /** Where the wasm is, if not beside the module. */
+  wasm?: URL | string | BufferSource | WebAssembly.Module;
+}
+
+/** One change as it travels to a backend. See docs/PROTOCOL.md. */
+export interface Change {
+  id: string;
+  type: string;
+  action: Action;
+  offlineId: string;
+  serverId?: string;
+  /** The version that the change was made on; 0 for a create. */
+  versionNumber: number;
+  /** The record; with `changed`, only these fields. */
+  data?: Record<string, unknown>;
+  changed?: string[];
+  /** Hybrid logical clock. */
+  at: string;
+  group?: string;
+}
+
+export interface PushResult {
+  id: string;
+  offlineId: string;
+  serverId?: string;
+  status: "success" | "conflict" | "failed";
+  versionNumber?: number;
+  data?: Record<string, unknown>;
+  deleted?: boolean;
+  at?: string;
+  message?: string;
+  code?: string;
+  retryable?: boolean;
+}
+
+export interface PulledChange {
+  type: string;
+  id: string;
+  versionNumber: number;
+  deleted?: boolean;
+  data?: Record<string, unknown>;
+  at?: string;
+}
+
+export interface PushAnswer {
+  results: PushResult[];
+  /** The server's clock, ms since 1970, if known. */
+  serverTime?: number;
+}
+
+export interface PullAnswer {
+  changes: PulledChange[];
+  checkpoint: string;
+  hasMore: boolean;
+  serverTime?: number;
+}
+
+/** Any object with these methods is a backend. */
+export interface Backend {
+  push(
+    changes: Change[],
+    context: { signal: AbortSignal; clientId: string; refresh: boolean },
+  ): Promise<PushAnswer>;
+  pull(
+    checkpoint: string | null,
+    limit: number,
+    context: { signal: AbortSignal; clientId: string; refresh: boolean },
+  ): Promise<PullAnswer>;
+}
+
+/**
+ * What a backend throws to say how a request failed. Anything else that it throws counts as
+ * "no answer": it is tried again later.
+ */
+export class BackendError extends Error {
+  constructor(message: string, details?: { status?: number; retryAfterMs?: number; code?: string });
+  /** HTTP status; 0 when nothing came back. */
+  readonly status: number;
+  readonly retryAfterMs: number | undefined;
+  readonly code: string | undefined;
+}
+
+export interface RestOptions {
+  /** Base of the endpoints, for example `"/api/v1/sync"`. */
+  url: string | URL;
+  /** Called for each request; `refresh` is true once after a 401. */
+  headers?: (context: { refresh: boolean }) => HeadersInit | Promise<HeadersInit>;
+  /** Per request, in ms. Default 30,000. */
+  timeout?: number;
+  /** Compress request bodies over 1 KiB. Default true. */
+  gzip?: boolean;
+  fetch?: typeof fetch;
+}
+
+/** The backend for docs/PROTOCOL.md. */
+export function rest(options: RestOptions): Backend;
+
+export type ErrorCode =
+  | "invalid-options"
+  | "invalid-record"
+  | "invalid-key"
+  | "not-cloneable"
+  | "already-exists"
+  | "not-found"
+  | "unknown-collection"
+  | "unknown-index"
+  | "unsupported-environment"
+  | "database-newer"
+  | "database-blocked"
+  | "database-lost"
+  | "database-damaged"
+  | "quota-exceeded"
+  | "storage-failed"
+  | "write-contention"
+  | "closed"
+  | "aborted"
+  | "timeout"
+  | "offline"
+  | "network"
+  | "server-error"
+  | "throttled"
+  | "needs-auth"
+  | "rejected"
+  | "protocol-error"
+  | "wasm-failed";
+
+/** Every error that landfall throws or reports. */
+export class LandfallError extends Error {
+  readonly code: ErrorCode;
+  /** What to do next. */
+  readonly hint: string;
+  readonly retryable: boolean;
+}
+
+export interface StatusError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint: string;
+  readonly retryable: boolean;
+  readonly at: number;
+}
+
+export interface Status {
+  readonly phase: "idle" | "syncing" | "offline" | "paused" | "needs-auth" | "error" | "closed";
+  readonly network: "online" | "offline" | "unreachable";
+  readonly realtime: "off";
+  readonly leader: boolean;
+  readonly outbox: {
+    readonly pending: number;
+    readonly syncing: number;
+    readonly conflict: number;
+    readonly failed: number;
+  };
+  readonly progress: {
+    readonly direction: "push" | "pull";
+    readonly done: number;
+    readonly total: number | null;
+  } | null;
+  readonly collections: {
+    readonly [name: string]: {
+      readonly loading: boolean;
+      readonly lastPulledAt: number | null;
+      readonly count: number;
+    };
+  };
+  readonly lastSyncedAt: number | null;
+  readonly nextSyncAt: number | null;
+  readonly storage: {
+    readonly usage: number | null;
+    readonly quota: number | null;
+    readonly persisted: boolean | null;
+  };
+  readonly error: StatusError | null;
+}
+
+export interface OutboxEntry {
+  readonly id: string;
+  readonly collection: string;
+  readonly key: string;
+  readonly action: Action;
+  readonly state: MutationState;
+  readonly attempts: number;
+  readonly createdAt: number;
+  readonly lastAttemptAt: number | null;
+  readonly nextAttemptAt: number | null;
+  readonly error: { readonly code: string; readonly message: string } | null;
+  readonly priority: number;
+  /** Why it is not sent yet: the id of the mutation it waits for. */
+  readonly waitsFor: string | null;
+}
+
+export interface Outbox {
+  /** First in, first out. */
+  list(filter?: {
+    state?: MutationState;
+    collection?: string;
+    limit?: number;
+  }): Promise<OutboxEntry[]>;
+  stats(): Promise<{
+    pending: number;
+    syncing: number;
+    conflict: number;
+    failed: number;
+    total: number;
+    oldest: number | null;
+  }>;
+  /** Queues a parked mutation again. */
+  retry(id: string): Promise<void>;
+  retryAll(): Promise<number>;
+  /** Gives the mutation up and puts the record back to what the server has. */
+  discard(id: string): Promise<void>;
+}
+
+export interface Conflict {
+  readonly id: string;
+  readonly collection: string;
+  readonly key: string;
+  readonly at: number;
+  readonly strategy: ConflictStrategy;
+  readonly outcome: "local" | "remote" | "merged";
+  /** `null`: there was no such record, or it was deleted. */
+  readonly base: RecordData | null;
+  readonly local: RecordData | null;
+  readonly remote: RecordData | null;
+  readonly result: RecordData | null;
+}
+
+export interface Conflicts {
+  /** Newest first. */
+  list(filter?: { collection?: string; limit?: number }): Promise<Conflict[]>;
+  get(id: string): Promise<Conflict | undefined>;
+  clear(): Promise<void>;
+}
+
+type IndexValue = string | number;
+export interface FindQuery {
+  /** A declared index; without one the query runs over the keys. */
+  index?: string | readonly string[];
+  equals?: IndexValue | readonly IndexValue[];
+  /** Half-open: `from <= value < to`. */
+  range?: { from?: IndexValue | readonly IndexValue[]; to?: IndexValue | readonly IndexValue[] };
+  /** Strings that begin with this (the last field of a compound index). */
+  prefix?: string;
+  order?: "asc" | "desc";
+  limit?: number;
+  offset?: number;
+}
+
+export interface Collection<T extends RecordData> {
+  readonly name: string;
+  /** Refuses a key that exists (`already-exists`). Resolves when the device has it for good. */
+  create(record: T): Promise<void>;
+  /** Creates or replaces. */
+  put(record: T): Promise<void>;
+  putMany(records: readonly T[]): Promise<void>;
+  /** Changes the given fields; `undefined` removes one. `not-found` where there is no record. */
+  update(key: string, patch: Partial<T>): Promise<void>;
+  /** Deleting what is not there is no error. */
+  delete(key: string): Promise<void>;
+  deleteMany(keys: readonly string[]): Promise<void>;
+  get(key: string): Promise<Readonly<T> | undefined>;
+  getMany(keys: readonly string[]): Promise<(Readonly<T> | undefined)[]>;
+  /** In the order of the keys. */
+  all(): Promise<Readonly<T>[]>;
+  find(query?: FindQuery): Promise<Readonly<T>[]>;
+  count(query?: FindQuery): Promise<number>;
+  /** Calls at once and after each commit that changed the result; returns the stop function. */
+  subscribe(query: FindQuery, fn: (rows: Readonly<T>[]) => void): () => void;
+  subscribe(fn: (rows: Readonly<T>[]) => void): () => void;
+  /** `undefined` where there is no such record. */
+  state(key: string): RecordState | undefined;
+}
+
+export interface ManagerEvents {
+  mutation: { id: string; collection: string; key: string; action: Action };
+  conflict: Conflict;
+  parked: OutboxEntry;
+  pulled: { changes: number };
+  error: StatusError;
+}
+
+export interface SyncManager<Types = Record<string, RecordData>> {
+  readonly name: string;
+  readonly user: string;
+  /** Frozen, and the same object until something changes. */
+  readonly status: Status;
+  readonly outbox: Outbox;
+  readonly conflicts: Conflicts;
+  collection<Name extends Extract<keyof Types, string>>(
+    name: Name,
+  ): Collection<Types[Name] extends RecordData ? Types[Name] : RecordData>;
+  getSnapshot(): Status;
+  /** Calls at once and at each change; returns the stop function. */
+  subscribe(fn: (status: Status) => void): () => void;
+  /** Pushes and pulls now; rejects with what stopped it. */
+  sync(): Promise<void>;
+  /** Pulls now, whatever the interval. */
+  refresh(): Promise<void>;
+  pause(): void;
+  resume(): void;
+  /** Resolves when nothing waits to be pushed and a pull has followed. Parked items do not count. */
+  whenSynced(options?: { signal?: AbortSignal }): Promise<void>;
+  waitFor(
+    predicate: (status: Status) => boolean,
+    options?: { signal?: AbortSignal },
+  ): Promise<Status>;
+  on<Event extends keyof ManagerEvents>(
+    event: Event,
+    fn: (detail: ManagerEvents[Event]) => void,
+  ): () => void;
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Opens (or creates) the database of this app and user, and starts to sync. */
+export function open<Types = Record<string, RecordData>>(
+  options: OpenOptions<Types>,
+): Promise<SyncManager<Types>>;
+
+/** Loads the wasm ahead of the first `open`. */
+export function ready(wasm?: OpenOptions<unknown>["wasm"]): Promise<void>;

@@ -1,0 +1,356 @@
+// The sync manager that apps hold: status, waiting, queue, conflict log, events.
+
+import { Collection, LiveQueries } from "./collection.js";
+import { LandfallError, fail, toError } from "./errors.js";
+import { Tabs } from "./tabs.js";
+
+const EVENTS = ["mutation", "conflict", "parked", "pulled", "error"];
+/** What the status of a tab that does not sync takes from the one that does. */
+const LEADING = [
+  "phase",
+  "network",
+  "progress",
+  "lastSyncedAt",
+  "syncedThrough",
+  "nextSyncAt",
+  "error",
+];
+const STORAGE_EVERY_MS = 30_000;
+
+function report(error) {
+  if (typeof reportError === "function") reportError(error);
+  else console.error(error);
+}
+
+function deepFreeze(value) {
+  if (typeof value === "object" && value !== null) Object.values(value).forEach(deepFreeze);
+  return Object.freeze(value);
+}
+
+export class SyncManager {
+  #core = null;
+  #closed = false;
+  #tabs = null;
+  #leader = null;
+  #collections = new Map();
+  #handlers = new Map(EVENTS.map((event) => [event, new Set()]));
+  #subscribers = new Set();
+  #waiters = new Set();
+  #status = null;
+  #statusText = "";
+  #dirty = true;
+  #scheduled = false;
+  #storage = { usage: null, quota: null, persisted: null };
+  #storageAt = 0;
+
+  constructor(name, user) {
+    this.name = name;
+    this.user = user;
+    this.live = new LiveQueries(report);
+    this.outbox = Object.freeze({
+      list: (filter) => this.read((core) => core.outboxList(filter)),
+      stats: () => this.read((core) => stats(core)),
+      retry: async (id) => void (await this.#act("retry", id)),
+      retryAll: () => this.#act("retryAll"),
+      discard: async (id) => void (await this.#act("discard", id)),
+    });
+    this.conflicts = Object.freeze({
+      list: ({ collection, limit = Infinity } = {}) =>
+        this.read((core) =>
+          core
+            .conflicts()
+            .filter((c) => !collection || c.collection === collection)
+            .slice(0, limit),
+        ),
+      get: (id) => this.read((core) => core.conflicts().find((c) => c.id === id)),
+      clear: async () => void (await this.#act("clearConflicts")),
+    });
+  }
+
+  /** Opens the core; for `open()` only. */
+  async start(Core, options, backend) {
+    const host = {
+      committed: (collections, notices, own) => this.#committed(collections, notices, own),
+      status: () => this.#changed(),
+      failed: (error) => this.#emit("error", { ...error, at: Date.now() }),
+    };
+    try {
+      this.#core = await Core.open(options, backend, host);
+    } catch (error) {
+      throw error instanceof Error ? error : toError(error);
+    }
+    for (const name of Object.keys(options.collections)) {
+      this.#collections.set(name, new Collection(name, this));
+    }
+    this.#tabs = new Tabs(`landfall:${this.name}:${this.user}`, {
+      lead: () => this.#core?.signal("lead"),
+      wrote: () => this.#core?.catchUp(),
+      asked: () => this.#tellTabs(),
+      request: (what) => this.#isLeader() && this.#core.signal(what),
+      status: (status) => {
+        this.#leader = status;
+        this.#changed();
+      },
+    });
+    globalThis.navigator?.storage?.persist?.().catch(() => {});
+    this.#measureStorage();
+    return this;
+  }
+
+  collection(name) {
+    const found = this.#collections.get(name);
+    if (!found) {
+      throw new LandfallError("unknown-collection", `there is no collection "${name}"`, {
+        hint: "Declare the collection in the options of open().",
+      });
+    }
+    return found;
+  }
+
+  /** Calls the core at once; for the parts of this package. */
+  now(use) {
+    if (this.#closed) throw fail("closed", "the manager is closed");
+    try {
+      return use(this.#core);
+    } catch (error) {
+      throw error instanceof Error ? error : toError(error);
+    }
+  }
+
+  /** Calls the core when it sees every write made before; for the parts of this package. */
+  read(use) {
+    return new Promise((resolve, reject) => {
+      const run = () => {
+        try {
+          resolve(this.now(use));
+        } catch (error) {
+          reject(error);
+        }
+      };
+      if (this.#closed || this.#core.settled()) run();
+      else this.#core.settle(run);
+    });
+  }
+
+  #act(kind, id = "") {
+    return new Promise((resolve, reject) => {
+      this.now((core) =>
+        core.act(kind, String(id), (error, n) => (error ? reject(toError(error)) : resolve(n))),
+      );
+    });
+  }
+
+  // --- status ---
+
+  get status() {
+    if (this.#dirty) this.#build();
+    return this.#status;
+  }
+
+  getSnapshot() {
+    return this.status;
+  }
+
+  subscribe(fn) {
+    this.#subscribers.add(fn);
+    this.#call(fn, this.status);
+    return () => this.#subscribers.delete(fn);
+  }
+
+  [Symbol.observable ?? "@@observable"]() {
+    return {
+      subscribe: (observer) => {
+        const next =
+          typeof observer === "function" ? observer : (status) => observer.next?.(status);
+        return { unsubscribe: this.subscribe(next) };
+      },
+    };
+  }
+
+  #isLeader() {
+    return this.#core !== null && !this.#closed && this.#core.status().leader;
+  }
+
+  #build() {
+    this.#dirty = false;
+    if (this.#core === null) return;
+    const own = this.#core.status();
+    if (!own.leader && !this.#closed && this.#leader !== null) {
+      for (const field of LEADING) own[field] = this.#leader[field];
+      const syncing = Math.min(this.#leader.syncing, own.outbox.pending);
+      own.outbox.pending -= syncing;
+      own.outbox.syncing = syncing;
+    }
+    own.realtime = "off";
+    own.storage = this.#storage;
+    const text = JSON.stringify(own);
+    if (text !== this.#statusText) {
+      this.#statusText = text;
+      this.#status = deepFreeze(own);
+    }
+  }
+
+  // Many changes in one turn of the event loop are one change for those who watch.
+  #changed() {
+    this.#dirty = true;
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      const before = this.#status;
+      const now = this.status;
+      if (now === before || now === null) return;
+      for (const fn of [...this.#subscribers]) this.#call(fn, now);
+      for (const waiter of [...this.#waiters]) waiter(now);
+      if (now.leader) this.#tellTabs();
+    });
+  }
+
+  #tellTabs() {
+    if (!this.#isLeader()) return;
+    const status = { syncing: this.status.outbox.syncing };
+    for (const field of LEADING) status[field] = this.status[field];
+    this.#tabs?.send("status", { status });
+  }
+
+  async #measureStorage() {
+    const storage = globalThis.navigator?.storage;
+    if (!storage?.estimate || Date.now() - this.#storageAt < STORAGE_EVERY_MS) return;
+    this.#storageAt = Date.now();
+    try {
+      const [{ usage = null, quota = null }, persisted] = await Promise.all([
+        storage.estimate(),
+        storage.persisted?.() ?? null,
+      ]);
+      this.#storage = { usage, quota, persisted };
+      this.#changed();
+    } catch {
+      // Not to be had here; the status says null.
+    }
+  }
+
+  // --- waiting ---
+
+  waitFor(predicate, { signal } = {}) {
+    return new Promise((resolve, reject) => {
+      const stop = () => {
+        this.#waiters.delete(check);
+        signal?.removeEventListener("abort", abort);
+      };
+      const check = (status) => {
+        try {
+          if (predicate(status)) {
+            stop();
+            resolve(status);
+          } else if (status.phase === "closed") {
+            stop();
+            reject(fail("closed", "the manager was closed"));
+          }
+        } catch (error) {
+          stop();
+          reject(error);
+        }
+      };
+      const abort = () => {
+        stop();
+        reject(fail("aborted", "the wait was given up", signal.reason));
+      };
+      if (signal?.aborted) return abort();
+      signal?.addEventListener("abort", abort, { once: true });
+      this.#waiters.add(check);
+      check(this.status);
+    });
+  }
+
+  async sync() {
+    const since = Date.now();
+    this.#request("sync");
+    await this.waitFor((status) => {
+      if (status.syncedThrough !== null && status.syncedThrough >= since) return true;
+      if (status.phase === "paused") throw fail("aborted", "syncing is paused; call resume()");
+      if (status.phase === "offline" && status.network === "offline")
+        throw fail("offline", "there is no network");
+      const failed =
+        status.error !== null && status.error.at >= since && status.phase !== "syncing";
+      if (failed || status.phase === "needs-auth") throw toError(status.error);
+      return false;
+    });
+  }
+
+  refresh() {
+    return this.sync();
+  }
+
+  async whenSynced({ signal } = {}) {
+    const since = Date.now();
+    this.#request("sync");
+    await this.waitFor(
+      ({ outbox, syncedThrough }) =>
+        outbox.pending + outbox.syncing === 0 && syncedThrough !== null && syncedThrough >= since,
+      { signal },
+    );
+  }
+
+  #request(what) {
+    this.now((core) => core.signal(what));
+    if (!this.#isLeader()) this.#tabs.send("request", { what });
+  }
+
+  pause() {
+    this.#request("pause");
+  }
+
+  resume() {
+    this.#request("resume");
+  }
+
+  // --- events ---
+
+  on(event, fn) {
+    const handlers = this.#handlers.get(event);
+    if (!handlers)
+      throw fail("invalid-options", `on: there is no event "${event}" (${EVENTS.join(", ")})`);
+    handlers.add(fn);
+    return () => handlers.delete(fn);
+  }
+
+  #committed(collections, notices, own) {
+    if (own) this.#tabs?.send("wrote");
+    this.live.touched(collections);
+    for (const { event, detail } of notices) this.#emit(event, detail);
+    this.#measureStorage();
+  }
+
+  #emit(event, detail) {
+    for (const fn of [...this.#handlers.get(event)]) this.#call(fn, detail);
+  }
+
+  #call(fn, argument) {
+    try {
+      fn(argument);
+    } catch (error) {
+      report(error);
+    }
+  }
+
+  async close() {
+    if (this.#closed) return;
+    this.live.clear();
+    await new Promise((resolve) => this.#core.close(resolve));
+    this.#closed = true;
+    this.#tabs.close();
+    this.#changed();
+    await null;
+  }
+
+  async [Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]() {
+    await this.close();
+  }
+}
+
+function stats(core) {
+  const { pending, syncing, conflict, failed } = core.status().outbox;
+  const [first] = core.outboxList({ limit: 1 });
+  const total = pending + syncing + conflict + failed;
+  return { pending, syncing, conflict, failed, total, oldest: first?.createdAt ?? null };
+}

@@ -1,0 +1,139 @@
+// The backend for the protocol in docs/PROTOCOL.md: fetch with a time limit, credentials by
+// callback, gzip. It says how a request failed; what that means is the engine's business.
+
+import { BackendError, fail } from "./errors.js";
+
+const TIMEOUT_MS = 30_000;
+const GZIP_FROM_BYTES = 1024;
+/** A larger answer is refused: no page of the protocol comes near. */
+const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
+
+export function rest(options) {
+  const { url, headers, timeout = TIMEOUT_MS, gzip = true } = options ?? {};
+  if (typeof url !== "string" && !(url instanceof URL)) {
+    throw fail("invalid-options", "rest: url is missing");
+  }
+  if (headers !== undefined && typeof headers !== "function") {
+    throw fail("invalid-options", "rest: headers is a function that returns headers");
+  }
+  if (!Number.isFinite(timeout) || timeout <= 0) {
+    throw fail("invalid-options", "rest: timeout is a number of milliseconds");
+  }
+  const base = String(url).replace(/\/+$/, "");
+  const send = options.fetch ?? ((...args) => fetch(...args));
+
+  async function request(path, { signal, refresh }, body) {
+    const limit = new AbortController();
+    const timer = setTimeout(
+      () => limit.abort(new BackendError("no answer in time", { code: "timeout" })),
+      timeout,
+    );
+    const cancel = () => limit.abort(signal.reason);
+    if (signal.aborted) cancel();
+    signal.addEventListener("abort", cancel, { once: true });
+    // A fetch of the app's own may ignore the signal: the limit holds all the same.
+    const given = new Promise((_, reject) => {
+      limit.signal.addEventListener("abort", () => reject(limit.signal.reason), { once: true });
+    });
+    given.catch(() => {});
+    const attempt = async () => {
+      const all = new Headers(headers ? await headers({ refresh }) : undefined);
+      all.set("accept", "application/json");
+      const init = { method: "GET", headers: all, signal: limit.signal, cache: "no-store" };
+      if (body !== undefined) {
+        init.method = "POST";
+        all.set("content-type", "application/json");
+        init.body = JSON.stringify(body);
+        if (
+          gzip &&
+          init.body.length >= GZIP_FROM_BYTES &&
+          typeof CompressionStream === "function"
+        ) {
+          init.body = await compressed(init.body);
+          all.set("content-encoding", "gzip");
+        }
+      }
+      const response = await send(base + path, init);
+      return [response, await readText(response)];
+    };
+    try {
+      return await Promise.race([attempt(), given]);
+    } catch (error) {
+      if (error instanceof BackendError) throw error;
+      throw new BackendError(error?.message ?? "the request failed", { status: 0 });
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", cancel);
+    }
+  }
+
+  async function json(path, context, body) {
+    const [response, text] = await request(path, context, body);
+    if (!response.ok) throw refusal(response, text);
+    let answer;
+    try {
+      answer = JSON.parse(text);
+    } catch {
+      throw new BackendError("the answer is not JSON", {
+        status: response.status,
+        code: "protocol-error",
+      });
+    }
+    if (typeof answer !== "object" || answer === null) {
+      throw new BackendError("the answer is no object", {
+        status: response.status,
+        code: "protocol-error",
+      });
+    }
+    const serverTime = Date.parse(response.headers.get("date") ?? "");
+    if (Number.isFinite(serverTime)) answer.serverTime = serverTime;
+    return answer;
+  }
+
+  return {
+    push: (changes, context) =>
+      json("/batch", context, { protocol: 1, clientId: context.clientId, changes }),
+    pull: (checkpoint, limit, context) => {
+      const query = new URLSearchParams({ limit: String(limit) });
+      if (checkpoint !== null) query.set("since", checkpoint);
+      return json(`/pull?${query}`, context);
+    },
+  };
+}
+
+async function readText(response) {
+  const length = Number(response.headers.get("content-length") ?? 0);
+  if (length > ANSWER_BYTES_MAX) {
+    throw new BackendError("the answer is too large", { code: "protocol-error" });
+  }
+  return response.text();
+}
+
+async function compressed(text) {
+  const stream = new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
+}
+
+/** What a refusing answer says: RFC 9457, or its status line. */
+function refusal(response, text) {
+  let problem = {};
+  try {
+    problem = JSON.parse(text) ?? {};
+  } catch {
+    // Not a problem document; the status says enough.
+  }
+  const message = problem.detail ?? problem.title ?? problem.message ?? response.statusText;
+  return new BackendError(String(message || `status ${response.status}`), {
+    status: response.status,
+    code: typeof problem.code === "string" ? problem.code : undefined,
+    retryAfterMs: retryAfter(response.headers.get("retry-after")),
+  });
+}
+
+/** `Retry-After` in seconds or as a date, in milliseconds from now. */
+export function retryAfter(value, now = Date.now()) {
+  if (value === null || value === undefined || value === "") return undefined;
+  if (/^\s*\d+(\.\d+)?\s*$/.test(value)) return Number(value) * 1000;
+  const at = Date.parse(value);
+  return Number.isFinite(at) ? Math.max(0, at - now) : undefined;
+}

@@ -1,0 +1,53 @@
+// The app's other tabs: one of them syncs, all of them see the same.
+//
+// The leader is whoever holds a Web Lock; when its tab goes, the browser hands the lock on. A
+// BroadcastChannel tells the others to catch up with the log and what the leader is at. They would
+// be right without it, only later.
+
+export class Tabs {
+  #channel = null;
+  #release = null;
+  #abort = new AbortController();
+
+  /** `on` has `lead()`, `wrote()`, `status(status)`, `asked()` and `request(what)`. */
+  constructor(database, on) {
+    if (typeof BroadcastChannel === "function") {
+      this.#channel = new BroadcastChannel(database);
+      this.#channel.onmessage = ({ data }) => {
+        if (data?.kind === "wrote") on.wrote();
+        else if (data?.kind === "status") on.status(data.status);
+        else if (data?.kind === "hello") on.asked();
+        else if (data?.kind === "request") on.request(data.what);
+      };
+    }
+    const locks = globalThis.navigator?.locks;
+    if (!locks) {
+      on.lead();
+      return;
+    }
+    locks
+      .request(database, { signal: this.#abort.signal }, () => {
+        on.lead();
+        return new Promise((resolve) => (this.#release = resolve));
+      })
+      .catch(() => {
+        // Closed before it was this tab's turn.
+      });
+    this.send("hello");
+  }
+
+  send(kind, rest) {
+    try {
+      this.#channel?.postMessage({ kind, ...rest });
+    } catch {
+      // The channel was closed while a message was on its way.
+    }
+  }
+
+  close() {
+    this.#abort.abort();
+    this.#release?.();
+    this.#channel?.close();
+    this.#channel = null;
+  }
+}

@@ -1,0 +1,76 @@
+//! What a server is told before it starts.
+
+use std::path::PathBuf;
+
+use axum::http::HeaderValue;
+
+use crate::ids::{RecordType, UserId};
+use crate::store::sqlite::Location;
+use crate::token::Secret;
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the database is.
+    pub database: Location,
+    /// What tokens are signed with.
+    pub secret: Secret,
+    /// A folder whose files are served beside the API.
+    pub static_dir: Option<PathBuf>,
+    /// Which pages of other origins may call the API.
+    pub cors: Cors,
+    /// Tokens for the asking.
+    pub demo: Demo,
+    /// Records to begin with.
+    pub seed: Option<Seed>,
+}
+
+impl Config {
+    /// A server with this database and secret, and all else off.
+    pub fn new(database: Location, secret: Secret) -> Self {
+        Self {
+            database,
+            secret,
+            static_dir: None,
+            cors: Cors::Off,
+            demo: Demo::Off,
+            seed: None,
+        }
+    }
+}
+
+/// Cross-origin access. Requests carry a bearer token and never cookies, so allowing an origin
+/// gives its pages nothing that they could not do with a token of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cors {
+    /// Same origin only.
+    #[default]
+    Off,
+    /// Any origin.
+    Any,
+    /// These origins (`https://app.example`).
+    Origins(Vec<HeaderValue>),
+}
+
+/// `POST /demo/token`, which gives a token for any user to whoever asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Demo {
+    /// There is no such endpoint.
+    #[default]
+    Off,
+    /// For requests from this machine.
+    Loopback,
+    /// For all.
+    Anyone,
+}
+
+/// Records to import when their user has none of their type.
+#[derive(Clone, Debug)]
+pub struct Seed {
+    /// A JSON array of objects, each with a string `id`.
+    pub file: PathBuf,
+    /// Their collection.
+    pub record_type: RecordType,
+    /// Whose they are.
+    pub user: UserId,
+}

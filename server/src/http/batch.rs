@@ -1,0 +1,91 @@
+//! `POST /batch`: what clients send.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use serde::Deserialize;
+
+use super::App;
+use super::auth::Bearer;
+use super::body::{decompressed, parse};
+use super::problem::Problem;
+use crate::change::Change;
+use crate::ids::{ClientId, UnixMillis};
+use crate::limits;
+use crate::store::{StoreError, Verdict};
+use crate::wire::{BatchAnswer, BatchRequest, Echo, PROTOCOL};
+
+pub(super) async fn batch(
+    State(app): State<App>,
+    Bearer(user): Bearer,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<BatchAnswer>, Problem> {
+    let request = read_request(&decompressed(body)?)?;
+    let client = ClientId::new(request.client_id)
+        .map_err(|fault| Problem::malformed(format!("clientId: {fault}")))?;
+
+    // What is invalid by itself is answered here; the rest goes to the store, in its order.
+    let (mut valid, mut slots) = (Vec::new(), Vec::with_capacity(request.changes.len()));
+    for wire in request.changes {
+        let echo = Echo::of(&wire);
+        match Change::check(wire, &client) {
+            Ok(change) => {
+                valid.push(change);
+                slots.push((echo, None));
+            }
+            Err(failure) => slots.push((echo, Some(failure))),
+        }
+    }
+    let count = valid.len();
+    let verdicts = match count {
+        0 => Vec::new(),
+        _ => app.store.push(&user, valid, UnixMillis::now()).await?,
+    };
+    if verdicts.len() != count {
+        return Err(StoreError::Damaged("verdicts do not match their changes").into());
+    }
+    tally(&verdicts, slots.len() - count);
+
+    let mut verdicts = verdicts.into_iter();
+    let results = slots.into_iter().filter_map(|(echo, failure)| {
+        let verdict = failure.map(Verdict::Failed).or_else(|| verdicts.next());
+        verdict.map(|verdict| echo.result(verdict))
+    });
+    Ok(Json(BatchAnswer {
+        results: results.collect(),
+    }))
+}
+
+fn tally(verdicts: &[Verdict], invalid: usize) {
+    let count = |kind: fn(&Verdict) -> bool| verdicts.iter().filter(|v| kind(v)).count();
+    tracing::debug!(
+        success = count(|verdict| matches!(verdict, Verdict::Success(_))),
+        conflict = count(|verdict| matches!(verdict, Verdict::Conflict { .. })),
+        failed = count(|verdict| matches!(verdict, Verdict::Failed(_))) + invalid,
+        "batch"
+    );
+}
+
+fn read_request(body: &[u8]) -> Result<BatchRequest, Problem> {
+    let request = parse::<BatchRequest>(body).map_err(|malformed| {
+        // Another version may have another form: its number is the better answer.
+        foreign_protocol(body).map_or(malformed, Problem::protocol_version)
+    })?;
+    if request.protocol != PROTOCOL {
+        return Err(Problem::protocol_version(request.protocol));
+    }
+    if request.changes.len() > limits::CHANGES_MAX {
+        return Err(Problem::too_large());
+    }
+    Ok(request)
+}
+
+fn foreign_protocol(body: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Head {
+        protocol: u64,
+    }
+    let head: Head = serde_json::from_slice(body).ok()?;
+    Some(head.protocol).filter(|protocol| *protocol != PROTOCOL)
+}

@@ -1,0 +1,71 @@
+//! `POST /demo/token`: a token for whoever asks. Exists only where the server was started for a
+//! demo, and then for this machine only, unless it was told otherwise.
+
+use std::net::SocketAddr;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, FromRequestParts, State};
+use axum::http::request::Parts;
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::body::{decompressed, parse};
+use super::problem::Problem;
+use super::status::rfc3339;
+use crate::config::Demo;
+use crate::ids::{UnixMillis, UserId};
+use crate::limits;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ask {
+    user: String,
+    ttl_seconds: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Given {
+    token: String,
+    expires_at: String,
+}
+
+/// Where the request comes from, for handlers that care.
+pub(super) struct Peer(Option<SocketAddr>);
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Self(peer.map(|ConnectInfo(address)| *address)))
+    }
+}
+
+pub(super) async fn token(
+    State(app): State<App>,
+    Peer(peer): Peer,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Given>, Problem> {
+    let near = peer.is_some_and(|address| address.ip().to_canonical().is_loopback());
+    if app.demo != Demo::Anyone && !near {
+        return Err(Problem::forbidden("demo tokens are for this machine only"));
+    }
+    let ask: Ask = parse(&decompressed(body)?)?;
+    let user =
+        UserId::new(ask.user).map_err(|fault| Problem::malformed(format!("user: {fault}")))?;
+    let ttl_s = ask.ttl_seconds.unwrap_or(limits::DEMO_TOKEN_S_DEFAULT);
+    if !(1..=limits::DEMO_TOKEN_S_MAX).contains(&ttl_s) {
+        let detail = format!("ttlSeconds: is from 1 to {}", limits::DEMO_TOKEN_S_MAX);
+        return Err(Problem::malformed(detail));
+    }
+    let expires_s = UnixMillis::now().0 / 1000 + ttl_s;
+    let token = app.tokens.issue(&user, expires_s);
+    let token = token.map_err(|fault| Problem::unavailable(fault.to_string()))?;
+    Ok(Json(Given {
+        token,
+        expires_at: rfc3339(UnixMillis(expires_s * 1000)),
+    }))
+}

@@ -1,0 +1,28 @@
+//! The reference server of landfall: what `docs/PROTOCOL.md` says, over SQLite.
+//!
+//! | layer | modules | knows |
+//! |---|---|---|
+//! | rules | [`decide`], [`change`], [`data`], [`ids`], [`limits`] | no I/O, no clock |
+//! | storage | [`store`]: one trait, and SQLite behind it | transactions, idempotency, checkpoints |
+//! | wire | [`wire`], `http` | JSON, tokens, status codes |
+//! | shell | [`config`], [`cli`], [`server`] | files, sockets, signals |
+//!
+//! A simulation can drive [`decide::decide`] or a whole [`store::Store`] without HTTP; a test can
+//! drive [`server::Server::router`] without a socket.
+
+pub mod change;
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod decide;
+mod http;
+pub mod ids;
+pub mod limits;
+mod seed;
+pub mod server;
+pub mod store;
+pub mod token;
+pub mod wire;
+
+pub use config::{Config, Cors, Demo, Seed};
+pub use server::{Server, ServerError, serve};

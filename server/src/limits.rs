@@ -1,0 +1,112 @@
+//! Every bound of the server, each with its reason. Nothing that a client sends is unbounded.
+
+use std::time::Duration;
+
+/// Changes in one batch. The protocol's number: large enough to make one round trip worth its
+/// latency, small enough that the batch commits in a few milliseconds.
+pub const CHANGES_MAX: usize = 100;
+
+/// Bytes of a request body after decompression. The protocol's number; it also bounds what one
+/// request can make the server hold in memory.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a request body as they arrive. gzip can make data that does not compress slightly
+/// longer; without a bound of its own, endless empty gzip members would never reach
+/// [`BODY_BYTES_MAX`].
+pub const BODY_BYTES_COMPRESSED_MAX: usize = BODY_BYTES_MAX + (64 << 10);
+
+/// Bytes that are still read, and forgotten, of a body that is too large, so that the client gets to
+/// see the answer. Beyond this the connection is closed in its face.
+pub const BODY_BYTES_REFUSED_MAX: usize = 16 << 20;
+
+/// Records in one pulled page. The protocol's number.
+pub const PAGE_MAX: usize = 1000;
+
+/// Records in a page when the client does not say. The protocol's number.
+pub const PAGE_DEFAULT: usize = 500;
+
+/// Bytes of record data in one page: 1,000 records of the largest size would be a gigabyte. A page
+/// that is full by this bound ends early and says `hasMore`.
+pub const PAGE_BYTES_MAX: usize = 8 << 20;
+
+/// Collections named in `types` of one pull: more is a client's mistake, not an app's need.
+pub const TYPES_MAX: usize = 100;
+
+/// Bytes of a collection's name: a name that people chose, and part of every index entry.
+pub const TYPE_BYTES_MAX: usize = 64;
+
+/// Bytes of a record's id. UUIDs have 36; natural keys (addresses, paths) are longer. Part of every
+/// index entry.
+pub const RECORD_ID_BYTES_MAX: usize = 256;
+
+/// Bytes of a mutation's id, which the client library mints: a UUID or the like.
+pub const MUTATION_ID_BYTES_MAX: usize = 128;
+
+/// Bytes of a client's id, also the tail of every `at`.
+pub const CLIENT_ID_BYTES_MAX: usize = 128;
+
+/// Bytes of a token's `sub`. Providers use up to 255 characters (OpenID Connect's bound).
+pub const USER_ID_BYTES_MAX: usize = 255;
+
+/// Bytes of a top-level field's name: field names are chosen by programmers.
+pub const FIELD_NAME_BYTES_MAX: usize = 256;
+
+/// Top-level fields in one record. A partial update parses them all; and a record with more is a
+/// collection in disguise.
+pub const FIELDS_MAX: usize = 1000;
+
+/// Levels of nesting in a record, itself included. Parsers that recurse (in other clients, in
+/// databases) stay far from the end of their stack; `serde_json` itself stops at 128.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// Bytes of one record's JSON text. A record that could not travel in a batch of its own must not
+/// come to be by partial updates either.
+pub const RECORD_BYTES_MAX: usize = BODY_BYTES_MAX;
+
+/// The largest version: the largest integer that a JavaScript number holds exactly.
+pub const VERSION_MAX: u64 = (1 << 53) - 1;
+
+/// Bytes of a secret for HS256, at least: the length of the hash (RFC 7518, section 3.2).
+pub const SECRET_BYTES_MIN: usize = 32;
+
+/// How far the clocks of token issuer and server may differ.
+pub const TOKEN_LEEWAY_S: u64 = 30;
+
+/// The longest life of a token from the demo endpoint.
+pub const DEMO_TOKEN_S_MAX: u64 = 24 * 60 * 60;
+
+/// Life of a token from the demo endpoint when the request does not say.
+pub const DEMO_TOKEN_S_DEFAULT: u64 = 60 * 60;
+
+/// Requests worked on at the same time; each may hold a body of [`BODY_BYTES_MAX`]. More are
+/// answered `503` at once instead of queueing until their clients have given up.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 256;
+
+/// A request that takes longer is answered `503`: clients give up at about this time themselves.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long requests in flight may take to finish once shutdown has begun. Longer than
+/// [`REQUEST_TIMEOUT`] would be pointless; service managers kill after 90 s.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What `Retry-After` says with a `503`, in seconds.
+pub const RETRY_AFTER_S: u64 = 1;
+
+/// Batches waiting for the writer. At a few milliseconds each, the last one waits under a second;
+/// one more is answered `503`.
+pub const WRITE_QUEUE_MAX: usize = 128;
+
+/// Batches that share one commit, and so one fsync. Bounds how long the first of them waits.
+pub const WRITE_GROUP_MAX: usize = 32;
+
+/// Connections that read. SQLite reads from the page cache: more than a few only compete for cores.
+pub const READERS: usize = 4;
+
+/// How long SQLite waits for another process's lock before it reports the database as busy.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Answers shorter than this are not compressed: gzip's header and tables would make them longer.
+pub const COMPRESS_BYTES_MIN: u64 = 512;
+
+/// How long a browser may remember the answer to a CORS preflight.
+pub const CORS_MAX_AGE: Duration = Duration::from_secs(60 * 60);

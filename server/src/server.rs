@@ -1,0 +1,124 @@
+//! A server from its start to its end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::config::{Config, Seed};
+use crate::ids::UnixMillis;
+use crate::seed::SeedFault;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Seeded, Store, StoreError};
+use crate::{http, limits, seed};
+
+/// Why a server cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The database cannot be opened.
+    #[error("cannot open the database: {0}")]
+    Store(#[from] StoreError),
+    /// The seed file cannot be used.
+    #[error("cannot use the seed file {0}: {1}")]
+    Seed(PathBuf, SeedFault),
+    /// The socket failed.
+    #[error("cannot serve: {0}")]
+    Socket(#[from] std::io::Error),
+    /// The thread that opened the database is gone.
+    #[error("start-up was interrupted")]
+    Interrupted,
+}
+
+/// A server that is ready: database open and seeded, routes built.
+pub struct Server {
+    store: Arc<dyn Store>,
+    router: Router,
+}
+
+impl Server {
+    /// Opens the database and imports the seed.
+    pub async fn open(config: Config) -> Result<Self, ServerError> {
+        let database = config.database.clone();
+        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database)).await;
+        let store = store.map_err(|_| ServerError::Interrupted)??;
+        if let Some(seed) = &config.seed {
+            import(&store, seed).await?;
+        }
+        Ok(Self::with_store(Arc::new(store), &config))
+    }
+
+    /// A server over a store of one's own; `database` and `seed` of the configuration are not used.
+    pub fn with_store(store: Arc<dyn Store>, config: &Config) -> Self {
+        let router = http::router(Arc::clone(&store), config);
+        Self { store, router }
+    }
+
+    /// All routes, to be called without a socket.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Serves until `shutdown` ends, then finishes the requests in flight, within
+    /// [`limits::DRAIN_TIMEOUT`], and closes the database.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServerError> {
+        // Answers are written whole: waiting to fill a packet would only delay them.
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        let (stopping, stopped) = oneshot::channel();
+        let service = self
+            .router
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
+            shutdown.await;
+            tracing::info!("shutting down");
+            let _ = stopping.send(());
+        });
+        let overdue = async {
+            // An error means that serving has ended by itself.
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(limits::DRAIN_TIMEOUT).await;
+        };
+        tokio::select! {
+            served = std::future::IntoFuture::into_future(serving) => served?,
+            () = overdue => tracing::warn!("requests were still in flight: not waiting longer"),
+        }
+        // Dropping the last reference waits for the writer, which may wait for a disk.
+        let store = self.store;
+        tokio::task::spawn_blocking(move || drop(store))
+            .await
+            .map_err(|_| ServerError::Interrupted)
+    }
+}
+
+/// Opens, serves, and finishes what is in flight once `shutdown` ends.
+pub async fn serve(
+    listener: TcpListener,
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServerError> {
+    Server::open(config).await?.run(listener, shutdown).await
+}
+
+async fn import(store: &SqliteStore, seed: &Seed) -> Result<(), ServerError> {
+    let records =
+        seed::load(&seed.file).map_err(|fault| ServerError::Seed(seed.file.clone(), fault))?;
+    let seeded = store
+        .seed(&seed.user, &seed.record_type, records, UnixMillis::now())
+        .await?;
+    match seeded {
+        Seeded::Imported(count) => tracing::info!(count, "seed imported"),
+        Seeded::Present => tracing::info!("seed skipped: there are records of that type"),
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Records in SQLite, embedded: one file, no service beside the server.
+//!
+//! WAL mode, so that readers and the writer do not wait for each other, and `synchronous = FULL`:
+//! in WAL mode only that syncs the log at each commit, and a `success` promises that the change
+//! survives the loss of power, not only of the process.
+
+mod pull;
+mod push;
+mod readers;
+mod schema;
+mod seed;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OpenFlags};
+
+use self::readers::Readers;
+use self::writer::Writer;
+use super::checkpoint::DatabaseId;
+use super::{Answer, ConflictEntry, Page, PullQuery, Seeded, Standing, Store, StoreError, Verdict};
+use crate::change::Change;
+use crate::data::RecordData;
+use crate::ids::{RecordId, RecordType, UnixMillis, UserId};
+use crate::limits;
+
+/// Where the database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// Gone with the process.
+    Memory,
+    /// A file, created where it does not exist, with `-wal` and `-shm` beside it.
+    File(PathBuf),
+}
+
+/// A store in SQLite. Dropping it waits for the writes that are queued.
+pub struct SqliteStore {
+    writer: Writer,
+    /// None for a database in memory, which only the writer's connection can see.
+    readers: Option<Arc<Readers>>,
+    id: DatabaseId,
+}
+
+impl SqliteStore {
+    /// Opens or creates a database and brings it to the newest schema.
+    pub fn open(location: &Location) -> Result<Self, StoreError> {
+        let mut connection = match location {
+            Location::Memory => Connection::open_in_memory(),
+            Location::File(path) => Connection::open(path),
+        }
+        .map_err(engine)?;
+        connection
+            .busy_timeout(limits::BUSY_TIMEOUT)
+            .map_err(engine)?;
+        let id = schema::prepare(&mut connection)?;
+        connection
+            .pragma_update(None, "foreign_keys", true)
+            .map_err(engine)?;
+        let readers = match location {
+            Location::Memory => None,
+            Location::File(path) => {
+                connection
+                    .pragma_update(None, "journal_mode", "wal")
+                    .map_err(engine)?;
+                connection
+                    .pragma_update(None, "synchronous", "full")
+                    .map_err(engine)?;
+                let open = || open_reader(path).map_err(engine);
+                let connections = std::iter::repeat_with(open).take(limits::READERS);
+                Some(Readers::new(connections.collect::<Result<_, _>>()?))
+            }
+        };
+        Ok(Self {
+            writer: Writer::start(connection)?,
+            readers,
+            id,
+        })
+    }
+
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        match &self.readers {
+            Some(readers) => readers.read(work).await,
+            None => self.writer.alone(work).await,
+        }
+    }
+}
+
+fn open_reader(path: &PathBuf) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(limits::BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+impl Store for SqliteStore {
+    fn push<'a>(
+        &'a self,
+        user: &'a UserId,
+        changes: Vec<Change>,
+        now: UnixMillis,
+    ) -> Answer<'a, Vec<Verdict>> {
+        let user = user.clone();
+        Box::pin(
+            self.writer
+                .write(move |connection| push::push(connection, &user, &changes, now)),
+        )
+    }
+
+    fn pull<'a>(&'a self, user: &'a UserId, query: PullQuery) -> Answer<'a, Page> {
+        let (user, id) = (user.clone(), self.id.clone());
+        Box::pin(self.read(move |connection| pull::page(connection, &id, &user, &query)))
+    }
+
+    fn standing<'a>(&'a self, user: &'a UserId) -> Answer<'a, Standing> {
+        let (user, id) = (user.clone(), self.id.clone());
+        Box::pin(self.read(move |connection| pull::standing(connection, &id, &user)))
+    }
+
+    fn conflicts<'a>(&'a self, user: &'a UserId, limit: usize) -> Answer<'a, Vec<ConflictEntry>> {
+        let user = user.clone();
+        Box::pin(self.read(move |connection| pull::conflicts(connection, &user, limit)))
+    }
+
+    fn seed<'a>(
+        &'a self,
+        user: &'a UserId,
+        record_type: &'a RecordType,
+        records: Vec<(RecordId, RecordData)>,
+        now: UnixMillis,
+    ) -> Answer<'a, Seeded> {
+        let (user, record_type) = (user.clone(), record_type.clone());
+        Box::pin(
+            self.writer
+                .write(move |connection| seed::seed(connection, &user, &record_type, records, now)),
+        )
+    }
+}
+
+fn engine(error: rusqlite::Error) -> StoreError {
+    StoreError::Engine(Arc::new(error))
+}
+
+/// SQLite's integers are signed. Everything that is stored is far below the bound.
+fn to_sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn from_sql(number: i64) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| StoreError::Damaged("a negative number"))
+}
+
+fn stored_data(text: Option<String>) -> Result<Option<RecordData>, StoreError> {
+    let data = text.map(RecordData::from_stored).transpose();
+    data.map_err(|_| StoreError::Damaged("a record's data"))
+}

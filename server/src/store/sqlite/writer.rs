@@ -1,0 +1,260 @@
+//! The one writer. SQLite lets one connection write at a time, so all writes go through one thread
+//! with a queue in front of it: nobody waits for a lock, and batches that wait together share a
+//! commit, and so an fsync. Each is answered only after that commit.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::engine;
+use crate::limits;
+use crate::store::StoreError;
+
+/// The writing thread and the queue in front of it. Dropping it finishes what is queued.
+pub(super) struct Writer {
+    queue: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Job {
+    /// Shares a transaction with its neighbours.
+    Write(Box<dyn Write>),
+    /// Has the connection to itself: reads of an in-memory database, which only this connection
+    /// can see, and which must not see a transaction that is still open.
+    Alone(Box<dyn FnOnce(&mut Connection) + Send>),
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
+        let (queue, jobs) = sync_channel(limits::WRITE_QUEUE_MAX);
+        let thread = Builder::new()
+            .name("landfall-writer".into())
+            .spawn(move || work(connection, &jobs))
+            .map_err(|error| StoreError::Engine(Arc::new(error)))?;
+        Ok(Self {
+            queue: Some(queue),
+            thread: Some(thread),
+        })
+    }
+
+    /// Does `work` in a transaction and answers once it is committed. Where `work` fails, nothing
+    /// of it remains.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Write(Box::new(Task {
+            work: Some(work),
+            outcome: None,
+            reply,
+        })))?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Does `work` on the connection, between transactions.
+    pub(super) async fn alone<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Alone(Box::new(move |connection| {
+            let _ = reply.send(work(connection));
+        })))?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn send(&self, job: Job) -> Result<(), StoreError> {
+        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
+        queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Overloaded,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A piece of writing whose result waits for the commit.
+trait Write: Send {
+    /// Does the work; whether it is to be kept.
+    fn run(&mut self, connection: &Connection) -> bool;
+    /// Tells the one who asked, after the commit or instead of it.
+    fn answer(self: Box<Self>, commit: Result<(), StoreError>);
+}
+
+struct Task<T, F> {
+    work: Option<F>,
+    outcome: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Write for Task<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> bool {
+        let work = self.work.take();
+        let outcome = work.map_or(Err(StoreError::Closed), |work| work(connection));
+        self.outcome.insert(outcome).is_ok()
+    }
+
+    fn answer(self: Box<Self>, commit: Result<(), StoreError>) {
+        // The work's own failure is the better explanation.
+        let outcome = match (self.outcome, commit) {
+            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            // It panicked.
+            (None, Ok(())) => Err(StoreError::Damaged("the writer stumbled")),
+        };
+        // An error means that nobody waits any more; the work is done all the same.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+fn work(mut connection: Connection, jobs: &Receiver<Job>) {
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| jobs.recv().ok()) {
+        match job {
+            Job::Alone(work) => work(&mut connection),
+            Job::Write(first) => {
+                let mut group = vec![first];
+                while group.len() < limits::WRITE_GROUP_MAX {
+                    match jobs.try_recv() {
+                        Ok(Job::Write(job)) => group.push(job),
+                        Ok(alone) => {
+                            next = Some(alone);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                let commit = commit(&mut connection, &mut group);
+                for job in group {
+                    job.answer(commit.clone());
+                }
+            }
+        }
+    }
+}
+
+/// One transaction for the group, a savepoint for each member: one that fails is undone alone.
+fn commit(connection: &mut Connection, group: &mut [Box<dyn Write>]) -> Result<(), StoreError> {
+    // Immediate: the lock is taken before anything is read, so that what is read stays true.
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(engine)?;
+    for job in group {
+        execute(&transaction, "SAVEPOINT job")?;
+        // A panic in one must not end the thread, or nobody could write until a restart.
+        let kept = catch_unwind(AssertUnwindSafe(|| job.run(&transaction))).unwrap_or(false);
+        if !kept {
+            // Fails where SQLite has given up the whole transaction (a full disk): so does the
+            // group.
+            execute(&transaction, "ROLLBACK TO job")?;
+        }
+        execute(&transaction, "RELEASE job")?;
+    }
+    transaction.commit().map_err(engine)
+}
+
+/// Runs a statement that takes no parameters.
+pub(super) fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(sql).map_err(engine)?;
+    statement.execute([]).map_err(engine)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insert(connection: &Connection, n: i64) -> Result<(), StoreError> {
+        connection
+            .execute("INSERT INTO t VALUES (?1)", [n])
+            .map_err(engine)?;
+        Ok(())
+    }
+
+    async fn count(writer: &Writer) -> i64 {
+        let count = |connection: &mut Connection| {
+            connection
+                .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+                .map_err(engine)
+        };
+        writer.alone(count).await.unwrap()
+    }
+
+    fn writer() -> Writer {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch("CREATE TABLE t (n INTEGER)")
+            .unwrap();
+        Writer::start(connection).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_fails_or_panics_leaves_nothing_and_harms_nobody() {
+        let writer = writer();
+        let good = writer.write(|connection| insert(connection, 1));
+        let bad = writer.write(|connection| {
+            insert(connection, 2)?;
+            Err::<(), _>(StoreError::Damaged("on purpose"))
+        });
+        let worse = writer.write(|connection| {
+            insert(connection, 3)?;
+            if connection.is_autocommit() {
+                Ok(())
+            } else {
+                panic!("on purpose")
+            }
+        });
+        let last = writer.write(|connection| insert(connection, 4));
+        let (good, bad, worse, last) = tokio::join!(good, bad, worse, last);
+        assert!(good.is_ok() && bad.is_err() && worse.is_err() && last.is_ok());
+        assert_eq!(count(&writer).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_told_at_once() {
+        let writer = writer();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let mut writes = vec![tokio::spawn(async { Ok(()) })];
+        let writer = Arc::new(writer);
+        let blocked = Arc::clone(&writer);
+        writes.push(tokio::spawn(async move {
+            blocked
+                .write(move |_| {
+                    let _ = wait.recv();
+                    Ok(())
+                })
+                .await
+        }));
+        // One more than the queue and the group that is being worked on can hold.
+        for _ in 0..=limits::WRITE_QUEUE_MAX + limits::WRITE_GROUP_MAX {
+            let writer = Arc::clone(&writer);
+            writes.push(tokio::spawn(async move { writer.write(|_| Ok(())).await }));
+        }
+        tokio::task::yield_now().await;
+        let mut overloaded = 0;
+        let _ = go.send(());
+        for write in writes {
+            overloaded += usize::from(matches!(write.await.unwrap(), Err(StoreError::Overloaded)));
+        }
+        assert!(overloaded > 0);
+    }
+}

@@ -1,0 +1,10 @@
+//! The protocol over real HTTP: a server on a free port in this process, and a plain client.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod files;
+mod harness;
+mod lifecycle;
+mod pull;
+mod push;
+mod refusals;
+mod users;

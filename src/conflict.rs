@@ -1,0 +1,176 @@
+//! What happens when a record was changed on both sides: pure rules.
+
+use crate::model::{Key, Name};
+use crate::options::Strategy;
+use crate::value::Value;
+use std::rc::Rc;
+
+/// Which side a conflict went to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The device's record stays, on top of the server's.
+    Local,
+    /// The server's record stays.
+    Remote,
+    /// Both sides' changes survive.
+    Merged,
+}
+
+impl Outcome {
+    /// The name in the conflict log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::Merged => "merged",
+        }
+    }
+
+    /// Reads the name back.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Local, Self::Remote, Self::Merged].into_iter().find(|o| o.as_str() == text)
+    }
+}
+
+/// One entry of the conflict log. A missing record is a deleted one.
+#[derive(Debug, Clone)]
+pub struct Conflict<V> {
+    /// The id of the mutation that met the conflict.
+    pub id: Rc<str>,
+    /// The record's collection.
+    pub collection: Name,
+    /// The record's key.
+    pub key: Key,
+    /// When it was settled, ms since 1970.
+    pub at_ms: f64,
+    /// By which rule.
+    pub strategy: Strategy,
+    /// For which side.
+    pub outcome: Outcome,
+    /// What the local change was made on.
+    pub base: Option<V>,
+    /// What the device had.
+    pub local: Option<V>,
+    /// What the server had.
+    pub remote: Option<V>,
+    /// What came of it.
+    pub result: Option<V>,
+}
+
+/// The two sides and what they have in common.
+#[derive(Debug)]
+pub struct Sides<'a, V> {
+    /// What the local change was made on.
+    pub base: Option<&'a V>,
+    /// The device's record.
+    pub local: Option<&'a V>,
+    /// The server's record.
+    pub remote: Option<&'a V>,
+    /// The local change's clock.
+    pub local_at: &'a str,
+    /// The remote change's clock; without one the server's record counts as the later.
+    pub remote_at: Option<&'a str>,
+}
+
+/// Settles a conflict: the side it goes to and the record that comes of it.
+#[must_use]
+pub fn settle<V: Value>(strategy: Strategy, sides: &Sides<'_, V>) -> (Outcome, Option<V>) {
+    let later = match sides.remote_at {
+        Some(remote_at) if sides.local_at > remote_at => Outcome::Local,
+        _ => Outcome::Remote,
+    };
+    let outcome = match strategy {
+        Strategy::LastWriteWins => later,
+        Strategy::ServerWins => Outcome::Remote,
+        Strategy::ClientWins => Outcome::Local,
+        Strategy::Merge => {
+            if let (Some(local), Some(remote)) = (sides.local, sides.remote) {
+                return (Outcome::Merged, Some(merge(sides.base, local, remote, later)));
+            }
+            later
+        }
+    };
+    let result = if outcome == Outcome::Local { sides.local } else { sides.remote };
+    (outcome, result.cloned())
+}
+
+/// Field by field: what only one side changed is taken from it; the rest from the later side.
+fn merge<V: Value>(base: Option<&V>, local: &V, remote: &V, later: Outcome) -> V {
+    let mut names = local.names();
+    names.extend(base.map(Value::names).unwrap_or_default());
+    names.sort();
+    names.dedup();
+    names.retain(|name| {
+        let local_changed = base.is_none_or(|b| !b.same_field(local, name));
+        let remote_changed = base.is_none_or(|b| !b.same_field(remote, name));
+        local_changed && (!remote_changed || later == Outcome::Local)
+    });
+    remote.patched(local, &names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, Sides, settle};
+    use crate::options::Strategy;
+    use serde_json::{Value as Json, json};
+    use std::rc::Rc;
+
+    type Side = Option<Rc<Json>>;
+
+    fn run(strategy: Strategy, base: Json, local: Json, remote: Json, at: &str) -> (Outcome, Side) {
+        let side = |v: Json| if v.is_null() { None } else { Some(Rc::new(v)) };
+        let (base, local, remote) = (side(base), side(local), side(remote));
+        settle(
+            strategy,
+            &Sides {
+                base: base.as_ref(),
+                local: local.as_ref(),
+                remote: remote.as_ref(),
+                local_at: at,
+                remote_at: Some("0000000000005-0000-x"),
+            },
+        )
+    }
+
+    const EARLIER: &str = "0000000000004-0000-a";
+    const LATER: &str = "0000000000006-0000-a";
+
+    #[test]
+    fn the_later_change_wins() {
+        let (a, b) = (json!({"v": 1}), json!({"v": 2}));
+        let lww = Strategy::LastWriteWins;
+        assert_eq!(run(lww, Json::Null, a.clone(), b.clone(), LATER).0, Outcome::Local);
+        assert_eq!(run(lww, Json::Null, a, b, EARLIER).0, Outcome::Remote);
+    }
+
+    #[test]
+    fn a_later_delete_wins_over_an_update_and_the_other_way_round() {
+        let lww = Strategy::LastWriteWins;
+        let there = json!({"v": 2});
+        assert_eq!(run(lww, Json::Null, Json::Null, there.clone(), LATER), (Outcome::Local, None));
+        let (outcome, result) = run(lww, Json::Null, Json::Null, there, EARLIER);
+        assert_eq!((outcome, result.is_some()), (Outcome::Remote, true));
+    }
+
+    #[test]
+    fn fixed_sides() {
+        let (a, b) = (json!({"v": 1}), json!({"v": 2}));
+        assert_eq!(
+            run(Strategy::ServerWins, Json::Null, a.clone(), b.clone(), LATER).0,
+            Outcome::Remote
+        );
+        assert_eq!(run(Strategy::ClientWins, Json::Null, a, b, EARLIER).0, Outcome::Local);
+    }
+
+    #[test]
+    fn merge_keeps_both_sides_and_falls_to_the_later_on_the_same_field() {
+        let base = json!({"a": 1, "b": 1, "c": 1, "gone": 1});
+        let local = json!({"a": 2, "b": 1, "c": 2});
+        let remote = json!({"a": 1, "b": 3, "c": 3, "gone": 1, "new": 1});
+        let merged = |at| run(Strategy::Merge, base.clone(), local.clone(), remote.clone(), at).1;
+        assert_eq!(*merged(EARLIER).unwrap(), json!({"a": 2, "b": 3, "c": 3, "new": 1}));
+        assert_eq!(*merged(LATER).unwrap(), json!({"a": 2, "b": 3, "c": 2, "new": 1}));
+    }
+}

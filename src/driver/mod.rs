@@ -1,0 +1,223 @@
+//! Runs the engine over a store, a backend and a clock.
+//!
+//! [`writer`] turns intents into durable entries, one transaction at a time (group commit);
+//! [`sync`] runs the engine's effects. Everything is on one thread; the state is never borrowed
+//! across an await.
+
+mod reads;
+mod sync;
+mod writer;
+#[cfg(test)]
+mod tests;
+
+pub use reads::{CollectionStatus, OutboxFilter, OutboxView, Status};
+pub use writer::Done;
+
+use crate::engine::{Config, Engine, Event, Failure, View};
+use crate::error::{Code, Error, Result};
+use crate::model::{Change, MutationNo, Name, Page, Verdict};
+use crate::options::{self, CollectionSpec};
+use crate::replica::Replica;
+use crate::replica::plan::Notice;
+use crate::store::{Seq, Store, Summary};
+use crate::value::Value;
+use futures_channel::oneshot;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+/// What a backend is told with each request.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// This database's id.
+    pub client: Rc<str>,
+    /// Ask the app for fresh credentials.
+    pub refresh: bool,
+}
+
+/// A backend's answer to a push.
+#[derive(Debug, Clone)]
+pub struct PushAnswer<V> {
+    /// One verdict a change, with the change's id.
+    pub results: Vec<(Rc<str>, Verdict<V>)>,
+    /// The server's clock, ms since 1970.
+    pub server_ms: Option<f64>,
+}
+
+/// Where mutations go. A dropped future gives its request up.
+#[allow(async_fn_in_trait, reason = "one thread, in the browser as in tests")]
+pub trait Backend<V>: 'static {
+    /// Sends changes; each must take effect once, however often it is sent.
+    async fn push(
+        &self,
+        changes: &[Change<V>],
+        call: &Call,
+    ) -> std::result::Result<PushAnswer<V>, Failure>;
+
+    /// Fetches what has changed after `checkpoint`.
+    async fn pull(
+        &self,
+        checkpoint: Option<&str>,
+        limit: usize,
+        call: &Call,
+    ) -> std::result::Result<Page<V>, Failure>;
+}
+
+/// Time, chance and tasks.
+#[allow(async_fn_in_trait, reason = "one thread, in the browser as in tests")]
+pub trait Clock: 'static {
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> f64;
+    /// A number in `[0, 1)`.
+    fn random(&self) -> f64;
+    /// Resolves after so many milliseconds.
+    async fn sleep(&self, ms: f64);
+    /// Runs a task.
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()>>>);
+}
+
+/// Who is told what happens.
+pub trait Listener<V>: 'static {
+    /// A commit is durable and visible: the collections it touched, and what there is to tell.
+    fn committed(&self, collections: &[Name], notices: &[Notice<V>], own: bool);
+    /// Something in the status may have changed.
+    fn status_changed(&self);
+    /// An error that no call can carry.
+    fn failed(&self, error: &Error);
+}
+
+/// What an app sets when it opens a database.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The collections.
+    pub collections: Vec<CollectionSpec>,
+    /// The engine's part.
+    pub engine: Config,
+    /// Answers that blame a mutation as retryable before it is parked.
+    pub max_attempts: u32,
+}
+
+/// How far a direction has come in this cycle.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    pushed: usize,
+    pulled: usize,
+    initial: bool,
+}
+
+struct Inner<V, S, B, C> {
+    store: S,
+    backend: Option<B>,
+    clock: C,
+    listener: Box<dyn Listener<V>>,
+    replica: RefCell<Replica<V>>,
+    engine: RefCell<Engine>,
+    writer: writer::Writer<V>,
+    /// The newest entry that this tab has taken in.
+    seq: Cell<Seq>,
+    loaded: Cell<bool>,
+    /// What the newest entry said, until everything is loaded.
+    summary: RefCell<Summary>,
+    in_flight: RefCell<HashSet<MutationNo>>,
+    cancels: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Where the page after the last one fetched begins.
+    next_page: RefCell<Option<Rc<str>>>,
+    progress: Cell<Progress>,
+    timer: Cell<u64>,
+    wake_at_ms: Cell<Option<f64>>,
+    /// The server's clock minus ours.
+    offset_ms: Cell<f64>,
+    store_error: RefCell<Option<(Error, f64)>>,
+    error_at_ms: Cell<f64>,
+}
+
+/// One open database.
+pub struct Manager<V, S, B, C>(Rc<Inner<V, S, B, C>>);
+
+impl<V, S, B, C> Clone for Manager<V, S, B, C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
+    /// Opens a store: reads its newest entry, then the rest in the background.
+    ///
+    /// # Errors
+    /// `invalid-options`, or what the store reports.
+    pub async fn open(
+        settings: Settings,
+        store: S,
+        backend: Option<B>,
+        clock: C,
+        online: bool,
+        listener: Box<dyn Listener<V>>,
+    ) -> Result<Self> {
+        options::check(&settings.collections)?;
+        if settings.max_attempts == 0 {
+            return Err(Error::new(Code::InvalidOptions, "maxAttempts: at least 1"));
+        }
+        let tail = store.tail().await?;
+        let replica = Replica::new(tail.client, &settings.collections, settings.max_attempts);
+        let manager = Self(Rc::new(Inner {
+            store,
+            backend,
+            clock,
+            listener,
+            replica: RefCell::new(replica),
+            engine: RefCell::new(Engine::new(settings.engine, online)),
+            writer: writer::Writer::default(),
+            seq: Cell::new(0),
+            loaded: Cell::new(false),
+            summary: RefCell::new(tail.summary.unwrap_or_default()),
+            in_flight: RefCell::new(HashSet::new()),
+            cancels: RefCell::new(Vec::new()),
+            next_page: RefCell::new(None),
+            progress: Cell::new(Progress::default()),
+            timer: Cell::new(0),
+            wake_at_ms: Cell::new(None),
+            offset_ms: Cell::new(0.0),
+            store_error: RefCell::new(None),
+            error_at_ms: Cell::new(0.0),
+        }));
+        if tail.seq == 0 {
+            manager.0.loaded.set(true);
+        } else {
+            manager.submit_catch_up();
+        }
+        Ok(manager)
+    }
+
+    /// Reports an event to the engine and runs what it answers.
+    pub fn signal(&self, event: Event) {
+        self.run(event);
+    }
+
+    /// This database's id.
+    #[must_use]
+    pub fn client(&self) -> Rc<str> {
+        self.0.replica.borrow().client().clone()
+    }
+
+    /// The store, to let it go.
+    #[must_use]
+    pub fn store(&self) -> &S {
+        &self.0.store
+    }
+
+    fn now_ms(&self) -> f64 {
+        self.0.clock.now_ms()
+    }
+
+    fn view(&self) -> View {
+        if !self.0.loaded.get() {
+            return View::default();
+        }
+        let replica = self.0.replica.borrow();
+        let in_flight = self.0.in_flight.borrow();
+        let ready = !replica.next_batch(self.now_ms(), &in_flight, 1, usize::MAX).is_empty();
+        View { ready, due_ms: replica.outbox.next_due_ms() }
+    }
+}

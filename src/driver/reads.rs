@@ -1,0 +1,234 @@
+//! What the app can ask: records, queue, conflict log, status.
+
+use super::{Backend, Clock, Manager};
+use crate::conflict::Conflict;
+use crate::engine::{Lane, Network, Phase};
+use crate::error::{Code, Error, Result};
+use crate::model::{Mutation, MutationNo, MutationState, Name, wire_id};
+use crate::replica::collection::Collection;
+use crate::replica::index::Query;
+use crate::store::Store;
+use crate::value::Value;
+use std::rc::Rc;
+
+/// Which entries of the outbox to list.
+#[derive(Debug, Clone, Default)]
+pub struct OutboxFilter {
+    /// In this state (`pending`, `syncing`, `conflict`, `failed`).
+    pub state: Option<Rc<str>>,
+    /// Of this collection.
+    pub collection: Option<Name>,
+    /// At most so many; 0: all.
+    pub limit: usize,
+}
+
+/// One entry of the outbox, as the app sees it.
+#[derive(Debug, Clone)]
+pub struct OutboxView<V> {
+    /// Its id.
+    pub id: String,
+    /// The mutation.
+    pub mutation: Mutation<V>,
+    /// `pending`, `syncing`, `conflict` or `failed`.
+    pub state: &'static str,
+    /// The id of the mutation it waits for.
+    pub waits_for: Option<String>,
+}
+
+/// One collection in the status.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CollectionStatus {
+    /// Its name.
+    pub name: Name,
+    /// Whether its first pull, or its loading, is not over yet.
+    pub loading: bool,
+    /// When the newest page was stored.
+    pub pulled_ms: Option<f64>,
+    /// Records that can be seen.
+    pub count: usize,
+}
+
+/// The status, but for what only the browser knows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// What it is at.
+    pub phase: Phase,
+    /// The network.
+    pub network: Network,
+    /// Whether this tab syncs.
+    pub leader: bool,
+    /// Waiting to be pushed, without those in flight.
+    pub pending: usize,
+    /// In flight.
+    pub syncing: usize,
+    /// Waiting for the app.
+    pub conflict: usize,
+    /// Parked.
+    pub failed: usize,
+    /// Direction, done, total.
+    pub progress: Option<(Lane, usize, Option<usize>)>,
+    /// Each declared collection.
+    pub collections: Vec<CollectionStatus>,
+    /// When the last cycle ended well.
+    pub synced_ms: Option<f64>,
+    /// When that cycle had begun.
+    pub synced_through_ms: Option<f64>,
+    /// When the next one is due.
+    pub next_ms: Option<f64>,
+    /// The last error, and when.
+    pub error: Option<(Error, f64)>,
+}
+
+impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
+    fn with<R>(&self, name: &str, read: impl FnOnce(&Collection<V>) -> R) -> Result<R> {
+        let replica = self.0.replica.borrow();
+        let collection = replica.collection(name).ok_or_else(|| {
+            Error::new(Code::UnknownCollection, format!("there is no collection {name:?}"))
+        })?;
+        Ok(read(collection))
+    }
+
+    /// The record at a key.
+    ///
+    /// # Errors
+    /// `unknown-collection`.
+    pub fn get(&self, name: &str, key: &str) -> Result<Option<V>> {
+        self.with(name, |c| c.get(key).cloned())
+    }
+
+    /// Every record, in the order of the keys.
+    ///
+    /// # Errors
+    /// `unknown-collection`.
+    pub fn each(&self, name: &str, mut visit: impl FnMut(&V)) -> Result<()> {
+        self.with(name, |c| c.all().for_each(|(_, v)| visit(v)))
+    }
+
+    /// The records that a query selects, in its order.
+    ///
+    /// # Errors
+    /// `unknown-collection`, `unknown-index`.
+    pub fn find(&self, name: &str, query: &Query, mut visit: impl FnMut(&V)) -> Result<()> {
+        self.with(name, |c| {
+            for key in c.find(query)? {
+                if let Some(value) = c.get(&key) {
+                    visit(value);
+                }
+            }
+            Ok(())
+        })?
+    }
+
+    /// How many records a query selects.
+    ///
+    /// # Errors
+    /// `unknown-collection`, `unknown-index`.
+    pub fn count(&self, name: &str, query: &Query) -> Result<usize> {
+        self.with(name, |c| Ok(c.find(query)?.len()))?
+    }
+
+    /// `synced`, `pending`, `syncing`, `conflict` or `failed`; none where there is no record.
+    ///
+    /// # Errors
+    /// `unknown-collection`.
+    pub fn state(&self, name: &str, key: &str) -> Result<Option<&'static str>> {
+        let head = self.with(name, |c| {
+            let record = c.record(key)?;
+            match &record.pending {
+                Some(pending) => Some(Some(pending.head)),
+                None => record.value.is_some().then_some(None),
+            }
+        })?;
+        Ok(head.map(|head| {
+            let replica = self.0.replica.borrow();
+            head.and_then(|no| replica.outbox.get(no)).map_or("synced", |m| self.state_of(m))
+        }))
+    }
+
+    fn state_of(&self, m: &Mutation<V>) -> &'static str {
+        match m.state {
+            MutationState::Pending if self.0.in_flight.borrow().contains(&m.no) => "syncing",
+            MutationState::Pending => "pending",
+            MutationState::Conflict => "conflict",
+            MutationState::Failed => "failed",
+        }
+    }
+
+    /// The queue, first in, first out.
+    #[must_use]
+    pub fn outbox(&self, filter: &OutboxFilter) -> Vec<OutboxView<V>> {
+        let replica = self.0.replica.borrow();
+        let limit = if filter.limit == 0 { usize::MAX } else { filter.limit };
+        let wanted = |m: &&Mutation<V>| {
+            filter.collection.as_ref().is_none_or(|c| *c == m.collection)
+                && filter.state.as_ref().is_none_or(|s| **s == *self.state_of(m))
+        };
+        let chosen = replica.outbox.iter().filter(wanted).take(limit);
+        chosen.map(|m| self.view_of(&replica, m)).collect()
+    }
+
+    /// One entry of the queue.
+    #[must_use]
+    pub fn outbox_entry(&self, no: MutationNo) -> Option<OutboxView<V>> {
+        let replica = self.0.replica.borrow();
+        replica.outbox.get(no).map(|m| self.view_of(&replica, m))
+    }
+
+    fn view_of(&self, replica: &crate::replica::Replica<V>, m: &Mutation<V>) -> OutboxView<V> {
+        let id = |no| wire_id(replica.client(), no);
+        OutboxView {
+            id: id(m.no),
+            mutation: m.clone(),
+            state: self.state_of(m),
+            waits_for: replica.waits_for(m).map(id),
+        }
+    }
+
+    /// The conflict log, newest first.
+    #[must_use]
+    pub fn conflicts(&self) -> Vec<Rc<Conflict<V>>> {
+        self.0.replica.borrow().conflicts().iter().rev().cloned().collect()
+    }
+
+    /// What the app is shown.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let loaded = self.0.loaded.get();
+        let replica = self.0.replica.borrow();
+        let engine = self.0.engine.borrow();
+        let summary =
+            if loaded { replica.summary() } else { self.0.summary.borrow().clone() };
+        let syncing = self.0.in_flight.borrow().len();
+        let done = self.0.progress.get();
+        let progress = engine.lane().map(|lane| match lane {
+            Lane::Push => (lane, done.pushed, Some(done.pushed + summary.pending)),
+            Lane::Pull => (lane, done.pulled, None),
+        });
+        let progress = progress.filter(|(_, _, total)| *total != Some(0));
+        let filling = done.initial && engine.lane().is_some();
+        let collections = replica.collections.iter().filter(|c| c.declared).map(|c| {
+            let name = c.spec.name.clone();
+            let count = summary.counts.iter().find(|(n, _)| *n == name).map_or(0, |(_, n)| *n);
+            let loading = !loaded || filling;
+            CollectionStatus { name, loading, pulled_ms: summary.pulled_ms, count }
+        });
+        let error = self.0.store_error.borrow().clone();
+        let error = error
+            .or_else(|| engine.error().map(|error| (error.clone(), self.0.error_at_ms.get())));
+        Status {
+            phase: engine.phase(),
+            network: engine.network(),
+            leader: engine.leader(),
+            pending: summary.pending.saturating_sub(syncing),
+            syncing,
+            conflict: summary.conflict,
+            failed: summary.failed,
+            progress,
+            collections: collections.collect(),
+            synced_ms: engine.synced_ms(),
+            synced_through_ms: engine.synced_through_ms(),
+            next_ms: engine.next_ms(),
+            error,
+        }
+    }
+}

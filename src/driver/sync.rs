@@ -1,0 +1,323 @@
+//! Runs the engine's effects: requests, timers, and what is done with the answers.
+
+use super::{Backend, Call, Clock, Manager, PushAnswer};
+use crate::engine::{Effect, Event, Failure, Lane};
+use crate::error::{Code, Error};
+use crate::limits;
+use crate::model::{Change, MutationNo, Page, Refusal, Verdict};
+use crate::replica::plan::Intent;
+use crate::store::Store;
+use crate::value::Value;
+use futures_channel::oneshot;
+use futures_util::future::{Either, select};
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+
+/// A server's `Date` has whole seconds: smaller differences mean nothing.
+const OFFSET_NOISE_MS: f64 = 2_000.0;
+
+impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
+    pub(super) fn run(&self, event: Event) {
+        let before = self.0.engine.borrow().phase();
+        let failing = self.0.engine.borrow().error().is_some();
+        let (now_ms, random, view) = (self.now_ms(), self.0.clock.random(), self.view());
+        let effects = self.0.engine.borrow_mut().handle(now_ms, random, view, event);
+        let engine = self.0.engine.borrow();
+        let error = engine.error().cloned();
+        if error.is_some() && (!failing || engine.phase() != before) {
+            self.0.error_at_ms.set(now_ms);
+        }
+        drop(engine);
+        if let Some(error) = error.filter(|_| !failing) {
+            self.0.listener.failed(&error);
+        }
+        for effect in effects {
+            self.perform(effect);
+        }
+        self.0.listener.status_changed();
+    }
+
+    fn perform(&self, effect: Effect) {
+        match effect {
+            Effect::Push { max, refresh } => self.start_push(max, refresh),
+            Effect::Pull { continues, refresh } => {
+                let manager = self.clone();
+                self.spawn(async move { manager.pull(continues, refresh).await });
+            }
+            Effect::ForgetCheckpoint => {
+                self.0.next_page.replace(None);
+                let manager = self.clone();
+                self.submit(
+                    Intent::ForgetCheckpoint,
+                    Box::new(move |result| manager.stored(result.map(|_| ()))),
+                );
+            }
+            Effect::WakeAt(at_ms) => self.set_timer(at_ms),
+            Effect::CancelRequests => self.0.cancels.borrow_mut().clear(),
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.0.clock.spawn(Box::pin(task));
+    }
+
+    fn set_timer(&self, at_ms: Option<f64>) {
+        if self.0.wake_at_ms.get() == at_ms {
+            return;
+        }
+        self.0.wake_at_ms.set(at_ms);
+        let number = self.0.timer.get() + 1;
+        self.0.timer.set(number);
+        let Some(at_ms) = at_ms else { return };
+        let manager = self.clone();
+        self.spawn(async move {
+            let wait_ms = (at_ms - manager.now_ms()).max(0.0);
+            manager.0.clock.sleep(wait_ms).await;
+            if manager.0.timer.get() == number {
+                manager.0.wake_at_ms.set(None);
+                manager.run(Event::Tick);
+            }
+        });
+    }
+
+    /// Runs a request within its time limit, unless it is cancelled.
+    async fn within_limits<T>(
+        &self,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let (cancel, cancelled) = oneshot::channel::<()>();
+        {
+            let mut cancels = self.0.cancels.borrow_mut();
+            cancels.retain(|c| !c.is_canceled());
+            cancels.push(cancel);
+        }
+        let timeout = pin!(self.0.clock.sleep(limits::REQUEST_TIMEOUT_MS));
+        let limit = select(timeout, cancelled);
+        match select(pin!(request), limit).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((Either::Left(_), _)) => {
+                let message = "the backend did not answer in time";
+                Err(Failure::NoAnswer(Error::new(Code::Timeout, message)))
+            }
+            Either::Right((Either::Right(_), _)) => Err(Failure::Cancelled),
+        }
+    }
+
+    fn call(&self, refresh: bool) -> Call {
+        Call { client: self.client(), refresh }
+    }
+
+    fn start_push(&self, max: usize, refresh: bool) {
+        let batch = {
+            let replica = self.0.replica.borrow();
+            let mut in_flight = self.0.in_flight.borrow_mut();
+            let bytes = limits::BATCH_BYTES_MAX;
+            let batch = replica.next_batch(self.now_ms(), &in_flight, max, bytes);
+            in_flight.extend(&batch);
+            batch
+        };
+        let manager = self.clone();
+        self.spawn(async move { manager.push(batch, refresh).await });
+        self.run(Event::Tick);
+    }
+
+    async fn push(self, batch: Vec<MutationNo>, refresh: bool) {
+        let refreshed = refresh;
+        let size = batch.len();
+        let outcome = match self.mark_sent(&batch).await {
+            Ok(()) => self.send(&batch, refresh).await,
+            Err(error) => Err(Failure::NoAnswer(error)),
+        };
+        let verdicts = match outcome {
+            Ok(verdicts) => verdicts,
+            // Alone in its request, so it is the one that is meant.
+            Err(Failure::Refused { code, message }) if size == 1 => {
+                let refusal = Refusal { code, message };
+                vec![(batch[0], Verdict::Failed { refusal, retryable: false })]
+            }
+            Err(failure) => {
+                self.land(&batch);
+                let lane = Lane::Push;
+                self.run(Event::Failed { lane, failure, size, refreshed });
+                return;
+            }
+        };
+        let manager = self.clone();
+        let done = move |result: Result<usize, Error>| {
+            let mut progress = manager.0.progress.get();
+            progress.pushed += size;
+            manager.0.progress.set(progress);
+            manager.land(&batch);
+            manager.stored(result.map(|_| ()));
+        };
+        self.submit(Intent::Verdicts(verdicts), Box::new(done));
+        self.run(Event::Pushed);
+    }
+
+    /// The mutations of a request are not in flight any more.
+    fn land(&self, batch: &[MutationNo]) {
+        let mut in_flight = self.0.in_flight.borrow_mut();
+        for no in batch {
+            in_flight.remove(no);
+        }
+    }
+
+    fn stored(&self, result: Result<(), Error>) {
+        match result {
+            Ok(()) => self.run(Event::Stored),
+            Err(error) => self.run(Event::NotStored(error)),
+        }
+    }
+
+    /// Makes sure that the log knows what may reach the backend, before it can. A crash must not
+    /// let a mutation be rewritten that the backend has already seen.
+    async fn mark_sent(&self, batch: &[MutationNo]) -> Result<(), Error> {
+        let unmarked = {
+            let replica = self.0.replica.borrow();
+            let fresh = |no: &MutationNo| replica.outbox.get(*no).is_some_and(|m| !m.sent);
+            if !batch.iter().any(fresh) {
+                return Ok(());
+            }
+            // Marks the batches that follow as well, so that they need no commit of their own.
+            let in_flight = self.0.in_flight.borrow();
+            let ahead = limits::SENT_MARK_MAX;
+            let mut nos = batch.to_vec();
+            if in_flight.len() > batch.len() || self.0.progress.get().pushed > 0 {
+                nos.extend(replica.next_batch(self.now_ms(), &in_flight, ahead, usize::MAX));
+            }
+            nos
+        };
+        let (tell, told) = oneshot::channel();
+        self.submit(
+            Intent::MarkSent(unmarked),
+            Box::new(move |result| {
+                let _ = tell.send(result);
+            }),
+        );
+        match told.await {
+            Ok(result) => result.map(|_| ()),
+            Err(_) => Err(Error::new(Code::Closed, "closed")),
+        }
+    }
+
+    async fn send(
+        &self,
+        batch: &[MutationNo],
+        refresh: bool,
+    ) -> Result<Vec<(MutationNo, Verdict<V>)>, Failure> {
+        let changes: Vec<Change<V>> = {
+            let replica = self.0.replica.borrow();
+            batch.iter().filter_map(|no| replica.change(*no)).collect()
+        };
+        let Some(backend) = &self.0.backend else { return Err(Failure::Cancelled) };
+        if changes.is_empty() {
+            return Ok(Vec::new()); // discarded while the mark was stored
+        }
+        let call = self.call(refresh);
+        let sent_ms = self.now_ms();
+        let answer = self.within_limits(backend.push(&changes, &call)).await?;
+        self.correct_clock(answer.server_ms, sent_ms);
+        matched(&changes, answer)
+    }
+
+    async fn pull(self, continues: bool, refresh: bool) {
+        let since = {
+            let replica = self.0.replica.borrow();
+            let next = self.0.next_page.borrow();
+            if continues { next.clone() } else { replica.checkpoint() }
+        };
+        if !continues {
+            let initial = since.is_none();
+            let pushed = self.0.progress.get().pushed;
+            self.0.progress.set(super::Progress { initial, pulled: 0, pushed });
+        }
+        match self.fetch(since.as_deref(), refresh).await {
+            Ok(page) => {
+                let has_more = page.has_more;
+                self.0.next_page.replace(Some(page.checkpoint.clone()));
+                let mut progress = self.0.progress.get();
+                progress.pulled += page.changes.len();
+                if !has_more {
+                    progress.pushed = 0;
+                }
+                self.0.progress.set(progress);
+                let nothing = page.changes.is_empty()
+                    && !has_more
+                    && since.as_ref() == Some(&page.checkpoint)
+                    && !continues;
+                let manager = self.clone();
+                if nothing {
+                    // No commit for "still the same".
+                    self.run(Event::Pulled { has_more });
+                    self.run(Event::Stored);
+                    return;
+                }
+                self.submit(
+                    Intent::Page(since, page),
+                    Box::new(move |result| {
+                        manager.page_stored(has_more, result);
+                    }),
+                );
+                self.run(Event::Pulled { has_more });
+            }
+            Err(failure) => {
+                let (lane, size, refreshed) = (Lane::Pull, 0, refresh);
+                self.run(Event::Failed { lane, failure, size, refreshed });
+            }
+        }
+    }
+
+    fn page_stored(&self, has_more: bool, result: Result<usize, Error>) {
+        if !has_more {
+            let mut progress = self.0.progress.get();
+            progress.initial = false;
+            self.0.progress.set(progress);
+        }
+        self.stored(result.map(|_| ()));
+    }
+
+    async fn fetch(&self, since: Option<&str>, refresh: bool) -> Result<Page<V>, Failure> {
+        let Some(backend) = &self.0.backend else { return Err(Failure::Cancelled) };
+        let call = self.call(refresh);
+        let sent_ms = self.now_ms();
+        let request = backend.pull(since, limits::PAGE_CHANGES_MAX, &call);
+        let page = self.within_limits(request).await?;
+        self.correct_clock(page.server_ms, sent_ms);
+        if page.changes.len() > limits::PAGE_ACCEPTED_MAX {
+            return Err(Failure::Protocol("the page has too many changes".into()));
+        }
+        if page.has_more && since == Some(page.checkpoint.as_ref()) {
+            return Err(Failure::Protocol("there is more, but the checkpoint stands still".into()));
+        }
+        Ok(page)
+    }
+
+    fn correct_clock(&self, server_ms: Option<f64>, sent_ms: f64) {
+        if let Some(server_ms) = server_ms.filter(|ms| ms.is_finite() && *ms > 0.0) {
+            let offset_ms = server_ms - (sent_ms + self.now_ms()) / 2.0;
+            let known = offset_ms.abs() > OFFSET_NOISE_MS;
+            self.0.offset_ms.set(if known { offset_ms } else { 0.0 });
+        }
+    }
+}
+
+/// The verdicts of an answer, if it is one to this request: one result a change, in order.
+fn matched<V>(
+    changes: &[Change<V>],
+    answer: PushAnswer<V>,
+) -> Result<Vec<(MutationNo, Verdict<V>)>, Failure> {
+    if answer.results.len() != changes.len() {
+        let (got, want) = (answer.results.len(), changes.len());
+        let message: Rc<str> = format!("{got} results for {want} changes").into();
+        return Err(Failure::Protocol(message));
+    }
+    let mut verdicts = Vec::with_capacity(changes.len());
+    for (change, (id, verdict)) in changes.iter().zip(answer.results) {
+        if *id != *change.id {
+            return Err(Failure::Protocol("a result belongs to no change of the request".into()));
+        }
+        verdicts.push((change.no, verdict));
+    }
+    Ok(verdicts)
+}

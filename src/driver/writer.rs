@@ -1,0 +1,304 @@
+//! Group commit: what is asked for while a transaction is open joins the next one.
+//!
+//! Each intent is decided on top of those before it, all facts go into the log in one transaction,
+//! and only then do the callers hear of it. If another tab was faster, its entries are taken in and
+//! everything is decided again. If the store fails, nothing has happened.
+
+use super::{Backend, Clock, Manager};
+use crate::engine::Event;
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::model::Name;
+use crate::replica::plan::{Intent, Notice, Now, Plan};
+use crate::store::{AppendError, Entry, Fact, Store};
+use crate::value::Value;
+use std::cell::{Cell, RefCell};
+
+/// Called once, when an intent is durable or refused; the number is how much was concerned.
+pub type Done = Box<dyn FnOnce(Result<usize>)>;
+
+enum Job<V> {
+    Intent(Intent<V>, Done),
+    /// Take in what other tabs have written.
+    CatchUp,
+    /// Called when everything before it is done.
+    Settle(Box<dyn FnOnce()>),
+}
+
+pub(super) struct Writer<V> {
+    queue: RefCell<Vec<Job<V>>>,
+    running: Cell<bool>,
+}
+
+impl<V> Default for Writer<V> {
+    fn default() -> Self {
+        Self { queue: RefCell::new(Vec::new()), running: Cell::new(false) }
+    }
+}
+
+/// One decided commit.
+struct Commit<V> {
+    entries: Vec<Entry<V>>,
+    results: Vec<Result<usize>>,
+    notices: Vec<Notice<V>>,
+    collections: Vec<Name>,
+    wrote: bool,
+}
+
+impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
+    /// Hands in an intent; `done` is called when it is durable or refused.
+    pub fn submit(&self, intent: Intent<V>, done: Done) {
+        self.enqueue(Job::Intent(intent, done));
+    }
+
+    /// Takes in what other tabs have written.
+    pub fn submit_catch_up(&self) {
+        self.enqueue(Job::CatchUp);
+    }
+
+    /// Whether a read sees every write that was asked for before it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.0.loaded.get() && !self.0.writer.running.get()
+    }
+
+    /// Calls back once everything asked for so far is durable (or refused) and loaded.
+    pub fn settle(&self, done: Box<dyn FnOnce()>) {
+        if self.is_settled() {
+            done();
+        } else {
+            self.enqueue(Job::Settle(done));
+        }
+    }
+
+    fn enqueue(&self, job: Job<V>) {
+        self.0.writer.queue.borrow_mut().push(job);
+        if !self.0.writer.running.replace(true) {
+            let manager = self.clone();
+            self.0.clock.spawn(Box::pin(async move { manager.write_all().await }));
+        }
+    }
+
+    async fn write_all(self) {
+        loop {
+            let jobs = std::mem::take(&mut *self.0.writer.queue.borrow_mut());
+            if jobs.is_empty() {
+                self.0.writer.running.set(false);
+                return;
+            }
+            self.write_group(jobs).await;
+        }
+    }
+
+    async fn write_group(&self, jobs: Vec<Job<V>>) {
+        let must_read = !self.0.loaded.get() || jobs.iter().any(|j| matches!(j, Job::CatchUp));
+        let mut failed = None;
+        if must_read && let Err(error) = self.catch_up().await {
+            failed = Some(error);
+        }
+        let mut intents = Vec::new();
+        let mut dones = Vec::new();
+        let mut settles = Vec::new();
+        for job in jobs {
+            match job {
+                Job::Intent(intent, done) => {
+                    intents.push(intent);
+                    dones.push(done);
+                }
+                Job::CatchUp => {}
+                Job::Settle(done) => settles.push(done),
+            }
+        }
+        let results = match failed {
+            _ if intents.is_empty() => Vec::new(),
+            Some(error) => vec![Err(error); intents.len()],
+            None => self.commit(&intents).await,
+        };
+        for (done, result) in dones.into_iter().zip(results) {
+            done(result);
+        }
+        for done in settles {
+            done();
+        }
+    }
+
+    async fn commit(&self, intents: &[Intent<V>]) -> Vec<Result<usize>> {
+        for _ in 0..limits::APPEND_RETRIES_MAX {
+            let commit = self.decide(intents);
+            if commit.entries.is_empty() {
+                self.0.replica.borrow_mut().commit();
+                return commit.results;
+            }
+            let after = self.0.seq.get();
+            match self.0.store.append(after, &commit.entries).await {
+                Ok(()) => {
+                    self.0.replica.borrow_mut().commit();
+                    self.0.seq.set(after + commit.entries.len() as u64);
+                    self.committed(&commit.collections, &commit.notices, true);
+                    if commit.wrote {
+                        self.run(Event::Wrote);
+                    }
+                    return commit.results;
+                }
+                Err(AppendError::Taken) => {
+                    self.0.replica.borrow_mut().rollback();
+                    if let Err(error) = self.catch_up().await {
+                        return vec![Err(error); intents.len()];
+                    }
+                }
+                Err(AppendError::Failed(error)) => {
+                    self.0.replica.borrow_mut().rollback();
+                    self.note(&error);
+                    return vec![Err(error); intents.len()];
+                }
+            }
+        }
+        let error = Error::new(Code::WriteContention, "other tabs were faster too many times");
+        vec![Err(error); intents.len()]
+    }
+
+    /// Decides all intents on top of each other; their facts are true until committed or undone.
+    fn decide(&self, intents: &[Intent<V>]) -> Commit<V> {
+        let mut replica = self.0.replica.borrow_mut();
+        let at_ms = self.now_ms();
+        replica.begin();
+        let hlc = replica.hlc().tick(at_ms + self.0.offset_ms.get());
+        replica.set_hlc(hlc);
+        let mut facts = Vec::new();
+        let mut commit = Commit {
+            entries: Vec::new(),
+            results: Vec::with_capacity(intents.len()),
+            notices: Vec::new(),
+            collections: Vec::new(),
+            wrote: false,
+        };
+        for intent in intents {
+            let now = Now { at_ms, hlc, random: self.0.clock.random() };
+            let local = matches!(
+                intent,
+                Intent::Write(..) | Intent::Retry(_) | Intent::Discard(_)
+            );
+            match replica.plan(intent.clone(), now) {
+                Ok(Plan { facts: new, notices, count }) => {
+                    commit.wrote |= local && !new.is_empty();
+                    facts.extend(new);
+                    commit.notices.extend(notices);
+                    commit.results.push(Ok(count));
+                }
+                Err(error) => commit.results.push(Err(error)),
+            }
+        }
+        touched(&facts, &mut commit.collections, |no| {
+            replica.outbox.get(no).map(|m| m.collection.clone())
+        });
+        let summary = replica.summary();
+        let hlc = replica.hlc();
+        let mut facts = facts.into_iter().peekable();
+        while facts.peek().is_some() {
+            let part: Vec<Fact<V>> = facts.by_ref().take(limits::ENTRY_FACTS_MAX).collect();
+            commit.entries.push(Entry { at_ms, hlc, facts: part, summary: summary.clone() });
+        }
+        commit
+    }
+
+    /// Takes in everything after the newest entry that this tab knows.
+    async fn catch_up(&self) -> Result<()> {
+        let mut collections = Vec::new();
+        let first = !self.0.loaded.get();
+        loop {
+            let after = self.0.seq.get();
+            let page = match self.0.store.read(after, limits::READ_ENTRIES_MAX).await {
+                Ok(page) => page,
+                Err(error) => {
+                    self.note(&error);
+                    return Err(error);
+                }
+            };
+            if page.is_empty() {
+                break;
+            }
+            let mut damaged = Vec::new();
+            for (seq, entry) in page {
+                self.0.seq.set(seq);
+                match entry {
+                    Ok(entry) => self.take_in(&entry, &mut collections),
+                    Err(error) => damaged.push((seq, error)),
+                }
+            }
+            for (seq, error) in damaged {
+                self.note(&error);
+                if let Err(error) = self.0.store.quarantine(seq, &error.message).await {
+                    self.note(&error);
+                }
+            }
+        }
+        self.0.loaded.set(true);
+        if first {
+            let replica = self.0.replica.borrow();
+            collections = replica.collections.iter().map(|c| c.spec.name.clone()).collect();
+        }
+        if !collections.is_empty() {
+            self.committed(&collections, &[], false);
+            self.run(Event::Tick);
+        }
+        Ok(())
+    }
+
+    fn take_in(&self, entry: &Entry<V>, collections: &mut Vec<Name>) {
+        let mut replica = self.0.replica.borrow_mut();
+        touched(&entry.facts, collections, |no| {
+            replica.outbox.get(no).map(|m| m.collection.clone())
+        });
+        for fact in &entry.facts {
+            replica.apply(fact, entry.at_ms, entry.hlc);
+        }
+        if entry.hlc > replica.hlc() {
+            replica.set_hlc(entry.hlc);
+        }
+    }
+
+    fn committed(&self, collections: &[Name], notices: &[Notice<V>], own: bool) {
+        if own {
+            self.0.store_error.borrow_mut().take_if(|(e, _)| e.code != Code::DatabaseDamaged);
+        }
+        self.0.listener.committed(collections, notices, own);
+        self.0.listener.status_changed();
+    }
+
+    /// Shows an error of the store in the status.
+    fn note(&self, error: &Error) {
+        *self.0.store_error.borrow_mut() = Some((error.clone(), self.now_ms()));
+        self.0.listener.failed(error);
+        self.0.listener.status_changed();
+    }
+}
+
+/// Collections whose records or mutations a list of facts concerns.
+fn touched<V>(
+    facts: &[Fact<V>],
+    collections: &mut Vec<Name>,
+    of: impl Fn(u64) -> Option<Name>,
+) {
+    let mut last: Option<Name> = None;
+    for fact in facts {
+        let name = match fact {
+            Fact::Queued { collection, .. } | Fact::Remote { collection, .. } => {
+                Some(collection.clone())
+            }
+            Fact::Cancelled { no }
+            | Fact::Acked { no, .. }
+            | Fact::Refused { no, .. }
+            | Fact::Rebased { no } => of(*no),
+            Fact::Sent { nos } => nos.first().and_then(|no| of(*no)),
+            _ => None,
+        };
+        if name.is_some() && name != last {
+            if let Some(name) = &name
+                && !collections.contains(name)
+            {
+                collections.push(name.clone());
+            }
+            last = name;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Errors, as the app sees them.
+//!
+//! Every error has a stable code; the code decides the hint and whether trying again can help.
+//! `docs/ERRORS.md` lists the same table for people, and a test keeps the two equal.
+
+/// An error with a stable code and a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What kind of error; apps branch on it.
+    pub code: Code,
+    /// What happened, for people.
+    pub message: String,
+}
+
+impl Error {
+    /// An error of this code.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident $text:literal $retryable:literal $hint:literal;)*) => {
+        /// The stable codes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// All codes, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code as apps see it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// What to do next.
+            #[must_use]
+            pub fn hint(self) -> &'static str {
+                match self { $(Self::$name => $hint,)* }
+            }
+
+            /// Whether the same call may succeed later without any change.
+            #[must_use]
+            pub fn is_retryable(self) -> bool {
+                match self { $(Self::$name => $retryable,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// `open` was given options that cannot work.
+    InvalidOptions "invalid-options" false "Correct the options of open(); the message names the field.";
+    /// The record is not a plain JSON object.
+    InvalidRecord "invalid-record" false "Store plain objects of JSON values; the message names the path.";
+    /// The key is missing, empty, too long or not a string.
+    InvalidKey "invalid-key" false "Give every record a string key of 1 to 512 bytes, for example crypto.randomUUID().";
+    /// The value holds something that cannot be copied, such as a function.
+    NotCloneable "not-cloneable" false "Remove functions, symbols, cycles and class instances; the message names the path.";
+    /// `create` for a key that is taken.
+    AlreadyExists "already-exists" false "Use put() to replace or update() to change the record.";
+    /// There is no such record, mutation or conflict.
+    NotFound "not-found" false "It may have been deleted or confirmed meanwhile; read it again.";
+    /// The collection was not declared in `open`.
+    UnknownCollection "unknown-collection" false "Declare the collection in the options of open().";
+    /// The index was not declared in `open`.
+    UnknownIndex "unknown-index" false "Declare the index in the collection's indexes.";
+    /// No IndexedDB here.
+    UnsupportedEnvironment "unsupported-environment" false "IndexedDB is switched off or missing (private mode, embedded view); open the app in a normal window.";
+    /// The database was written by a newer landfall.
+    DatabaseNewer "database-newer" false "Reload the page to get the app's current version; nothing was changed.";
+    /// Another tab keeps an older database open.
+    DatabaseBlocked "database-blocked" true "Close or reload the app's other tabs.";
+    /// The browser closed the database under us.
+    DatabaseLost "database-lost" true "The connection is opened again by itself; if it stays, reload the page.";
+    /// An entry of the database could not be read; it was set aside.
+    DatabaseDamaged "database-damaged" false "The damaged entry is kept in the quarantine store; export what is unsynced and report it.";
+    /// No room on the disk or for this origin.
+    QuotaExceeded "quota-exceeded" true "Free some space on the device; what was stored before is safe, this write was not stored.";
+    /// IndexedDB failed in another way.
+    StorageFailed "storage-failed" true "Try again; if it stays, reload the page.";
+    /// Many tabs write at once.
+    WriteContention "write-contention" true "Try again when other tabs are quieter.";
+    /// The manager was closed.
+    Closed "closed" false "Call open() again.";
+    /// The wait was given up by its signal.
+    Aborted "aborted" true "Nothing was undone; wait again if you like.";
+    /// The server did not answer in time.
+    Timeout "timeout" true "It is tried again by itself; check the connection if it stays.";
+    /// The device is offline.
+    Offline "offline" true "Changes are kept and sent when the network returns.";
+    /// The server could not be reached.
+    Network "network" true "It is tried again by itself; check the server's address if it stays.";
+    /// The server answered with a fault of its own.
+    ServerError "server-error" true "It is tried again by itself; the server's log tells more.";
+    /// The server asked for a pause.
+    Throttled "throttled" true "Sending goes on by itself after the pause.";
+    /// The credentials were refused twice.
+    NeedsAuth "needs-auth" false "Sign in again, then call resume(); everything queued is kept.";
+    /// The server refuses a change for good; it is parked.
+    Rejected "rejected" false "Look at the outbox: change the record, retry or discard the entry.";
+    /// The answer was not what the protocol says.
+    ProtocolError "protocol-error" true "Nothing was marked as done; check that the URL is the sync endpoint and no proxy answers in its place.";
+    /// The WebAssembly module could not be loaded.
+    WasmFailed "wasm-failed" true "Check that the .wasm file is served, or pass its URL as the wasm option.";
+}
+
+/// The result of most calls.
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+
+    #[test]
+    fn documentation_lists_every_code_with_its_hint() {
+        let table = include_str!("../docs/ERRORS.md");
+        for code in Code::ALL {
+            let retry = if code.is_retryable() { "yes" } else { "no" };
+            let row = format!("| `{}` | {retry} | {} |", code.as_str(), code.hint());
+            assert!(table.contains(&row), "docs/ERRORS.md lacks this row:\n{row}");
+        }
+        let rows = table.lines().filter(|l| l.starts_with("| `")).count();
+        assert_eq!(rows, Code::ALL.len(), "docs/ERRORS.md lists a code that does not exist");
+    }
+
+    #[test]
+    fn types_list_every_code() {
+        let types = include_str!("../npm/index.d.ts");
+        for code in Code::ALL {
+            assert!(types.contains(&format!("| \"{}\"", code.as_str())), "{}", code.as_str());
+        }
+    }
+}

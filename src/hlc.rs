@@ -1,0 +1,99 @@
+//! The hybrid logical clock that dates every mutation.
+//!
+//! Physical time, corrected by what the server says the time is, and a counter for what happens
+//! within one millisecond or while the device's clock stands still or goes back. Its text form
+//! sorts by time (docs/PROTOCOL.md). Source: Kulkarni et al., "Logical Physical Clocks", 2014.
+
+use std::rc::Rc;
+
+/// A reading of the clock. Ordered by time, then counter.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
+pub struct Hlc {
+    /// Milliseconds since 1970, a whole number.
+    pub ms: f64,
+    /// Readings within the same millisecond.
+    pub counter: u32,
+}
+
+/// Largest difference of a remote clock that is followed: a minute. A device that claims to live
+/// in the future must not drag everyone along.
+const DRIFT_MAX_MS: f64 = 60_000.0;
+
+impl Hlc {
+    /// The reading that follows `self` at `now_ms`.
+    #[must_use]
+    pub fn tick(self, now_ms: f64) -> Self {
+        let now_ms = now_ms.floor();
+        if now_ms > self.ms {
+            Self { ms: now_ms, counter: 0 }
+        } else if self.counter < 0xffff {
+            Self { ms: self.ms, counter: self.counter + 1 }
+        } else {
+            Self { ms: self.ms + 1.0, counter: 0 }
+        }
+    }
+
+    /// Takes a remote reading into account, so that what is written after reading it is later.
+    #[must_use]
+    pub fn witness(self, remote: Self, now_ms: f64) -> Self {
+        if remote > self && remote.ms <= now_ms + DRIFT_MAX_MS { remote } else { self }
+    }
+
+    /// The text form: 13 digits, 4 hexadecimal digits, the client.
+    #[must_use]
+    pub fn to_text(self, client: &str) -> String {
+        format!("{:013}-{:04x}-{client}", self.ms as u64, self.counter)
+    }
+
+    /// Reads the text form back.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<(Self, Rc<str>)> {
+        let mut parts = text.splitn(3, '-');
+        let (ms, counter) = (parts.next()?, parts.next()?);
+        if ms.len() != 13 || counter.len() != 4 {
+            return None;
+        }
+        let ms = ms.parse::<u64>().ok()? as f64;
+        let counter = u32::from_str_radix(counter, 16).ok()?;
+        Some((Self { ms, counter }, Rc::from(parts.next()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Hlc;
+
+    #[test]
+    fn moves_forward_while_the_device_clock_goes_back() {
+        let first = Hlc::default().tick(2_000.0);
+        let second = first.tick(1_000.0);
+        assert!(second > first);
+        assert!(second.to_text("c") > first.to_text("c"));
+    }
+
+    #[test]
+    fn text_round_trips_and_sorts() {
+        let hlc = Hlc { ms: 1_763_690_000_000.0, counter: 300 };
+        let text = hlc.to_text("client-1");
+        assert_eq!(text, "1763690000000-012c-client-1");
+        let (back, client) = Hlc::parse(&text).unwrap();
+        assert_eq!((back, client.as_ref()), (hlc, "client-1"));
+        assert!(Hlc::parse("yesterday").is_none());
+        assert!(Hlc::parse("17-00-x").is_none());
+    }
+
+    #[test]
+    fn follows_a_remote_clock_only_within_a_minute() {
+        let here = Hlc { ms: 1_000.0, counter: 0 };
+        let soon = Hlc { ms: 30_000.0, counter: 0 };
+        let absurd = Hlc { ms: 9e12, counter: 0 };
+        assert_eq!(here.witness(soon, 1_000.0), soon);
+        assert_eq!(here.witness(absurd, 1_000.0), here);
+    }
+
+    #[test]
+    fn a_full_counter_spills_into_the_next_millisecond() {
+        let full = Hlc { ms: 5.0, counter: 0xffff };
+        assert_eq!(full.tick(5.0), Hlc { ms: 6.0, counter: 0 });
+    }
+}

@@ -1,0 +1,29 @@
+//! landfall: an offline-first sync engine for web apps.
+//!
+//! ```text
+//! JS app ── npm/ (loader and classes)
+//!             │
+//! web/     the only place with #[wasm_bindgen], web-sys, rexie, gloo
+//!             │  implements the three traits
+//! driver   runs the engine's effects over Store + Backend + Clock
+//!             │
+//! engine   pure: (state, now, random, event) → effects; no I/O, no clock, no async
+//! replica, conflict, backoff, hlc, options, limits, error: pure rules
+//! ```
+//!
+//! `ARCHITECTURE.md` tells how these fit together and which promise is kept where.
+
+pub mod backoff;
+pub mod conflict;
+pub mod driver;
+pub mod engine;
+pub mod error;
+pub mod hlc;
+pub mod limits;
+pub mod model;
+pub mod options;
+pub mod replica;
+pub mod store;
+pub mod value;
+#[cfg(target_family = "wasm")]
+pub mod web;

@@ -1,0 +1,54 @@
+//! Every bound of the engine in one place, each with its reason.
+
+/// Changes in one push; the protocol's limit (docs/PROTOCOL.md).
+pub const BATCH_CHANGES_MAX: usize = 100;
+/// Bytes of records in one push: below the protocol's 1 MiB, so that the envelope fits too.
+pub const BATCH_BYTES_MAX: usize = 900 * 1024;
+/// Changes asked for in one pull; the protocol's limit.
+pub const PAGE_CHANGES_MAX: usize = 1000;
+/// Changes accepted in one answer. A backend of the app's own may ignore our limit, but an answer
+/// without any bound would be taken into memory whole.
+pub const PAGE_ACCEPTED_MAX: usize = 20_000;
+/// Pushes in flight. Browsers open six connections to a host; one stays free for the pull, the
+/// app's own requests and a stream.
+pub const PUSHES_IN_FLIGHT_MAX: usize = 5;
+/// Mutations marked as sent in one commit before their first request: one small write for every
+/// ten batches.
+pub const SENT_MARK_MAX: usize = 1000;
+/// Facts in one log entry: large enough that a bulk write is a few values, small enough that one
+/// value is read or compacted without being felt.
+pub const ENTRY_FACTS_MAX: usize = 1000;
+/// Log entries read at once while opening.
+pub const READ_ENTRIES_MAX: u32 = 256;
+/// Times a write is planned again because another tab was faster. Each time means that the other
+/// tab made progress, so reaching this means many hundred writers.
+pub const APPEND_RETRIES_MAX: u32 = 200;
+/// Bytes of a key: it is repeated in mutations, references and URLs.
+pub const KEY_BYTES_MAX: usize = 512;
+/// Bytes of a collection's name, and of the names of app and user.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Collections of one database.
+pub const COLLECTIONS_MAX: usize = 256;
+/// Characters of a backend's message that are kept with a mutation.
+pub const MESSAGE_CHARS_MAX: usize = 500;
+/// Entries that the conflict log keeps; the oldest go first.
+pub const CONFLICTS_KEPT_MAX: usize = 1000;
+
+/// First pause after a failure, before jitter.
+pub const BACKOFF_BASE_MS: f64 = 1_000.0;
+/// Longest pause after failures.
+pub const BACKOFF_CAP_MS: f64 = 300_000.0;
+/// Longest `Retry-After` that is believed: an hour, so that a faulty proxy cannot stop us for days.
+pub const RETRY_AFTER_MAX_MS: f64 = 3_600_000.0;
+/// Quiet time after a local write before it is pushed, so that a burst travels together.
+pub const QUIET_MS: f64 = 50.0;
+/// Least time between two pulls that pokes ask for.
+pub const POKE_GAP_MS: f64 = 500.0;
+/// Default time between two pulls.
+pub const INTERVAL_MS: f64 = 30_000.0;
+/// A request without an answer is given up after this; `rest()` gives up earlier.
+pub const REQUEST_TIMEOUT_MS: f64 = 60_000.0;
+/// An IndexedDB transaction that calls back neither way is given up after this.
+pub const TRANSACTION_TIMEOUT_MS: u32 = 30_000;
+/// Default number of answers that blame a mutation as retryable before it is parked.
+pub const ATTEMPTS_MAX: u32 = 3;

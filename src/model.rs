@@ -1,0 +1,201 @@
+//! The nouns: mutations, versions, what a backend is sent and what it answers.
+
+use crate::hlc::Hlc;
+use std::rc::Rc;
+
+/// A collection's name.
+pub type Name = Rc<str>;
+/// A record's key, unique in its collection.
+pub type Key = Rc<str>;
+/// A mutation's number: unique in one database, in the order of the first write.
+pub type MutationNo = u64;
+
+/// A number that the backend raises at each change of a record; 0 is "none".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Version(pub u64);
+
+/// What a mutation does to its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A record the backend has not seen.
+    Create,
+    /// New content for a record that the backend has.
+    Update,
+    /// The record goes.
+    Delete,
+}
+
+impl Action {
+    /// The name on the wire and in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// Reads the name back.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "create" => Some(Self::Create),
+            "update" => Some(Self::Update),
+            "delete" => Some(Self::Delete),
+            _ => None,
+        }
+    }
+}
+
+/// Where a mutation stands. `syncing` is not stored: it is pending and in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MutationState {
+    /// Waits to be pushed.
+    Pending,
+    /// Waits for the app to settle a conflict.
+    Conflict,
+    /// Refused for good; parked until the user decides.
+    Failed,
+}
+
+/// Why a mutation was refused, in the backend's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// For programs.
+    pub code: Rc<str>,
+    /// For people.
+    pub message: Rc<str>,
+}
+
+/// One queued local change.
+#[derive(Debug, Clone)]
+pub struct Mutation<V> {
+    /// Its number; with the client's id it is the id on the wire.
+    pub no: MutationNo,
+    /// The record's collection.
+    pub collection: Name,
+    /// The record's key.
+    pub key: Key,
+    /// What it does.
+    pub action: Action,
+    /// The record after it; none for a delete.
+    pub value: Option<V>,
+    /// The fields that an update changed; none when it replaced the record.
+    pub changed: Option<Rc<[Rc<str>]>>,
+    /// The version it was made on.
+    pub base_version: Version,
+    /// The content it was made on.
+    pub base: Option<V>,
+    /// Its collection's priority: higher is pushed first.
+    pub priority: i32,
+    /// It waits behind another mutation of the same record.
+    pub behind: bool,
+    /// When the newest change in it was made.
+    pub at: Hlc,
+    /// When it was queued, ms since 1970.
+    pub created_ms: f64,
+    /// It may have reached the backend: it must not be rewritten, only sent again.
+    pub sent: bool,
+    /// Where it stands.
+    pub state: MutationState,
+    /// Answers that blamed it as retryable.
+    pub attempts: u32,
+    /// When the last of these came, ms since 1970.
+    pub last_attempt_ms: Option<f64>,
+    /// Not before this time, ms since 1970.
+    pub next_attempt_ms: Option<f64>,
+    /// Why it was refused last.
+    pub error: Option<Refusal>,
+}
+
+/// One change as it travels (docs/PROTOCOL.md).
+#[derive(Debug, Clone)]
+pub struct Change<V> {
+    /// The mutation's id on the wire.
+    pub id: String,
+    /// The mutation's number.
+    pub no: MutationNo,
+    /// The collection.
+    pub collection: Name,
+    /// What it does.
+    pub action: Action,
+    /// The device's key of the record.
+    pub key: Key,
+    /// The version it was made on.
+    pub version: Version,
+    /// The record, or only the changed fields.
+    pub data: Option<V>,
+    /// Names of the changed fields where `data` is partial.
+    pub changed: Option<Rc<[Rc<str>]>>,
+    /// Hybrid logical clock as text.
+    pub at: String,
+}
+
+/// The backend's verdict on one change.
+#[derive(Debug, Clone)]
+pub enum Verdict<V> {
+    /// Applied (now or before).
+    Success {
+        /// The record's new version.
+        version: Version,
+        /// What the server stored, where it differs from what it was sent.
+        data: Option<V>,
+    },
+    /// Made on a version that is no longer the current one.
+    Conflict {
+        /// The server's version.
+        version: Version,
+        /// The server's record; none where it is deleted.
+        data: Option<V>,
+        /// When the server's record was changed.
+        at: Option<Rc<str>>,
+    },
+    /// Refused.
+    Failed {
+        /// Why.
+        refusal: Refusal,
+        /// Whether the same change may succeed later.
+        retryable: bool,
+    },
+}
+
+/// One pulled change.
+#[derive(Debug, Clone)]
+pub struct Pulled<V> {
+    /// The collection.
+    pub collection: Name,
+    /// The record's key.
+    pub key: Key,
+    /// The version it has now.
+    pub version: Version,
+    /// The record; none for a tombstone.
+    pub data: Option<V>,
+    /// When it was changed.
+    pub at: Option<Rc<str>>,
+}
+
+/// One pulled page.
+#[derive(Debug, Clone)]
+pub struct Page<V> {
+    /// The changes, in the order of their commits.
+    pub changes: Vec<Pulled<V>>,
+    /// How far this page goes.
+    pub checkpoint: Rc<str>,
+    /// Whether there is more.
+    pub has_more: bool,
+    /// The server's clock, ms since 1970.
+    pub server_ms: Option<f64>,
+}
+
+/// The id on the wire of a client's mutation.
+#[must_use]
+pub fn wire_id(client: &str, no: MutationNo) -> String {
+    format!("{client}.{no}")
+}
+
+/// The number in an id on the wire, if it is this client's.
+#[must_use]
+pub fn parse_wire_id(client: &str, id: &str) -> Option<MutationNo> {
+    id.strip_prefix(client)?.strip_prefix('.')?.parse().ok()
+}

@@ -1,0 +1,159 @@
+//! The records of one collection, in the order of their keys, with their indexes.
+
+use super::index::{Index, Query};
+use crate::error::{Code, Error, Result};
+use crate::model::{Key, MutationNo, Version};
+use crate::options::CollectionSpec;
+use crate::value::Value;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+
+/// A record and what landfall knows about it.
+#[derive(Debug, Clone)]
+pub struct Record<V> {
+    /// What the app sees; none for a deleted record.
+    pub value: Option<V>,
+    /// The backend's version; 0 where it has never seen the record.
+    pub version: Version,
+    /// Queued changes of this record.
+    pub pending: Option<Box<Pending<V>>>,
+}
+
+impl<V> Default for Record<V> {
+    fn default() -> Self {
+        Self { value: None, version: Version(0), pending: None }
+    }
+}
+
+/// The queued changes of one record: never more than one that may be in flight, and one behind it.
+#[derive(Debug, Clone)]
+pub struct Pending<V> {
+    /// What the backend has.
+    pub shadow: Option<V>,
+    /// The first mutation.
+    pub head: MutationNo,
+    /// The one behind it.
+    pub tail: Option<MutationNo>,
+}
+
+/// One collection. A deleted record stays as a version without a value, so that a page pulled
+/// before the deletion cannot bring it back.
+#[derive(Debug)]
+pub struct Collection<V> {
+    /// What the app declared.
+    pub spec: CollectionSpec,
+    /// Whether it did; otherwise it is kept for a version of the app that does.
+    pub declared: bool,
+    records: BTreeMap<Key, Record<V>>,
+    visible: usize,
+    indexes: RefCell<Vec<Option<Index>>>,
+}
+
+impl<V: Value> Collection<V> {
+    /// An empty collection.
+    #[must_use]
+    pub fn new(spec: CollectionSpec, declared: bool) -> Self {
+        let indexes = RefCell::new(vec![None; spec.indexes.len()]);
+        Self { spec, declared, records: BTreeMap::new(), visible: 0, indexes }
+    }
+
+    /// Records that the app can see.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.visible
+    }
+
+    /// What is known of a key.
+    #[must_use]
+    pub fn record(&self, key: &str) -> Option<&Record<V>> {
+        self.records.get(key)
+    }
+
+    /// What the app sees at a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&V> {
+        self.records.get(key)?.value.as_ref()
+    }
+
+    /// Everything the app sees, in the order of the keys.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = (&Key, &V)> {
+        self.records.iter().filter_map(|(k, r)| Some((k, r.value.as_ref()?)))
+    }
+
+    /// Replaces what is known of a key; answers what was known.
+    pub(super) fn set(&mut self, key: &Key, record: Option<Record<V>>) -> Option<Record<V>> {
+        let has = record.as_ref().is_some_and(|r| r.value.is_some());
+        let mut indexes = self.indexes.borrow_mut();
+        if let Some(value) = self.records.get(key).and_then(|r| r.value.as_ref()) {
+            self.visible -= 1;
+            for (index, fields) in indexes.iter_mut().zip(&self.spec.indexes) {
+                if let Some(index) = index {
+                    index.remove(fields, key, value);
+                }
+            }
+        }
+        if has {
+            self.visible += 1;
+            let value = record.as_ref().and_then(|r| r.value.as_ref());
+            for (index, fields) in indexes.iter_mut().zip(&self.spec.indexes) {
+                if let (Some(index), Some(value)) = (index, value) {
+                    index.insert(fields, key, value);
+                }
+            }
+        }
+        match record {
+            Some(record) => self.records.insert(key.clone(), record),
+            None => self.records.remove(key),
+        }
+    }
+
+    /// The keys a query selects, in its order.
+    ///
+    /// # Errors
+    /// `unknown-index` where the index was not declared.
+    pub fn find(&self, query: &Query) -> Result<Vec<Key>> {
+        let keys: Vec<Key> = match &query.index {
+            None => self.scan(query),
+            Some(fields) => {
+                let at = self.spec.indexes.iter().position(|i| i == fields).ok_or_else(|| {
+                    let name = &self.spec.name;
+                    let index = fields.join(", ");
+                    Error::new(Code::UnknownIndex, format!("{name} has no index on {index}"))
+                })?;
+                let mut indexes = self.indexes.borrow_mut();
+                let index = indexes[at].get_or_insert_with(|| {
+                    // Built on first use: an app that never asks pays nothing.
+                    let mut index = Index::default();
+                    for (key, value) in self.all() {
+                        index.insert(fields, key, value);
+                    }
+                    index
+                });
+                index.select(query)
+            }
+        };
+        Ok(keys)
+    }
+
+    fn scan(&self, query: &Query) -> Vec<Key> {
+        let (from, to) = query.key_bounds();
+        if let (Bound::Included(a), Bound::Included(b) | Bound::Excluded(b)) = (&from, &to)
+            && a > b
+        {
+            return Vec::new();
+        }
+        let hits = self
+            .records
+            .range::<str, _>((from.as_ref().map(Rc::as_ref), to.as_ref().map(Rc::as_ref)))
+            .filter(|(_, r)| r.value.is_some())
+            .map(|(k, _)| k)
+            .filter(|k| query.prefix.as_ref().is_none_or(|p| k.starts_with(p.as_ref())));
+        if query.descending {
+            hits.rev().skip(query.offset).take(query.limit).cloned().collect()
+        } else {
+            hits.skip(query.offset).take(query.limit).cloned().collect()
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Decides which facts follow from what the backend says: verdicts on pushed changes, and pages.
+
+use super::Replica;
+use super::plan::{Notice, Now, Plan, check_key, checked_key, coalesce};
+use crate::backoff;
+use crate::conflict::{Conflict, Outcome, Sides, settle};
+use crate::error::{Code, Error, Result};
+use crate::hlc::Hlc;
+use crate::model::{Action, Mutation, MutationNo, Page, Pulled, Refusal, Verdict, Version, wire_id};
+use crate::store::Fact;
+use crate::value::Value;
+use std::rc::Rc;
+
+impl<V: Value> Replica<V> {
+    pub(super) fn plan_verdict(
+        &mut self,
+        no: MutationNo,
+        verdict: Verdict<V>,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) {
+        // Confirmed by a pull meanwhile, or discarded: the verdict changes nothing here.
+        let Some(m) = self.outbox.get(no).cloned() else { return };
+        plan.count += 1;
+        match verdict {
+            Verdict::Success { version, data } => {
+                self.put_true(Fact::Acked { no, version, value: data }, now, plan);
+                plan.notices.push(Notice::Confirmed(no, m.collection, m.key, m.action));
+            }
+            Verdict::Conflict { version, data, at } => {
+                self.plan_conflict(&m, version, data, at.as_ref(), now, plan);
+            }
+            Verdict::Failed { refusal, retryable } => {
+                self.plan_refusal(&m, refusal, retryable, now, plan);
+            }
+        }
+    }
+
+    fn tail_of(&self, m: &Mutation<V>) -> Option<Mutation<V>> {
+        let record = self.collection(&m.collection)?.record(&m.key)?;
+        self.outbox.get(record.pending.as_ref()?.tail?).cloned()
+    }
+
+    fn plan_refusal(
+        &mut self,
+        m: &Mutation<V>,
+        refusal: Refusal,
+        retryable: bool,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) {
+        let attempts = m.attempts + 1;
+        let again = retryable && attempts < self.max_attempts;
+        let pause_ms = backoff::pause_ms(attempts, now.random);
+        let next_attempt_ms = again.then_some(now.at_ms + pause_ms);
+        let fact = Fact::Refused { no: m.no, refusal, attempts, next_attempt_ms };
+        self.put_true(fact, now, plan);
+        if again {
+            return;
+        }
+        // What was written meanwhile may be the cure: both go as one, under a new id.
+        if let Some(tail) = self.tail_of(m) {
+            self.put_true(Fact::Cancelled { no: tail.no }, now, plan);
+            match coalesce(m, tail.action, tail.changed.clone()) {
+                Some((action, changed)) => {
+                    self.requeue(m, action, tail.value, changed, now, plan);
+                }
+                None => self.put_true(Fact::Cancelled { no: m.no }, now, plan),
+            }
+        } else {
+            plan.notices.push(Notice::Parked(m.no));
+        }
+    }
+
+    fn plan_conflict(
+        &mut self,
+        m: &Mutation<V>,
+        version: Version,
+        remote: Option<V>,
+        remote_at: Option<&Rc<str>>,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) {
+        let (collection, key) = (m.collection.clone(), m.key.clone());
+        let strategy = self.collection(&collection).map(|c| c.spec.strategy).unwrap_or_default();
+        let newest = self.tail_of(m);
+        let local = newest.as_ref().map_or_else(|| m.value.clone(), |t| t.value.clone());
+        let local_at = newest.as_ref().map_or(m.at, |t| t.at).to_text(&self.client);
+        self.hear(remote_at, now);
+        let fact = Fact::Remote { collection, key, value: remote.clone(), version };
+        self.put_true(fact, now, plan);
+        if let Some(tail) = &newest {
+            self.put_true(Fact::Cancelled { no: tail.no }, now, plan);
+        }
+
+        // Our own earlier change, whose answer was lost: no conflict, only a newer base.
+        let own = remote_at.and_then(|at| Hlc::parse(at)).is_some_and(|(_, c)| c == self.client);
+        let same = match (&local, &remote) {
+            (None, None) => true,
+            (Some(a), Some(b)) => same_content(a, b),
+            _ => false,
+        };
+        if same {
+            self.put_true(Fact::Cancelled { no: m.no }, now, plan);
+            plan.notices.push(Notice::Confirmed(
+                m.no,
+                m.collection.clone(),
+                m.key.clone(),
+                m.action,
+            ));
+            return;
+        }
+        let sides = Sides {
+            base: m.base.as_ref(),
+            local: local.as_ref(),
+            remote: remote.as_ref(),
+            local_at: &local_at,
+            remote_at: remote_at.map(AsRef::as_ref),
+        };
+        let (outcome, result) =
+            if own { (Outcome::Local, local.clone()) } else { settle(strategy, &sides) };
+        match outcome {
+            Outcome::Remote => self.put_true(Fact::Cancelled { no: m.no }, now, plan),
+            Outcome::Local | Outcome::Merged => {
+                let action = match (&result, &remote) {
+                    (None, _) => Action::Delete,
+                    (Some(_), None) => Action::Create,
+                    (Some(_), Some(_)) => Action::Update,
+                };
+                let no = self.requeue(m, action, result.clone(), None, now, plan);
+                self.put_true(Fact::Rebased { no }, now, plan);
+            }
+        }
+        if !own {
+            let conflict = Rc::new(Conflict {
+                id: wire_id(&self.client, m.no).into(),
+                collection: m.collection.clone(),
+                key: m.key.clone(),
+                at_ms: now.at_ms,
+                strategy,
+                outcome,
+                base: m.base.clone(),
+                local,
+                remote,
+                result,
+            });
+            self.put_true(Fact::Conflicted(conflict.clone()), now, plan);
+            plan.notices.push(Notice::Conflict(conflict));
+        }
+    }
+
+    /// What is written after reading a remote change must be later than it.
+    fn hear(&mut self, at: Option<&Rc<str>>, now: Now) {
+        if let Some((remote, _)) = at.and_then(|at| Hlc::parse(at)) {
+            self.hlc = self.hlc.witness(remote, now.at_ms);
+        }
+    }
+
+    pub(super) fn plan_page(
+        &mut self,
+        since: Option<&Rc<str>>,
+        page: Page<V>,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) -> Result<()> {
+        if self.checkpoint().as_ref() != since {
+            // Another tab has pulled meanwhile: this page would set the checkpoint back.
+            return Err(Error::new(Code::Aborted, "the page was fetched from an old checkpoint"));
+        }
+        plan.facts.reserve(page.changes.len() + 1);
+        let newest = page.changes.iter().filter_map(|c| c.at.as_ref()).max().cloned();
+        self.hear(newest.as_ref(), now);
+        for change in page.changes {
+            self.plan_pulled(change, now, plan)?;
+        }
+        let collections = self.declared();
+        let checkpoint = Some(page.checkpoint);
+        self.put_true(Fact::Checkpoint { checkpoint, collections }, now, plan);
+        if plan.count > 0 {
+            plan.notices.push(Notice::Pulled(plan.count));
+        }
+        Ok(())
+    }
+
+    fn plan_pulled(&mut self, change: Pulled<V>, now: Now, plan: &mut Plan<V>) -> Result<()> {
+        let Some(collection) = self.collection(&change.collection) else {
+            return Ok(()); // not declared here: pulled from the beginning once it is
+        };
+        let name = &collection.spec.name;
+        let odd = |what: String| Error::new(Code::ProtocolError, what);
+        check_key(&change.key).map_err(|e| odd(format!("pulled {name}: {e}")))?;
+        if let Some(value) = &change.data {
+            let key = checked_key(&collection.spec.key, value)
+                .map_err(|e| odd(format!("pulled {name}: {e}")))?;
+            if key != change.key {
+                return Err(odd(format!("pulled {name}: id and key field differ")));
+            }
+        }
+        let record = collection.record(&change.key);
+        if record.is_some_and(|r| r.version >= change.version) {
+            return Ok(()); // seen already: our own change, or an older state
+        }
+        let head = record.and_then(|r| r.pending.as_ref()).and_then(|p| self.outbox.get(p.head));
+        if let Some(head) = head
+            && head.sent
+            && let Some(at) = &change.at
+            && **at == *head.at.to_text(&self.client)
+        {
+            // The answer to our push was lost; the pull confirms it.
+            let (no, action) = (head.no, head.action);
+            let fact = Fact::Acked { no, version: change.version, value: change.data };
+            self.put_true(fact, now, plan);
+            let (collection, key) = (change.collection, change.key);
+            plan.notices.push(Notice::Confirmed(no, collection, key, action));
+            return Ok(());
+        }
+        plan.count += 1;
+        let Pulled { collection, key, version, data, .. } = change;
+        self.put_true(Fact::Remote { collection, key, value: data, version }, now, plan);
+        Ok(())
+    }
+}
+
+fn same_content<V: Value>(a: &V, b: &V) -> bool {
+    let mut names = a.names();
+    names.extend(b.names());
+    names.iter().all(|name| a.same_field(b, name))
+}

@@ -1,0 +1,206 @@
+//! The suite that every store has to pass: run on the memory store natively and on IndexedDB in
+//! the browser.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test suite")]
+
+use super::{AppendError, Entry, Fact, Store, Summary};
+use crate::conflict::{Conflict, Outcome};
+use crate::hlc::Hlc;
+use crate::model::{Action, Refusal, Version};
+use crate::options::Strategy;
+use crate::value::Value;
+use std::rc::Rc;
+
+/// Runs the whole suite on an empty log, `other` being a second handle ("tab") on it. `record`
+/// makes a record with the fields `id` ("r7") and `n` (7).
+///
+/// # Panics
+/// At the first difference from the contract.
+pub async fn run<V: Value, S: Store<V>>(store: S, other: S, record: impl Fn(u32) -> V) {
+    let tail = store.tail().await.unwrap();
+    assert_eq!((tail.seq, tail.summary.is_none()), (0, true), "a new log is empty");
+    assert!(!tail.client.is_empty(), "a log has an identity");
+    assert_eq!(tail.client, other.tail().await.unwrap().client, "the same for every tab");
+
+    // A transaction of several entries: all in order, visible to the other tab.
+    let written = [entry(1, all_facts(&record)), entry(2, bulk(&record, 0..10))];
+    store.append(0, &written).await.unwrap();
+    let read = other.read(0, 10).await.unwrap();
+    assert_eq!(read.len(), 2);
+    for ((seq, got), (want, i)) in read.iter().zip(written.iter().zip(1..)) {
+        assert_eq!(*seq, i);
+        same_entry(got.as_ref().unwrap(), want);
+    }
+    let tail = other.tail().await.unwrap();
+    assert_eq!(tail.seq, 2);
+    assert_eq!(tail.summary.unwrap(), written[1].summary, "the newest entry's counts");
+
+    // A stale writer is refused, whole, whichever of its entries collides.
+    let late = [entry(3, bulk(&record, 10..12)), entry(4, bulk(&record, 12..14))];
+    assert!(matches!(other.append(1, &late).await, Err(AppendError::Taken)));
+    assert!(matches!(other.append(0, &late).await, Err(AppendError::Taken)));
+    assert_eq!(store.tail().await.unwrap().seq, 2, "nothing of it was stored");
+    other.append(2, &late).await.unwrap();
+
+    // Paging.
+    let page = store.read(1, 2).await.unwrap();
+    assert_eq!(page.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [2, 3]);
+    assert!(store.read(4, 10).await.unwrap().is_empty());
+
+    // Both tabs at once: exactly one of them is first.
+    let (a, b) = ([entry(5, bulk(&record, 20..21))], [entry(5, bulk(&record, 21..22))]);
+    let (first, second) = futures_util::join!(store.append(4, &a), other.append(4, &b));
+    assert!(first.is_ok() != second.is_ok(), "{first:?} and {second:?}");
+    assert_eq!(store.read(4, 10).await.unwrap().len(), 1);
+
+    store.quarantine(3, "a test").await.unwrap();
+    store.quarantine(3, "a test").await.unwrap();
+    assert_eq!(store.read(2, 1).await.unwrap().len(), 1, "quarantine keeps a copy");
+}
+
+fn entry<V>(n: u32, facts: Vec<Fact<V>>) -> Entry<V> {
+    let n = f64::from(n);
+    Entry {
+        at_ms: 1_000.0 + n,
+        hlc: Hlc { ms: 2_000.0 + n, counter: 7 },
+        facts,
+        summary: Summary {
+            pending: 3,
+            conflict: 2,
+            failed: 1,
+            next_no: 90,
+            counts: vec![("sites".into(), 12), ("notes".into(), 0)],
+            pulled_ms: Some(5.0),
+        },
+    }
+}
+
+/// Runs of alike facts, as bulk writes and pages make them, broken where they stop being alike.
+fn bulk<V: Value>(record: &impl Fn(u32) -> V, range: std::ops::Range<u32>) -> Vec<Fact<V>> {
+    let mut facts = Vec::new();
+    for n in range.clone() {
+        facts.push(queued(record, u64::from(n) + 1, None, n, Action::Create));
+    }
+    for n in range.clone() {
+        facts.push(queued(record, u64::from(n) * 2 + 40, None, n, Action::Update));
+    }
+    for n in range.clone() {
+        facts.push(remote(record, n, u64::from(n % 3) + 1));
+    }
+    for n in range {
+        facts.push(Fact::Acked { no: u64::from(n) + 1, version: Version(1), value: None });
+    }
+    facts
+}
+
+fn queued<V: Value>(
+    record: &impl Fn(u32) -> V,
+    no: u64,
+    replaces: Option<u64>,
+    n: u32,
+    action: Action,
+) -> Fact<V> {
+    let value = (action != Action::Delete).then(|| record(n));
+    let changed: Option<Rc<[Rc<str>]>> =
+        (action == Action::Update && n.is_multiple_of(2)).then(|| [Rc::from("n")].into());
+    let (collection, key) = ("sites".into(), format!("r{n}").into());
+    Fact::Queued { no, replaces, collection, key, action, value, changed }
+}
+
+fn remote<V: Value>(record: &impl Fn(u32) -> V, n: u32, version: u64) -> Fact<V> {
+    let (collection, key) = ("sites".into(), format!("r{n}").into());
+    let value = (n % 4 != 3).then(|| record(n));
+    Fact::Remote { collection, key, value, version: Version(version) }
+}
+
+/// One of each kind, in every shape.
+fn all_facts<V: Value>(record: &impl Fn(u32) -> V) -> Vec<Fact<V>> {
+    let refusal = Refusal { code: "invalid".into(), message: "no <b>name</b>".into() };
+    let conflict = Conflict {
+        id: "c.1".into(),
+        collection: "sites".into(),
+        key: "r1".into(),
+        at_ms: 12.0,
+        strategy: Strategy::Merge,
+        outcome: Outcome::Merged,
+        base: None,
+        local: Some(record(1)),
+        remote: Some(record(2)),
+        result: Some(record(3)),
+    };
+    vec![
+        queued(record, 1, None, 1, Action::Create),
+        queued(record, 2, None, 2, Action::Update),
+        queued(record, 3, None, 3, Action::Update),
+        queued(record, 9, Some(2), 4, Action::Delete),
+        Fact::Cancelled { no: 9 },
+        Fact::Sent { nos: vec![1, 2, 3, 7, 9] },
+        Fact::Acked { no: 1, version: Version(4), value: Some(record(1)) },
+        Fact::Refused { no: 3, refusal: refusal.clone(), attempts: 2, next_attempt_ms: Some(8.0) },
+        Fact::Refused { no: 3, refusal, attempts: 3, next_attempt_ms: None },
+        Fact::Rebased { no: 3 },
+        remote(record, 5, 3),
+        remote(record, 7, 9),
+        Fact::Conflicted(Rc::new(conflict)),
+        Fact::ConflictsCleared,
+        Fact::Checkpoint { checkpoint: None, collections: Rc::from([]) },
+        Fact::Checkpoint {
+            checkpoint: Some("é 12".into()),
+            collections: Rc::from(["sites".into(), "notes".into()]),
+        },
+    ]
+}
+
+/// Compares two entries, records field by field.
+///
+/// # Panics
+/// Where they differ.
+pub fn same_entry<V: Value>(got: &Entry<V>, want: &Entry<V>) {
+    assert_eq!((got.at_ms, got.hlc), (want.at_ms, want.hlc));
+    assert_eq!(got.summary, want.summary);
+    assert_eq!(got.facts.len(), want.facts.len());
+    for (got, want) in got.facts.iter().zip(&want.facts) {
+        assert_eq!(shape(got), shape(want));
+    }
+}
+
+/// A fact with its records written out as text.
+fn shape<V: Value>(fact: &Fact<V>) -> String {
+    let one = |value: &Option<V>| match value {
+        None => "none".to_owned(),
+        Some(v) => format!("{:?} {:?} {:?}", v.names(), v.text("id"), v.scalar("n")),
+    };
+    match fact {
+        Fact::Queued { no, replaces, collection, key, action, value, changed } => format!(
+            "queued {no} {replaces:?} {collection} {key} {action:?} {} {changed:?}",
+            one(value)
+        ),
+        Fact::Cancelled { no } => format!("cancelled {no}"),
+        Fact::Sent { nos } => format!("sent {nos:?}"),
+        Fact::Acked { no, version, value } => format!("acked {no} {version:?} {}", one(value)),
+        Fact::Refused { no, refusal, attempts, next_attempt_ms } => {
+            format!("refused {no} {refusal:?} {attempts} {next_attempt_ms:?}")
+        }
+        Fact::Rebased { no } => format!("rebased {no}"),
+        Fact::Remote { collection, key, value, version } => {
+            format!("remote {collection} {key} {} {version:?}", one(value))
+        }
+        Fact::Checkpoint { checkpoint, collections } => {
+            format!("checkpoint {checkpoint:?} {collections:?}")
+        }
+        Fact::Conflicted(c) => format!(
+            "conflict {} {} {} {} {:?} {:?} {} {} {} {}",
+            c.id,
+            c.collection,
+            c.key,
+            c.at_ms,
+            c.strategy,
+            c.outcome,
+            one(&c.base),
+            one(&c.local),
+            one(&c.remote),
+            one(&c.result)
+        ),
+        Fact::ConflictsCleared => "conflicts cleared".to_owned(),
+    }
+}

@@ -1,0 +1,175 @@
+//! The store: an append-only log, kept by IndexedDB in the browser and by a vector in tests.
+//!
+//! One commit is one or more *entries*, appended in ONE transaction at the explicit sequence
+//! numbers that follow the last one the writer knows. An entry is a list of *facts*: what has
+//! become true, already decided. Replaying all entries in order gives the state, in every tab and
+//! after every crash; deciding happens before, in [`crate::replica`].
+//!
+//! [`conformance`] is the one suite that every store has to pass.
+
+#[cfg(any(test, target_family = "wasm"))]
+pub mod conformance;
+#[cfg(not(target_family = "wasm"))]
+pub mod memory;
+
+use crate::conflict::Conflict;
+use crate::error::Error;
+use crate::hlc::Hlc;
+use crate::model::{Action, Key, MutationNo, Name, Refusal, Version};
+use std::rc::Rc;
+
+/// The format of entries; a store with a higher one is refused.
+pub const FORMAT: u32 = 1;
+
+/// Position of an entry in the log; the first is 1.
+pub type Seq = u64;
+
+/// One thing that has become true.
+#[derive(Debug, Clone)]
+pub enum Fact<V> {
+    /// A local change is queued and shows in its record.
+    Queued {
+        /// The mutation's number.
+        no: MutationNo,
+        /// The number it had before, where a queued mutation was rewritten under a new id.
+        replaces: Option<MutationNo>,
+        /// The record's collection.
+        collection: Name,
+        /// The record's key.
+        key: Key,
+        /// What the mutation does, all that was queued before included.
+        action: Action,
+        /// The record after it.
+        value: Option<V>,
+        /// Fields changed by an update that did not replace the record.
+        changed: Option<Rc<[Rc<str>]>>,
+    },
+    /// A mutation is gone; its record is what the backend has.
+    Cancelled {
+        /// The mutation.
+        no: MutationNo,
+    },
+    /// These are about to be sent: from now on they are not rewritten.
+    Sent {
+        /// The mutations.
+        nos: Vec<MutationNo>,
+    },
+    /// The backend has applied a mutation.
+    Acked {
+        /// The mutation.
+        no: MutationNo,
+        /// The record's version from now on.
+        version: Version,
+        /// What the backend stored, where it differs.
+        value: Option<V>,
+    },
+    /// The backend has refused a mutation.
+    Refused {
+        /// The mutation.
+        no: MutationNo,
+        /// Why.
+        refusal: Refusal,
+        /// Answers that blamed it, this one included.
+        attempts: u32,
+        /// When to try again; none parks it.
+        next_attempt_ms: Option<f64>,
+    },
+    /// A mutation was decided anew, on top of what the backend has now.
+    Rebased {
+        /// The mutation.
+        no: MutationNo,
+    },
+    /// What the backend has for a record.
+    Remote {
+        /// The record's collection.
+        collection: Name,
+        /// The record's key.
+        key: Key,
+        /// The record; none for a tombstone.
+        value: Option<V>,
+        /// Its version.
+        version: Version,
+    },
+    /// How far this database has pulled.
+    Checkpoint {
+        /// The backend's checkpoint; none starts from the beginning.
+        checkpoint: Option<Rc<str>>,
+        /// The collections that were declared then: a new one has to be pulled from the beginning.
+        collections: Rc<[Name]>,
+    },
+    /// A conflict was settled.
+    Conflicted(Rc<Conflict<V>>),
+    /// The conflict log was emptied.
+    ConflictsCleared,
+}
+
+/// Counts after an entry, so that a cold open knows them from the newest entry alone.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Summary {
+    /// Mutations waiting to be pushed.
+    pub pending: usize,
+    /// Mutations waiting for the app to settle a conflict.
+    pub conflict: usize,
+    /// Parked mutations.
+    pub failed: usize,
+    /// Number of the next mutation.
+    pub next_no: MutationNo,
+    /// Records that can be seen, for each collection.
+    pub counts: Vec<(Name, usize)>,
+    /// When the newest page was stored, ms since 1970.
+    pub pulled_ms: Option<f64>,
+}
+
+/// One value of the log.
+#[derive(Debug, Clone)]
+pub struct Entry<V> {
+    /// When it was written, ms since 1970, by the device's clock.
+    pub at_ms: f64,
+    /// The hybrid logical clock of every local change in it.
+    pub hlc: Hlc,
+    /// What has become true.
+    pub facts: Vec<Fact<V>>,
+    /// The counts after it.
+    pub summary: Summary,
+}
+
+/// What is known right after opening.
+#[derive(Debug, Clone)]
+pub struct Tail {
+    /// Id of this database: part of the id of each mutation.
+    pub client: Rc<str>,
+    /// The newest entry's position; 0 for an empty log.
+    pub seq: Seq,
+    /// The newest entry's counts; none where it cannot be read.
+    pub summary: Option<Summary>,
+}
+
+/// Why an append did not happen. In every case nothing of it is stored.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// Another writer has taken the position: read what it wrote, decide again, append again.
+    #[error("another tab was faster")]
+    Taken,
+    /// The store has failed.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// An entry as read; one that cannot be understood takes none of the others down.
+pub type ReadEntry<V> = (Seq, Result<Entry<V>, Error>);
+
+/// A log that survives the process.
+///
+/// Strictly serialisable: an append at `n` succeeds for one writer only, in one transaction, and a
+/// read that starts after it has resolved sees it.
+#[allow(async_fn_in_trait, reason = "one thread, in the browser as in tests")]
+pub trait Store<V>: 'static {
+    /// Identity and newest entry.
+    async fn tail(&self) -> Result<Tail, Error>;
+    /// Up to `limit` entries after `after`, in order.
+    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<V>>, Error>;
+    /// Appends all `entries` at `after + 1` and following, or none.
+    async fn append(&self, after: Seq, entries: &[Entry<V>]) -> Result<(), AppendError>;
+    /// Keeps a copy of an entry that could not be read, with the reason.
+    async fn quarantine(&self, seq: Seq, reason: &str) -> Result<(), Error>;
+}

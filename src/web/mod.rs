@@ -1,0 +1,15 @@
+//! The browser's side: IndexedDB, the app's backend, timers, and what JavaScript can call.
+//!
+//! The only place with `#[wasm_bindgen]`, web-sys, rexie and gloo.
+
+mod api;
+mod backend;
+mod clock;
+mod codec;
+mod glue;
+mod idb;
+mod options;
+mod request;
+mod signals;
+mod value;
+mod view;

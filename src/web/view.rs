@@ -1,0 +1,211 @@
+//! What the app sees, as plain JavaScript objects.
+
+use super::codec::conflict_to_js;
+use super::glue::{get, get_number, get_text, name, set};
+use crate::driver::{OutboxView, Status};
+use crate::engine::Lane;
+use crate::error::{Code, Error, Result};
+use crate::model::wire_id;
+use crate::replica::index::Query;
+use crate::replica::plan::Notice;
+use crate::value::Scalar;
+use js_sys::{Array, Object};
+use std::rc::Rc;
+use wasm_bindgen::{JsCast, JsValue};
+
+fn number_or_null(number: Option<f64>) -> JsValue {
+    number.map_or(JsValue::NULL, JsValue::from)
+}
+
+fn count(count: usize) -> JsValue {
+    JsValue::from_f64(count as f64)
+}
+
+/// An error's parts; the loader makes a `LandfallError` of them.
+pub(super) fn error_to_js(error: &Error) -> JsValue {
+    let out = Object::new();
+    set(&out, "code", &name(error.code.as_str()));
+    set(&out, "message", &JsValue::from_str(&error.message));
+    set(&out, "hint", &name(error.code.hint()));
+    set(&out, "retryable", &error.code.is_retryable().into());
+    out.into()
+}
+
+pub(super) fn status_to_js(status: &Status) -> JsValue {
+    let out = Object::new();
+    set(&out, "phase", &name(status.phase.as_str()));
+    set(&out, "network", &name(status.network.as_str()));
+    set(&out, "leader", &status.leader.into());
+    let outbox = Object::new();
+    set(&outbox, "pending", &count(status.pending));
+    set(&outbox, "syncing", &count(status.syncing));
+    set(&outbox, "conflict", &count(status.conflict));
+    set(&outbox, "failed", &count(status.failed));
+    set(&out, "outbox", &outbox);
+    let progress = status.progress.map_or(JsValue::NULL, |(lane, done, total)| {
+        let progress = Object::new();
+        let direction = if lane == Lane::Push { "push" } else { "pull" };
+        set(&progress, "direction", &name(direction));
+        set(&progress, "done", &count(done));
+        set(&progress, "total", &total.map_or(JsValue::NULL, count));
+        progress.into()
+    });
+    set(&out, "progress", &progress);
+    let collections = Object::new();
+    for collection in &status.collections {
+        let it = Object::new();
+        set(&it, "loading", &collection.loading.into());
+        set(&it, "lastPulledAt", &number_or_null(collection.pulled_ms));
+        set(&it, "count", &count(collection.count));
+        set(&collections, &collection.name, &it);
+    }
+    set(&out, "collections", &collections);
+    set(&out, "lastSyncedAt", &number_or_null(status.synced_ms));
+    set(&out, "syncedThrough", &number_or_null(status.synced_through_ms));
+    set(&out, "nextSyncAt", &number_or_null(status.next_ms));
+    let error = status.error.as_ref().map_or(JsValue::NULL, |(error, at_ms)| {
+        let error = error_to_js(error);
+        set(error.unchecked_ref(), "at", &(*at_ms).into());
+        error
+    });
+    set(&out, "error", &error);
+    out.into()
+}
+
+pub(super) fn entry_to_js(entry: &OutboxView<JsValue>) -> JsValue {
+    let m = &entry.mutation;
+    let out = Object::new();
+    set(&out, "id", &JsValue::from_str(&entry.id));
+    set(&out, "collection", &name(&m.collection));
+    set(&out, "key", &JsValue::from_str(&m.key));
+    set(&out, "action", &name(m.action.as_str()));
+    set(&out, "state", &name(entry.state));
+    set(&out, "attempts", &m.attempts.into());
+    set(&out, "createdAt", &m.created_ms.into());
+    set(&out, "lastAttemptAt", &number_or_null(m.last_attempt_ms));
+    set(&out, "nextAttemptAt", &number_or_null(m.next_attempt_ms));
+    let error = m.error.as_ref().map_or(JsValue::NULL, |refusal| {
+        let error = Object::new();
+        set(&error, "code", &JsValue::from_str(&refusal.code));
+        set(&error, "message", &JsValue::from_str(&refusal.message));
+        error.into()
+    });
+    set(&out, "error", &error);
+    set(&out, "priority", &m.priority.into());
+    let waits_for = entry.waits_for.as_deref().map_or(JsValue::NULL, JsValue::from_str);
+    set(&out, "waitsFor", &waits_for);
+    out.into()
+}
+
+/// What is told with a commit: `[{ event, detail }]`. `entry` finds a parked mutation.
+pub(super) fn notices_to_js(
+    notices: &[Notice<JsValue>],
+    client: &str,
+    entry: impl Fn(u64) -> Option<JsValue>,
+) -> Array {
+    let out = Array::new();
+    for notice in notices {
+        let (event, detail): (&str, JsValue) = match notice {
+            Notice::Confirmed(no, collection, key, action) => {
+                let detail = Object::new();
+                set(&detail, "id", &JsValue::from_str(&wire_id(client, *no)));
+                set(&detail, "collection", &name(collection));
+                set(&detail, "key", &JsValue::from_str(key));
+                set(&detail, "action", &name(action.as_str()));
+                ("mutation", detail.into())
+            }
+            Notice::Parked(no) => match entry(*no) {
+                Some(entry) => ("parked", entry),
+                None => continue,
+            },
+            Notice::Conflict(conflict) => ("conflict", conflict_to_js(conflict).into()),
+            Notice::Pulled(changes) => {
+                let detail = Object::new();
+                set(&detail, "changes", &count(*changes));
+                ("pulled", detail.into())
+            }
+        };
+        let it = Object::new();
+        set(&it, "event", &name(event));
+        set(&it, "detail", &detail);
+        out.push(&it);
+    }
+    out
+}
+
+fn bad(what: &str) -> Error {
+    Error::new(Code::InvalidOptions, format!("query: {what}"))
+}
+
+fn scalar(value: &JsValue, what: &str) -> Result<Scalar> {
+    match (value.as_f64(), value.as_string()) {
+        (Some(number), _) if !number.is_nan() => Ok(Scalar::Number(number)),
+        (_, Some(text)) => Ok(Scalar::Text(text.into())),
+        _ => Err(bad(&format!("{what} takes strings and numbers"))),
+    }
+}
+
+/// One value or a list of them.
+fn scalars(value: &JsValue, what: &str) -> Result<Option<Vec<Scalar>>> {
+    if value.is_undefined() || value.is_null() {
+        return Ok(None);
+    }
+    if !Array::is_array(value) {
+        return Ok(Some(vec![scalar(value, what)?]));
+    }
+    let list: &Array = value.unchecked_ref();
+    list.iter().map(|v| scalar(&v, what)).collect::<Result<_>>().map(Some)
+}
+
+fn whole(query: &JsValue, field: &str) -> Result<Option<usize>> {
+    let value = get(query, field);
+    if value.is_undefined() {
+        return Ok(None);
+    }
+    let number = value.as_f64().filter(|n| *n >= 0.0 && n.fract() == 0.0);
+    number.map(|n| Some(n as usize)).ok_or_else(|| bad(&format!("{field} takes a whole number")))
+}
+
+/// Reads a query.
+pub(super) fn parse_query(query: &JsValue) -> Result<Query> {
+    if query.is_undefined() || query.is_null() {
+        return Ok(Query::default());
+    }
+    let index = get(query, "index");
+    let index: Option<Vec<Rc<str>>> = if index.is_undefined() {
+        None
+    } else if let Some(field) = index.as_string() {
+        Some(vec![field.into()])
+    } else if Array::is_array(&index) {
+        let list: &Array = index.unchecked_ref();
+        let fields: Option<_> = list.iter().map(|f| f.as_string().map(Rc::from)).collect();
+        Some(fields.ok_or_else(|| bad("index takes field names"))?)
+    } else {
+        return Err(bad("index takes a field name or a list of them"));
+    };
+    let range = get(query, "range");
+    let descending = match get_text(query, "order").as_deref() {
+        None | Some("asc") => false,
+        Some("desc") => true,
+        Some(_) => return Err(bad("order is \"asc\" or \"desc\"")),
+    };
+    Ok(Query {
+        index,
+        equals: scalars(&get(query, "equals"), "equals")?.unwrap_or_default(),
+        from: scalars(&get(&range, "from"), "range.from")?,
+        to: scalars(&get(&range, "to"), "range.to")?,
+        prefix: get_text(query, "prefix").map(Rc::from),
+        descending,
+        offset: whole(query, "offset")?.unwrap_or(0),
+        limit: whole(query, "limit")?.unwrap_or(usize::MAX),
+    })
+}
+
+/// Which entries of the outbox to list.
+pub(super) fn parse_filter(filter: &JsValue) -> crate::driver::OutboxFilter {
+    crate::driver::OutboxFilter {
+        state: get_text(filter, "state").map(Rc::from),
+        collection: get_text(filter, "collection").map(Rc::from),
+        limit: get_number(filter, "limit").unwrap_or(0.0) as usize,
+    }
+}
