@@ -15,7 +15,7 @@ impl Engine {
         }
         self.take_in(now_ms, random, event, &mut effects);
         self.step(now_ms, view, &mut effects);
-        effects.push(Effect::WakeAt(self.wake_at(view)));
+        effects.push(Effect::WakeAt(self.wake_at(now_ms, view)));
         effects
     }
 
@@ -227,7 +227,7 @@ impl Engine {
             return;
         }
         self.blocked_until_ms = None;
-        if view.due_ms.is_some_and(|due| due <= now_ms) {
+        if view.ready && view.due_ms.is_some_and(|due| due <= now_ms) {
             self.wish(now_ms);
         }
         if self.cycle.is_none() && self.due_ms.is_some_and(|due| due <= now_ms) {
@@ -292,11 +292,14 @@ impl Engine {
         }
     }
 
-    fn wake_at(&self, view: View) -> Option<f64> {
-        if !self.can_run() || self.cycle.as_ref().is_some_and(|c| !c.failed) {
+    fn wake_at(&self, now_ms: f64, view: View) -> Option<f64> {
+        // A cycle is driven by what comes back, not by time.
+        if !self.can_run() || self.cycle.is_some() {
             return None;
         }
-        let due = match (self.due_ms, view.due_ms) {
+        // What was due before and did not start waits for something else than time.
+        let put_off_ms = view.due_ms.filter(|due| *due > now_ms);
+        let due = match (self.due_ms, put_off_ms) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }?;

@@ -32,9 +32,13 @@ export function countryName(code: string): string {
   }
 }
 
-/** "Lyon" is in "Rhône, Auvergne-Rhône-Alpes, France"; bare codes tell a reader nothing. */
+/** A code like "84" or "B3" tells a reader nothing; a name of a region does. */
+function isName(region: string): boolean {
+  return region !== "" && !/\d/.test(region) && !/^[A-Z]{1,5}$/.test(region);
+}
+
 export function placeOf(site: Site): string {
-  const named = [site.admin2, site.admin1].filter((part) => part && !/^[\dA-Z]{1,5}$/.test(part));
+  const named = [site.admin2, site.admin1].filter(isName);
   return [...new Set([...named, countryName(site.country)])].join(", ");
 }
 
@@ -86,7 +90,7 @@ export function phaseWords(status: Status): Said {
       return { text: progressWords(status) ?? `Syncing${rest}`, tone: "busy" };
     case "offline":
       return status.network === "unreachable"
-        ? { text: `Server out of reach${rest}`, tone: "waiting" }
+        ? { text: `Out of reach${rest}`, tone: "waiting" }
         : { text: `Offline${rest}`, tone: "waiting" };
     case "paused":
       return { text: `Paused${rest}`, tone: "quiet" };

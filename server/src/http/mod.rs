@@ -99,9 +99,7 @@ fn api() -> Router<App> {
         .layer(body_limits())
         .layer(RequestDecompressionLayer::new())
         // Outside the decompression: bounds what arrives, not what becomes of it.
-        .layer(RequestBodyLimitLayer::new(
-            limits::BODY_BYTES_COMPRESSED_MAX,
-        ))
+        .layer(from_fn(body::receive))
         // Answers belong to the bearer of a token.
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,

@@ -66,7 +66,6 @@ export function createDeviceBar(device: Device, notice: Notice): DeviceBar {
     h(
       "div",
       { class: "device-id" },
-      h("span", { class: "device-letter", "aria-hidden": "true" }, device.id.toUpperCase()),
       h("h2", { id: `device-${device.id}-name` }, device.name),
       badge,
       spoken,

@@ -101,9 +101,14 @@ export function createQueue(device: Device): Queue {
     const error = h("p", { class: "item-error", hidden: true });
     const retry = h("button", { type: "button", onclick: () => void act(db.outbox.retry(id)) });
     setText(retry, "Retry");
-    const discard = h("button", { type: "button", class: "quiet", title: discardHelp });
-    discard.addEventListener("click", () => void act(db.outbox.discard(id)));
-    setText(discard, "Discard");
+    const discard = h("button", {
+      type: "button",
+      class: "quiet",
+      title: discardHelp,
+      onclick: () => askedTwice(discard) && void act(db.outbox.discard(id)),
+      onblur: () => disarm(discard),
+    });
+    disarm(discard);
     const buttons = h("div", { class: "actions", hidden: true }, retry, discard);
     return {
       element: h(
@@ -137,6 +142,19 @@ export function createQueue(device: Device): Queue {
     ),
     refresh,
   };
+}
+
+/** What cannot be taken back needs a second click, and looks like it. */
+function askedTwice(button: HTMLElement): boolean {
+  if (button.className === "danger") return true;
+  button.className = "danger";
+  setText(button, "Discard for good?");
+  return false;
+}
+
+function disarm(button: HTMLElement): void {
+  button.className = "quiet";
+  setText(button, "Discard");
 }
 
 const discardHelp = "Gives this change up and puts the record back to what the server has";

@@ -24,10 +24,10 @@ export function createSiteDetail(device: Device, onBack: () => void): SiteDetail
 
   const statusId = uniqueId("status");
   const noteId = uniqueId("note");
-  const status = h("select", { id: statusId, name: "status", onchange: changed });
+  const status = h("select", { id: statusId, name: "status", onchange: typed });
   status.append(h("option", { value: "" }, "Not visited"));
   status.append(...siteStatuses.map((key) => h("option", { value: key }, siteStatusWords[key])));
-  const note = h("textarea", { id: noteId, name: "note", rows: 2, oninput: changed });
+  const note = h("textarea", { id: noteId, name: "note", rows: 2, oninput: typed });
   const save = h("button", { type: "submit", class: "primary" }, "Save site");
   const revert = h("button", { type: "button", class: "quiet", onclick: takeStored }, "Revert");
   const said = h("p", { class: "form-note", role: "status" });
@@ -65,7 +65,11 @@ export function createSiteDetail(device: Device, onBack: () => void): SiteDetail
     dirty = note.value !== (stored?.note ?? "") || status.value !== (stored?.status ?? "");
     save.disabled = !dirty;
     revert.hidden = !dirty;
+  }
+
+  function typed(): void {
     setText(said, "");
+    changed();
   }
 
   function takeStored(): void {

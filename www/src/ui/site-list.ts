@@ -75,20 +75,18 @@ export function createSiteList(device: Device, onSelect: (id: string) => void): 
     const name = h("span", { class: "row-name" });
     const place = h("span", { class: "row-place" });
     const state = chip();
-    const mark = h("span", { class: "row-status" });
     const button = h(
       "button",
       { type: "button", class: "row", onclick: () => onSelect(site.id) },
       h("span", { class: "row-text" }, name, place),
-      mark,
       state,
     );
     return {
       element: h("li", {}, button),
       update(next) {
         setText(name, next.name);
-        setText(place, placeOf(next));
-        setText(mark, next.status ? siteStatusWords[next.status] : "");
+        const status = next.status ? `${siteStatusWords[next.status]} · ` : "";
+        setText(place, status + placeOf(next));
         showState(state, sites.state(next.id), { quietWhenSynced: true });
         setAttribute(button, "aria-current", next.id === selected ? "true" : null);
       },

@@ -66,7 +66,8 @@ async fn files_are_written_ahead_and_synced_at_each_commit() {
 async fn a_change_that_sqlite_refuses_fails_alone_and_may_be_repeated() {
     let (store, _folder) = file();
     let ann = user("ann");
-    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON records WHEN NEW.id = 'b'
+    // After the record was written: that must be undone as well.
+    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON mutations WHEN NEW.id = 'm2'
                    BEGIN SELECT RAISE(ABORT, 'on purpose'); END";
     let break_it =
         move |connection: &mut Connection| connection.execute_batch(trigger).map_err(engine);

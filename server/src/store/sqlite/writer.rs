@@ -190,13 +190,10 @@ mod tests {
         Ok(())
     }
 
-    async fn count(writer: &Writer) -> i64 {
-        let count = |connection: &mut Connection| {
-            connection
-                .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
-                .map_err(engine)
-        };
-        writer.alone(count).await.unwrap()
+    fn rows(connection: &mut Connection) -> Result<i64, StoreError> {
+        connection
+            .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+            .map_err(engine)
     }
 
     fn writer() -> Writer {
@@ -226,35 +223,34 @@ mod tests {
         let last = writer.write(|connection| insert(connection, 4));
         let (good, bad, worse, last) = tokio::join!(good, bad, worse, last);
         assert!(good.is_ok() && bad.is_err() && worse.is_err() && last.is_ok());
-        assert_eq!(count(&writer).await, 2);
+        assert_eq!(writer.alone(rows).await.unwrap(), 2);
     }
 
     #[tokio::test]
     async fn a_full_queue_is_told_at_once() {
         let writer = writer();
+        let job =
+            |work: Box<dyn FnOnce() + Send>| Job::Alone(Box::new(move |_: &mut Connection| work()));
+        let (begun, begins) = std::sync::mpsc::channel();
         let (go, wait) = std::sync::mpsc::channel::<()>();
-        let mut writes = vec![tokio::spawn(async { Ok(()) })];
-        let writer = Arc::new(writer);
-        let blocked = Arc::clone(&writer);
-        writes.push(tokio::spawn(async move {
-            blocked
-                .write(move |_| {
-                    let _ = wait.recv();
-                    Ok(())
-                })
-                .await
-        }));
-        // One more than the queue and the group that is being worked on can hold.
-        for _ in 0..=limits::WRITE_QUEUE_MAX + limits::WRITE_GROUP_MAX {
-            let writer = Arc::clone(&writer);
-            writes.push(tokio::spawn(async move { writer.write(|_| Ok(())).await }));
+        let block = move || {
+            let _ = begun.send(());
+            let _ = wait.recv();
+        };
+        writer.send(job(Box::new(block))).unwrap();
+        begins.recv().unwrap();
+        for _ in 0..limits::WRITE_QUEUE_MAX {
+            writer.send(job(Box::new(|| {}))).unwrap();
         }
-        tokio::task::yield_now().await;
-        let mut overloaded = 0;
-        let _ = go.send(());
-        for write in writes {
-            overloaded += usize::from(matches!(write.await.unwrap(), Err(StoreError::Overloaded)));
-        }
-        assert!(overloaded > 0);
+        let refused = writer.write(|connection| insert(connection, 1)).await;
+        assert!(matches!(refused, Err(StoreError::Overloaded)));
+        go.send(()).unwrap();
+        let left = loop {
+            match writer.alone(rows).await {
+                Err(StoreError::Overloaded) => tokio::task::yield_now().await,
+                left => break left.unwrap(),
+            }
+        };
+        assert_eq!(left, 0, "what was refused was not done");
     }
 }

@@ -1,0 +1,473 @@
+//! What the tests stand on: a clock on virtual time, a model of the server with faults, and a
+//! client that can crash.
+
+use crate::driver::{
+    Backend, Call, Clock, Listener, Manager, OutboxFilter, OutboxView, PushAnswer, Settings, Status,
+};
+use crate::engine::{Config, Event, Failure};
+use crate::error::{Code, Error, Result};
+use crate::model::{Action, Change, Name, Page, Pulled, Refusal, Verdict, Version};
+use crate::options::CollectionSpec;
+use crate::replica::plan::{Intent, Notice, Write};
+use crate::store::memory::MemoryStore;
+use futures_channel::oneshot;
+use serde_json::{Value as Json, json};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use tokio::time::{Duration, Instant, sleep};
+
+pub(super) type Record = Rc<Json>;
+pub(super) type TestManager = Manager<Record, MemoryStore<Record>, TestBackend, TestClock>;
+
+/// Runs a test on virtual time: sleeping costs nothing.
+pub(super) fn run(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+/// Lets so many virtual milliseconds pass.
+pub(super) async fn pass(ms: u64) {
+    sleep(Duration::from_millis(ms)).await;
+}
+
+/// A small generator of chance, the same for the same seed (xorshift).
+#[derive(Clone)]
+pub(super) struct Chance(Rc<Cell<u64>>);
+
+impl Chance {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Rc::new(Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)))
+    }
+
+    pub(super) fn next(&self) -> u64 {
+        let mut x = self.0.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.0.set(x);
+        x >> 11
+    }
+
+    pub(super) fn below(&self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+pub(super) struct TestClock {
+    start: Instant,
+    skew_ms: f64,
+    chance: Chance,
+}
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> f64 {
+        1_763_000_000_000.0 + self.skew_ms + self.start.elapsed().as_secs_f64() * 1000.0
+    }
+
+    fn random(&self) -> f64 {
+        self.chance.below(1_000_000) as f64 / 1_000_000.0
+    }
+
+    async fn sleep(&self, ms: f64) {
+        // Whole milliseconds, upwards: a timer that fires early would be set again without end.
+        sleep(Duration::from_millis(ms.ceil() as u64)).await;
+    }
+
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()>>>) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+/// What happens to one request.
+#[derive(Debug, Clone)]
+pub(super) enum Fault {
+    /// It never arrives.
+    Lost,
+    /// It arrives, but the answer does not come back.
+    AnswerLost,
+    /// This status comes instead; nothing is applied.
+    Status(u16, Option<f64>),
+    /// Nothing ever comes back.
+    Hangs,
+    /// It is applied, but one result is missing.
+    ShortAnswer,
+    /// It is applied, but the results belong to other changes.
+    ForeignAnswer,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) version: u64,
+    seq: u64,
+    pub(super) data: Option<Record>,
+    at: String,
+}
+
+/// A model of docs/PROTOCOL.md.
+#[derive(Default)]
+pub(super) struct Server {
+    pub(super) rows: BTreeMap<(String, String), Row>,
+    seq: u64,
+    answered: HashMap<String, Verdict<Record>>,
+    /// Ids in the order in which they took effect, and how often.
+    pub(super) effects: Vec<String>,
+    pub(super) requests: usize,
+    pub(super) pulls: usize,
+    /// Faults of the requests to come.
+    pub(super) faults: VecDeque<Fault>,
+    /// Refuses these keys: for good, or as retryable.
+    pub(super) poison: HashMap<String, bool>,
+    /// Whole requests with more changes than this are answered 413.
+    pub(super) batch_max: Option<usize>,
+    /// Refuse credentials that are not fresh.
+    pub(super) stale_token: bool,
+    pub(super) down: bool,
+    /// The newest batch's ids.
+    pub(super) last_batch: Vec<String>,
+}
+
+impl Server {
+    pub(super) fn put(&mut self, collection: &str, data: Json, at: &str) {
+        let key = data["id"].as_str().unwrap().to_owned();
+        self.store(collection, &key, Some(Rc::new(data)), at);
+    }
+
+    fn store(&mut self, collection: &str, key: &str, data: Option<Record>, at: &str) -> u64 {
+        self.seq += 1;
+        let seq = self.seq;
+        let row = self.rows.entry((collection.to_owned(), key.to_owned())).or_insert(Row {
+            version: 0,
+            seq,
+            data: None,
+            at: String::new(),
+        });
+        *row = Row { version: row.version + 1, seq, data, at: at.to_owned() };
+        row.version
+    }
+
+    fn apply(&mut self, change: &Change<Record>) -> Verdict<Record> {
+        if let Some(known) = self.answered.get(&change.id) {
+            return known.clone();
+        }
+        let verdict = self.decide(change);
+        if let Verdict::Success { .. } = verdict {
+            self.effects.push(change.id.clone());
+        }
+        if !matches!(verdict, Verdict::Failed { retryable: true, .. }) {
+            self.answered.insert(change.id.clone(), verdict.clone());
+        }
+        verdict
+    }
+
+    fn decide(&mut self, change: &Change<Record>) -> Verdict<Record> {
+        if let Some(&retryable) = self.poison.get(change.key.as_ref()) {
+            let refusal = Refusal { code: "invalid".into(), message: "no good".into() };
+            return Verdict::Failed { refusal, retryable };
+        }
+        let (collection, key) = (change.collection.to_string(), change.key.to_string());
+        let row = self.rows.get(&(collection.clone(), key.clone())).cloned();
+        let current = row.as_ref().map_or(0, |r| r.version);
+        let there = row.as_ref().and_then(|r| r.data.clone());
+        if change.action == Action::Delete && there.is_none() {
+            return Verdict::Success { version: Version(current), data: None };
+        }
+        if change.action == Action::Update && row.is_none() {
+            let refusal = Refusal { code: "not-found".into(), message: "no such record".into() };
+            return Verdict::Failed { refusal, retryable: false };
+        }
+        if change.version.0 != current || (change.action == Action::Create && there.is_some()) {
+            let at = row.map(|r| Rc::from(r.at.as_str()));
+            return Verdict::Conflict { version: Version(current), data: there, at };
+        }
+        let data = match (change.action, &change.changed, &there) {
+            (Action::Delete, ..) => None,
+            (Action::Update, Some(names), Some(there)) => {
+                use crate::value::Value;
+                change.data.as_ref().map(|d| there.patched(d, names))
+            }
+            _ => change.data.clone(),
+        };
+        let version = self.store(&collection, &key, data, &change.at);
+        Verdict::Success { version: Version(version), data: None }
+    }
+
+    fn page(&self, checkpoint: Option<&str>, limit: usize) -> Page<Record> {
+        let since: u64 = checkpoint.map_or(0, |c| c.parse().unwrap());
+        let mut rows: Vec<_> = self.rows.iter().filter(|(_, r)| r.seq > since).collect();
+        rows.sort_by_key(|(_, r)| r.seq);
+        let has_more = rows.len() > limit;
+        rows.truncate(limit);
+        let changes = rows.iter().map(|((collection, key), row)| Pulled {
+            collection: collection.as_str().into(),
+            key: key.as_str().into(),
+            version: Version(row.version),
+            data: row.data.clone(),
+            at: Some(row.at.as_str().into()),
+        });
+        let last = rows.last().map_or(since.max(self.seq * u64::from(!has_more)), |(_, r)| r.seq);
+        let checkpoint = last.to_string().into();
+        Page { changes: changes.collect(), checkpoint, has_more, server_ms: None }
+    }
+
+    /// Live records of a collection, as text.
+    pub(super) fn dump(&self, collection: &str) -> Vec<String> {
+        let rows = self.rows.iter().filter(|((c, _), _)| c == collection);
+        rows.filter_map(|(_, r)| r.data.as_ref().map(|d| d.to_string())).collect()
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct TestBackend {
+    pub(super) server: Rc<RefCell<Server>>,
+    /// Each way of a request takes up to so long.
+    latency_ms: u64,
+    page: usize,
+    chance: Chance,
+}
+
+impl TestBackend {
+    async fn travel(&self) {
+        pass(1 + self.chance.below(self.latency_ms.max(1))).await;
+    }
+
+    async fn arrive(&self, call: &Call) -> std::result::Result<Option<Fault>, Failure> {
+        self.travel().await;
+        let fault = {
+            let mut server = self.server.borrow_mut();
+            server.requests += 1;
+            if server.down {
+                return Err(no_answer());
+            }
+            if server.stale_token && !call.refresh {
+                return Err(Failure::Auth);
+            }
+            if call.refresh {
+                server.stale_token = false;
+            }
+            server.faults.pop_front()
+        };
+        match fault {
+            Some(Fault::Lost) => Err(no_answer()),
+            Some(Fault::Status(status, after)) => {
+                Err(Failure::from_status(status, after, "", "a fault"))
+            }
+            Some(Fault::Hangs) => std::future::pending().await,
+            other => Ok(other),
+        }
+    }
+}
+
+fn no_answer() -> Failure {
+    Failure::NoAnswer(Error::new(Code::Network, "cut"))
+}
+
+impl Backend<Record> for TestBackend {
+    async fn push(
+        &self,
+        changes: &[Change<Record>],
+        call: &Call,
+    ) -> std::result::Result<PushAnswer<Record>, Failure> {
+        let fault = self.arrive(call).await?;
+        let mut results: Vec<(Rc<str>, Verdict<Record>)> = {
+            let mut server = self.server.borrow_mut();
+            if server.batch_max.is_some_and(|max| changes.len() > max) {
+                return Err(Failure::from_status(413, None, "too-large", "too large"));
+            }
+            server.last_batch = changes.iter().map(|c| c.id.clone()).collect();
+            changes.iter().map(|c| (c.id.as_str().into(), server.apply(c))).collect()
+        };
+        match fault {
+            Some(Fault::AnswerLost) => return Err(no_answer()),
+            Some(Fault::ShortAnswer) => {
+                results.pop();
+            }
+            Some(Fault::ForeignAnswer) => results[0].0 = "somebody.7".into(),
+            _ => {}
+        }
+        self.travel().await;
+        Ok(PushAnswer { results, server_ms: None })
+    }
+
+    async fn pull(
+        &self,
+        checkpoint: Option<&str>,
+        limit: usize,
+        call: &Call,
+    ) -> std::result::Result<Page<Record>, Failure> {
+        let fault = self.arrive(call).await?;
+        let page = self.server.borrow().page(checkpoint, limit.min(self.page));
+        self.server.borrow_mut().pulls += 1;
+        if fault.is_some() {
+            return Err(no_answer());
+        }
+        self.travel().await;
+        Ok(page)
+    }
+}
+
+/// What listeners were told, in order.
+#[derive(Default)]
+pub(super) struct Told(pub(super) RefCell<Vec<String>>);
+
+struct Ear(Rc<Told>);
+
+impl Listener<Record> for Ear {
+    fn committed(&self, _: &[Name], notices: &[Notice<Record>], _: bool) {
+        for notice in notices {
+            let text = match notice {
+                Notice::Confirmed(no, ..) => format!("confirmed {no}"),
+                Notice::Parked(no) => format!("parked {no}"),
+                Notice::Conflict(c) => format!("conflict {} {}", c.key, c.outcome.as_str()),
+                Notice::Pulled(n) => format!("pulled {n}"),
+            };
+            self.0.0.borrow_mut().push(text);
+        }
+    }
+
+    fn status_changed(&self) {}
+
+    fn failed(&self, error: &Error) {
+        self.0.0.borrow_mut().push(format!("error {}", error.code.as_str()));
+    }
+}
+
+/// A browser profile: a disk that survives crashes, and tabs on it.
+pub(super) struct Device {
+    pub(super) store: MemoryStore<Record>,
+    pub(super) backend: TestBackend,
+    pub(super) specs: Vec<CollectionSpec>,
+    pub(super) told: Rc<Told>,
+    chance: Chance,
+    pub(super) skew_ms: f64,
+    start: Instant,
+}
+
+pub(super) fn specs() -> Vec<CollectionSpec> {
+    let mut notes = CollectionSpec::new("notes", "id");
+    notes.references = vec![("siteId".into(), "sites".into())];
+    notes.indexes = vec![vec!["siteId".into()]];
+    notes.priority = 1;
+    vec![CollectionSpec::new("sites", "id"), notes]
+}
+
+impl Device {
+    pub(super) fn new(client: &str, server: &Rc<RefCell<Server>>, seed: u64) -> Self {
+        let chance = Chance::new(seed);
+        let server = server.clone();
+        Self {
+            store: MemoryStore::new(client),
+            backend: TestBackend { server, latency_ms: 20, page: 7, chance: chance.clone() },
+            specs: specs(),
+            told: Rc::default(),
+            chance,
+            skew_ms: 0.0,
+            start: Instant::now(),
+        }
+    }
+
+    /// Opens a tab that leads and syncs.
+    pub(super) async fn open(&self) -> TestManager {
+        let manager = self.open_idle().await;
+        manager.signal(Event::Leader(true));
+        manager
+    }
+
+    /// Opens a tab that does not sync (yet).
+    pub(super) async fn open_idle(&self) -> TestManager {
+        let settings = Settings {
+            collections: self.specs.clone(),
+            engine: Config { interval_ms: 30_000.0, has_backend: true, auto_start: true },
+            max_attempts: 3,
+        };
+        let clock = TestClock {
+            start: self.start,
+            skew_ms: self.skew_ms,
+            chance: self.chance.clone(),
+        };
+        let ear = Box::new(Ear(self.told.clone()));
+        let (store, backend) = (self.store.clone(), Some(self.backend.clone()));
+        Manager::open(settings, store, backend, clock, true, ear).await.unwrap()
+    }
+}
+
+/// Hands in an intent and waits for its end.
+pub(super) async fn submit(manager: &TestManager, intent: Intent<Record>) -> Result<usize> {
+    let (tell, told) = oneshot::channel();
+    manager.submit(intent, Box::new(move |result| drop(tell.send(result))));
+    told.await.unwrap()
+}
+
+pub(super) async fn create(m: &TestManager, collection: &str, data: Json) -> Result<usize> {
+    submit(m, Intent::Write(collection.into(), vec![Write::Create(Rc::new(data))])).await
+}
+
+pub(super) async fn put(m: &TestManager, collection: &str, data: Json) -> Result<usize> {
+    submit(m, Intent::Write(collection.into(), vec![Write::Put(Rc::new(data))])).await
+}
+
+pub(super) async fn update(m: &TestManager, c: &str, key: &str, patch: Json) -> Result<usize> {
+    let changed = patch.as_object().unwrap().keys().map(|k| Rc::from(k.as_str())).collect();
+    let write = Write::Update { key: key.into(), patch: Rc::new(patch), changed };
+    submit(m, Intent::Write(c.into(), vec![write])).await
+}
+
+pub(super) async fn delete(m: &TestManager, collection: &str, key: &str) -> Result<usize> {
+    submit(m, Intent::Write(collection.into(), vec![Write::Delete(key.into())])).await
+}
+
+/// Waits until everything is loaded and stored.
+pub(super) async fn settle(m: &TestManager) {
+    let (tell, told) = oneshot::channel();
+    m.settle(Box::new(move || {
+        let _ = tell.send(());
+    }));
+    told.await.unwrap();
+}
+
+/// All records of a collection, as text.
+pub(super) async fn dump(m: &TestManager, collection: &str) -> Vec<String> {
+    settle(m).await;
+    let mut all = Vec::new();
+    m.each(collection, |v| all.push(v.to_string())).unwrap();
+    all
+}
+
+/// The queue in short: `1 create pending`.
+pub(super) fn queue(m: &TestManager) -> Vec<String> {
+    let entries: Vec<OutboxView<Record>> = m.outbox(&OutboxFilter::default());
+    let short = |e: &OutboxView<Record>| {
+        format!("{} {} {}", e.mutation.no, e.mutation.action.as_str(), e.state)
+    };
+    entries.iter().map(short).collect()
+}
+
+/// Waits until a status, or fails after ten virtual minutes.
+pub(super) async fn until(m: &TestManager, what: &str, wanted: impl Fn(&Status) -> bool) {
+    for _ in 0..12_000 {
+        if wanted(&m.status()) {
+            return;
+        }
+        pass(10).await;
+    }
+    panic!("never: {what}; the status is {:#?}, the queue {:?}", m.status(), queue(m));
+}
+
+/// Waits until nothing is queued and a pull has followed.
+pub(super) async fn synced(m: &TestManager) {
+    settle(m).await;
+    pass(1).await;
+    m.signal(Event::Sync);
+    let since = m.now_ms();
+    until(m, "synced", |s| {
+        s.pending + s.syncing == 0 && s.synced_through_ms.is_some_and(|at| at >= since)
+    })
+    .await;
+}
+
+pub(super) fn site(id: &str, n: u64) -> Json {
+    json!({ "id": id, "n": n })
+}

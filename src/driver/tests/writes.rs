@@ -1,0 +1,194 @@
+//! Local writes: durable or refused, coalesced as the table says, in every tab the same.
+
+use super::rig::*;
+use crate::error::Code;
+use crate::replica::plan::{Intent, Write};
+use crate::store::memory::Fault as Disk;
+use serde_json::json;
+use std::rc::Rc;
+
+fn offline() -> (Rc<std::cell::RefCell<Server>>, Device) {
+    let server = Rc::new(std::cell::RefCell::new(Server::default()));
+    server.borrow_mut().down = true;
+    let device = Device::new("a", &server, 1);
+    (server, device)
+}
+
+#[test]
+fn unsent_changes_of_a_record_become_one() {
+    run(async {
+        let (_, device) = offline();
+        let m = device.open_idle().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        update(&m, "sites", "x", json!({ "n": 2 })).await.unwrap();
+        assert_eq!(queue(&m), ["1 create pending"], "create, update");
+        assert_eq!(dump(&m, "sites").await, [r#"{"id":"x","n":2}"#]);
+        delete(&m, "sites", "x").await.unwrap();
+        assert_eq!(queue(&m), [""; 0], "create, delete");
+        assert_eq!(dump(&m, "sites").await, [""; 0]);
+    });
+}
+
+#[test]
+fn changes_of_a_synced_record_keep_their_first_base() {
+    run(async {
+        let (server, device) = offline();
+        server.borrow_mut().down = false;
+        server.borrow_mut().put("sites", json!({"id": "x", "a": 1, "b": 1}), "0");
+        let m = device.open().await;
+        synced(&m).await;
+        server.borrow_mut().down = true;
+        update(&m, "sites", "x", json!({ "a": 2 })).await.unwrap();
+        update(&m, "sites", "x", json!({ "b": 2 })).await.unwrap();
+        let entry = m.outbox(&Default::default()).remove(0).mutation;
+        let changed: Vec<_> = entry.changed.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!((changed, entry.base_version.0), (vec!["a".into(), "b".into()], 1));
+        assert_eq!(entry.base.unwrap().to_string(), r#"{"a":1,"b":1,"id":"x"}"#);
+        delete(&m, "sites", "x").await.unwrap();
+        let entry = m.outbox(&Default::default()).remove(0).mutation;
+        assert_eq!((entry.action.as_str(), entry.base_version.0), ("delete", 1));
+        create(&m, "sites", json!({"id": "x", "c": 3})).await.unwrap();
+        let entry = m.outbox(&Default::default()).remove(0).mutation;
+        assert_eq!((entry.action.as_str(), entry.base_version.0), ("update", 1));
+        assert!(entry.changed.is_none(), "the whole record");
+        server.borrow_mut().down = false;
+        synced(&m).await;
+        assert_eq!(server.borrow().dump("sites"), [r#"{"c":3,"id":"x"}"#]);
+    });
+}
+
+#[test]
+fn what_is_in_flight_is_never_rewritten() {
+    run(async {
+        let (server, device) = offline();
+        server.borrow_mut().down = false;
+        let m = device.open().await;
+        synced(&m).await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        until(&m, "in flight", |s| s.syncing == 1).await;
+        update(&m, "sites", "x", json!({ "n": 2 })).await.unwrap();
+        update(&m, "sites", "x", json!({ "n": 3 })).await.unwrap();
+        assert_eq!(queue(&m), ["1 create syncing", "2 update pending"]);
+        synced(&m).await;
+        assert_eq!(server.borrow().effects, ["a.1", "a.2"]);
+        assert_eq!(server.borrow().dump("sites"), [r#"{"id":"x","n":3}"#]);
+        assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+    });
+}
+
+#[test]
+fn a_created_record_that_may_have_arrived_is_deleted_there_too() {
+    run(async {
+        let (server, device) = offline();
+        server.borrow_mut().down = false;
+        server.borrow_mut().faults.push_back(Fault::AnswerLost);
+        let m = device.open_idle().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        m.signal(crate::engine::Event::Leader(true));
+        until(&m, "the answer is lost", |s| s.error.is_some()).await;
+        // A crash, and a delete before the next try.
+        let again = device.open_idle().await;
+        settle(&again).await;
+        delete(&again, "sites", "x").await.unwrap();
+        again.signal(crate::engine::Event::Leader(true));
+        m.signal(crate::engine::Event::Close);
+        synced(&again).await;
+        assert_eq!(server.borrow().dump("sites"), [""; 0]);
+        assert_eq!(dump(&again, "sites").await, [""; 0]);
+    });
+}
+
+#[test]
+fn a_group_shares_one_transaction_and_a_refused_write_harms_no_other() {
+    run(async {
+        let (_, device) = offline();
+        let m = device.open_idle().await;
+        let before = device.store.appends();
+        let writes = (0..50).map(|n| create(&m, "sites", site(&format!("s{n}"), n)));
+        let bad = create(&m, "sites", json!({ "name": "no key" }));
+        let twice = create(&m, "sites", site("s7", 0));
+        let (all, bad, twice) =
+            futures_util::join!(futures_util::future::join_all(writes), bad, twice);
+        assert!(all.iter().all(Result::is_ok));
+        assert_eq!(bad.unwrap_err().code, Code::InvalidKey);
+        assert_eq!(twice.unwrap_err().code, Code::AlreadyExists);
+        assert_eq!(device.store.appends() - before, 1);
+        assert_eq!(m.status().pending, 50);
+    });
+}
+
+#[test]
+fn a_bulk_write_is_all_or_nothing() {
+    run(async {
+        let (_, device) = offline();
+        let m = device.open_idle().await;
+        let good = |n: u64| Write::Put(Rc::new(site(&format!("s{n}"), n)));
+        let bad = Write::Put(Rc::new(json!({ "id": 7 })));
+        let mut writes: Vec<_> = (0..10).map(good).collect();
+        writes.push(bad);
+        let error = submit(&m, Intent::Write("sites".into(), writes)).await.unwrap_err();
+        assert_eq!(error.code, Code::InvalidKey);
+        assert_eq!((m.status().pending, dump(&m, "sites").await.len()), (0, 0));
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        assert_eq!(queue(&m), ["1 create pending"], "no number was used up");
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_the_write_whole_and_the_next_one_works() {
+    run(async {
+        let (_, device) = offline();
+        let m = device.open_idle().await;
+        create(&m, "sites", site("a", 1)).await.unwrap();
+        device.store.fail_next(Disk::Full);
+        let error = update(&m, "sites", "a", json!({ "n": 2 })).await.unwrap_err();
+        assert_eq!(error.code, Code::QuotaExceeded);
+        assert_eq!(m.status().error.unwrap().0.code, Code::QuotaExceeded);
+        assert_eq!(dump(&m, "sites").await, [r#"{"id":"a","n":1}"#]);
+        update(&m, "sites", "a", json!({ "n": 3 })).await.unwrap();
+        assert_eq!(dump(&m, "sites").await, [r#"{"id":"a","n":3}"#]);
+        assert!(m.status().error.is_none(), "it is over");
+    });
+}
+
+#[test]
+fn two_tabs_write_the_same_records_and_end_equal() {
+    run(async {
+        let (server, device) = offline();
+        let (a, b) = (device.open_idle().await, device.open_idle().await);
+        let chance = Chance::new(5);
+        for round in 0..40 {
+            let key = format!("s{}", chance.below(5));
+            let one = put(&a, "sites", site(&key, round));
+            let other = put(&b, "sites", site(&format!("s{}", chance.below(5)), 1000 + round));
+            let (one, other) = futures_util::join!(one, other);
+            one.unwrap();
+            other.unwrap();
+        }
+        a.submit_catch_up();
+        b.submit_catch_up();
+        assert_eq!(dump(&a, "sites").await, dump(&b, "sites").await);
+        assert_eq!(queue(&a), queue(&b));
+        server.borrow_mut().down = false;
+        a.signal(crate::engine::Event::Leader(true));
+        synced(&a).await;
+        assert_eq!(dump(&a, "sites").await, server.borrow().dump("sites"));
+    });
+}
+
+#[test]
+fn unknown_collections_and_missing_records_are_refused() {
+    run(async {
+        let (_, device) = offline();
+        let m = device.open_idle().await;
+        let code = |r: crate::error::Result<usize>| r.unwrap_err().code;
+        assert_eq!(code(create(&m, "nope", site("x", 1)).await), Code::UnknownCollection);
+        assert_eq!(code(update(&m, "sites", "x", json!({"n": 1})).await), Code::NotFound);
+        assert_eq!(delete(&m, "sites", "x").await, Ok(1), "deleting nothing is no error");
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        assert_eq!(code(update(&m, "sites", "x", json!({"id": "y"})).await), Code::InvalidKey);
+        assert_eq!(code(put(&m, "sites", site(&"k".repeat(513), 1)).await), Code::InvalidKey);
+        assert_eq!(code(put(&m, "sites", site("", 1)).await), Code::InvalidKey);
+        assert_eq!(queue(&m), ["1 create pending"]);
+    });
+}

@@ -1,0 +1,223 @@
+// What is refused: by landfall before it is stored, and by the server for good.
+import assert from "node:assert/strict";
+import { BATCH, json } from "../lib/fault-proxy.mjs";
+
+async function wrongOptions(rig) {
+  const page = await rig.tab();
+  const errors = await page.evaluate(async () => {
+    const { open } = window.landfall;
+    const fine = { name: "wrong", user: "u", collections: { sites: { key: "id" } } };
+    const wrong = {
+      "no options": undefined,
+      "no name": { ...fine, name: undefined },
+      "empty name": { ...fine, name: "" },
+      "user not a string": { ...fine, user: 7 },
+      "no collections": { ...fine, collections: undefined },
+      "collection without key": { ...fine, collections: { sites: {} } },
+      "unknown conflict strategy": {
+        ...fine,
+        collections: { sites: { key: "id", conflict: "biggest" } },
+      },
+      "reference to nowhere": {
+        ...fine,
+        collections: { sites: { key: "id", references: { parent: "nowhere" } } },
+      },
+      "interval below zero": { ...fine, interval: -1 },
+      "interval not finite": { ...fine, interval: Number.NaN },
+      "maxAttempts zero": { ...fine, maxAttempts: 0 },
+      "unknown durability": { ...fine, durability: "eternal" },
+      "backend without methods": { ...fine, backend: {} },
+      "misspelt option": { ...fine, colections: {} },
+    };
+    const found = {};
+    for (const [what, options] of Object.entries(wrong)) {
+      found[what] = await window.lab.errorOf(async () => (await open(options)).close());
+    }
+    return found;
+  });
+  for (const [what, error] of Object.entries(errors)) {
+    assert.equal(error?.code, "invalid-options", what);
+    assert.ok(error.proper, `${what}: a LandfallError`);
+    assert.ok(error.message && error.hint, `${what}: a message and a hint`);
+  }
+}
+
+async function wrongRecords(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  const { errors, total, count } = await page.evaluate(async () => {
+    const { sites } = window.lab;
+    await sites.create({ id: "there", name: "There" });
+    const tries = {
+      "no key": () => sites.create({ name: "x" }),
+      "key a number": () => sites.create({ id: 7, name: "x" }),
+      "empty key": () => sites.create({ id: "", name: "x" }),
+      "key too long": () => sites.create({ id: "k".repeat(513), name: "x" }),
+      "one of many without key": () => sites.putMany([{ id: "ok", name: "x" }, { name: "y" }]),
+      "a function": () => sites.put({ id: "f", name: () => "x" }),
+      "a symbol": () => sites.put({ id: "f", name: Symbol("x") }),
+      "a function, deep": () => sites.put({ id: "f", name: { of: [{ it: () => 1 }] } }),
+      "a function in a patch": () => sites.update("there", { name: () => "x" }),
+      "not an object": () => sites.put("record"),
+      null: () => sites.put(null),
+      "a key that exists": () => sites.create({ id: "there", name: "again" }),
+      "update of nothing": () => sites.update("nowhere", { name: "x" }),
+      "the key changed": () => sites.update("there", { id: "elsewhere" }),
+    };
+    const errors = {};
+    for (const [what, work] of Object.entries(tries)) {
+      errors[what] = await window.lab.errorOf(work);
+    }
+    errors["unknown collection"] = await window.lab.errorOf(() => window.db.collection("places"));
+    errors["unknown index"] = await window.lab.errorOf(() => sites.find({ index: "colour" }));
+    const { total } = await window.db.outbox.stats();
+    return { errors, total, count: await sites.count() };
+  });
+  const codes = {
+    "no key": "invalid-key",
+    "key a number": "invalid-key",
+    "empty key": "invalid-key",
+    "key too long": "invalid-key",
+    "one of many without key": "invalid-key",
+    "a function": "not-cloneable",
+    "a symbol": "not-cloneable",
+    "a function, deep": "not-cloneable",
+    "a function in a patch": "not-cloneable",
+    "not an object": "invalid-record",
+    null: "invalid-record",
+    "a key that exists": "already-exists",
+    "update of nothing": "not-found",
+    "the key changed": "invalid-key",
+    "unknown collection": "unknown-collection",
+    "unknown index": "unknown-index",
+  };
+  for (const [what, code] of Object.entries(codes)) {
+    assert.equal(errors[what]?.code, code, what);
+    assert.ok(errors[what].proper, `${what}: a LandfallError`);
+    assert.ok(errors[what].message && errors[what].hint, `${what}: a message and a hint`);
+  }
+  assert.equal(total, 1, "none of these left anything in the outbox");
+  assert.equal(count, 1, "none of these left a record");
+}
+
+/** One mutation that the server will never take, in the middle of others. */
+async function refusedForGood(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  const long = "x".repeat(300);
+  await page.evaluate(async (id) => {
+    const { sites } = window.lab;
+    await sites.create({ id: "s1", name: "one" });
+    await sites.create({ id, name: "too long for the server" });
+    await sites.create({ id: "s2", name: "two" });
+    window.parked = [];
+    window.db.on("parked", (entry) => window.parked.push(entry.key));
+    window.db.resume();
+  }, long);
+  await page.evaluate(() => window.lab.synced());
+  assert.deepEqual([...(await rig.records()).keys()].sort(), ["sites/s1", "sites/s2"]);
+  const [entry, ...others] = await page.evaluate(() => window.db.outbox.list());
+  assert.equal(others.length, 0);
+  assert.equal(entry.key, long);
+  assert.equal(entry.state, "failed");
+  assert.ok(entry.error?.message, "it says why");
+  assert.equal(await page.evaluate((id) => window.lab.sites.state(id), long), "failed");
+  assert.deepEqual(await page.evaluate(() => window.parked), [long]);
+  assert.equal(await page.evaluate(() => window.db.status.outbox.failed), 1);
+
+  // Trying again does not help; giving it up does.
+  await page.evaluate((id) => window.db.outbox.retry(id), entry.id);
+  await page.evaluate(() => window.lab.waitFor("s.outbox.failed === 1"));
+  await page.evaluate((id) => window.db.outbox.discard(id), entry.id);
+  const left = await page.evaluate(async (id) => {
+    const { total } = await window.db.outbox.stats();
+    return { total, record: (await window.lab.sites.get(id)) ?? null };
+  }, long);
+  assert.deepEqual(left, { total: 0, record: null }, "the record is as the server has it");
+}
+
+/** Refused by the server's rules, until the rules change. */
+async function refusedThenAllowed(rig) {
+  const page = await rig.tab();
+  await rig.open(page);
+  await page.evaluate(async () => {
+    await window.lab.sites.create({ id: "s1", name: "before" });
+    await window.lab.synced();
+  });
+  const rule = rig.faults.on(BATCH, ({ body, answer }) => {
+    const results = body.changes.map(({ id, offlineId }) => {
+      return { id, offlineId, status: "failed", code: "forbidden", message: "Not yours to edit." };
+    });
+    answer(200, json, JSON.stringify({ results }));
+  });
+  const edit = (name) =>
+    page.evaluate(async (text) => {
+      await window.lab.sites.update("s1", { name: text });
+      await window.lab.waitFor("s.outbox.failed === 1");
+      const [entry] = await window.db.outbox.list({ state: "failed" });
+      return entry;
+    }, name);
+  const first = await edit("after");
+  assert.match(first.error.message, /Not yours to edit/);
+  await page.evaluate((id) => window.db.outbox.discard(id), first.id);
+  const back = await page.evaluate(async () => ({
+    name: (await window.lab.sites.get("s1")).name,
+    state: window.lab.sites.state("s1"),
+  }));
+  assert.deepEqual(back, { name: "before", state: "synced" });
+
+  const second = await edit("after all");
+  rule.stop();
+  await page.evaluate((id) => window.db.outbox.retry(id), second.id);
+  await page.evaluate(() => window.lab.synced());
+  const { total } = await page.evaluate(() => window.db.outbox.stats());
+  assert.equal(total, 0);
+  const record = (await rig.records()).get("sites/s1");
+  assert.equal(record.data.name, "after all");
+  assert.equal(record.versionNumber, 2);
+}
+
+/** A child is not sent before its parked parent; it says what it waits for. */
+async function waitsForParent(rig) {
+  const page = await rig.tab();
+  await rig.open(page);
+  await page.evaluate(() => window.lab.synced());
+  const rule = rig.faults.on(
+    BATCH,
+    ({ body, answer }) => {
+      const results = body.changes.map(({ id, offlineId }) => {
+        return { id, offlineId, status: "failed", code: "invalid", message: "Not now." };
+      });
+      answer(200, json, JSON.stringify({ results }));
+    },
+    1,
+  );
+  await page.evaluate(async () => {
+    await window.lab.sites.create({ id: "parent", name: "Parent" });
+    await window.lab.waitFor("s.outbox.failed === 1");
+    await window.lab.assessments.create({ id: "child", siteId: "parent", score: 3 });
+    await window.lab.sites.create({ id: "other", name: "Other" });
+    await window.lab.waitFor(
+      "s.outbox.pending === 1 && s.outbox.syncing === 0 && s.phase === 'idle'",
+    );
+  });
+  assert.equal(rule.used, 1);
+  assert.deepEqual([...(await rig.records()).keys()], ["sites/other"]);
+  const entries = await page.evaluate(() => window.db.outbox.list());
+  const parent = entries.find(({ key }) => key === "parent");
+  const child = entries.find(({ key }) => key === "child");
+  assert.equal(parent.state, "failed");
+  assert.equal(child.state, "pending");
+  assert.equal(child.waitsFor, parent.id);
+  await page.evaluate(() => window.db.outbox.retryAll());
+  await page.evaluate(() => window.lab.synced());
+  assert.equal((await rig.records()).size, 3);
+}
+
+export const refusals = [
+  { name: "wrong options to open: invalid-options", run: wrongOptions },
+  { name: "records that cannot be kept leave nothing behind", run: wrongRecords },
+  { name: "refused for good: parked, the others go on, discard clears it", run: refusedForGood },
+  { name: "refused by the rules: discard goes back, retry goes through", run: refusedThenAllowed },
+  { name: "a child waits for its parked parent", run: waitsForParent },
+];

@@ -1,0 +1,113 @@
+// One device in several tabs: one database, one leader, the same counts.
+import assert from "node:assert/strict";
+import { eventually } from "../lib/within.mjs";
+
+const each = 20;
+
+const facts = (page) =>
+  page.evaluate(async () => ({
+    keys: (await window.lab.sites.all()).map(({ id }) => id),
+    stats: await window.db.outbox.stats(),
+    outbox: window.db.status.outbox,
+    leader: window.db.status.leader,
+  }));
+
+async function twoTabs(rig) {
+  const context = await rig.device();
+  const tabs = [await rig.tab(context), await rig.tab(context)];
+  for (const page of tabs) await rig.open(page);
+  for (const page of tabs) await page.evaluate(() => window.lab.synced());
+  await rig.proxy.cut();
+  const write = (page, name) =>
+    page.evaluate(
+      async ([prefix, count]) => {
+        const work = [];
+        for (let index = 0; index < count; index += 1) {
+          const id = `${prefix}-${String(index).padStart(2, "0")}`;
+          work.push(window.lab.sites.create({ id, name: id }));
+          if (index % 3 === 0) await Promise.all(work);
+        }
+        await Promise.all(work);
+      },
+      [name, each],
+    );
+  await Promise.all([write(tabs[0], "first"), write(tabs[1], "second")]);
+  await eventually("both tabs see what both wrote", async () => {
+    const [one, two] = [await facts(tabs[0]), await facts(tabs[1])];
+    return one.keys.length === 2 * each && two.keys.length === 2 * each;
+  });
+  const [one, two] = [await facts(tabs[0]), await facts(tabs[1])];
+  assert.deepEqual(one.keys, two.keys);
+  assert.deepEqual(one.stats, two.stats);
+  assert.equal(one.stats.total, 2 * each);
+  assert.deepEqual(one.outbox, two.outbox);
+  assert.deepEqual([one.leader, two.leader].sort(), [false, true], "one leader");
+
+  await rig.proxy.heal();
+  await Promise.all(tabs.map((page) => page.evaluate(() => window.lab.synced(20_000))));
+  const records = await rig.records();
+  assert.equal(records.size, 2 * each);
+  for (const [name, { versionNumber }] of records) assert.equal(versionNumber, 1, name);
+
+  // The leader goes; the other takes over and syncs.
+  const leader = one.leader ? 0 : 1;
+  await tabs[leader].close();
+  const left = tabs[1 - leader];
+  await eventually("the tab that is left leads", async () => (await facts(left)).leader);
+  await left.evaluate(() => window.lab.sites.create({ id: "third", name: "third" }));
+  await left.evaluate(() => window.lab.synced());
+  assert.equal((await rig.records()).get("sites/third")?.versionNumber, 1);
+}
+
+/** The same record from both tabs at once: one of them is told, or both end up the same. */
+async function sameRecord(rig) {
+  const context = await rig.device();
+  const tabs = [await rig.tab(context), await rig.tab(context)];
+  for (const page of tabs) await rig.open(page, { autoStart: false });
+  const outcomes = await Promise.all(
+    tabs.map((page, index) =>
+      page.evaluate(
+        (name) => window.lab.errorOf(() => window.lab.sites.create({ id: "same", name })),
+        `tab ${index}`,
+      ),
+    ),
+  );
+  const refused = outcomes.filter(Boolean);
+  assert.equal(refused.length, 1, "create refuses a key that exists, in the other tab as well");
+  assert.equal(refused[0].code, "already-exists");
+  const winner = outcomes.findIndex((outcome) => outcome === null);
+  await eventually("both tabs see the same record", async () => {
+    const names = await Promise.all(
+      tabs.map((page) => page.evaluate(async () => (await window.lab.sites.get("same"))?.name)),
+    );
+    return names.every((name) => name === `tab ${winner}`);
+  });
+  for (const page of tabs) assert.equal((await facts(page)).stats.total, 1);
+}
+
+/** Any tab can wait, ask and see, whether it leads or not. */
+async function anyTab(rig) {
+  const context = await rig.device();
+  const tabs = [await rig.tab(context), await rig.tab(context)];
+  for (const page of tabs) await rig.open(page);
+  for (const page of tabs) await page.evaluate(() => window.lab.synced());
+  const follower = (await facts(tabs[0])).leader ? tabs[1] : tabs[0];
+  await follower.evaluate(() => {
+    window.seen = [];
+    window.lab.sites.subscribe({}, (rows) => window.seen.push(rows.length));
+    return window.lab.sites.create({ id: "f", name: "made by the follower" });
+  });
+  await follower.evaluate(() => window.lab.synced());
+  assert.equal((await rig.records()).size, 1);
+  await follower.evaluate(() => window.db.pause());
+  for (const page of tabs) await page.evaluate(() => window.lab.waitFor("s.phase === 'paused'"));
+  await follower.evaluate(() => window.db.resume());
+  for (const page of tabs) await page.evaluate(() => window.lab.waitFor("s.phase === 'idle'"));
+  assert.equal(await follower.evaluate(() => window.seen.at(-1)), 1);
+}
+
+export const tabs = [
+  { name: "two tabs: each sees both, counts agree, one leader, applied once", run: twoTabs },
+  { name: "two tabs create the same key: one is told", run: sameRecord },
+  { name: "a tab that does not lead can wait, pause and resume", run: anyTab },
+];

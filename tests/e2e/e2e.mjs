@@ -1,0 +1,39 @@
+// Faults that users meet, in real Chromium with the real server. See README.md.
+import { launch } from "./lib/chromium.mjs";
+import { readOptions } from "./lib/options.mjs";
+import { makeRig } from "./lib/rig.mjs";
+import { startServer } from "./lib/server.mjs";
+import { runTests } from "./lib/tests.mjs";
+import { within } from "./lib/within.mjs";
+import { backendFaults } from "./cases/backend-faults.mjs";
+import { conflicts } from "./cases/conflicts.mjs";
+import { durability } from "./cases/durability.mjs";
+import { refusals } from "./cases/refusals.mjs";
+import { signIn } from "./cases/sign-in.mjs";
+import { tabs } from "./cases/tabs.mjs";
+
+const options = readOptions();
+const tests = [
+  ...durability,
+  ...backendFaults,
+  ...signIn,
+  ...refusals,
+  ...conflicts,
+  ...tabs,
+].filter(({ name }) => name.includes(options.only));
+
+let result = { passed: 0, failed: 1 };
+let server;
+let browser;
+try {
+  server = await startServer(options);
+  browser = await launch(options);
+  result = await runTests(tests, () => makeRig({ options, server, browser }));
+} catch (error) {
+  console.log(`not ok set-up: ${error.message}`);
+} finally {
+  if (browser) await within(10_000, "closing the browser", () => browser.close()).catch(() => {});
+  if (server) await server.stop();
+}
+console.log(`${result.passed} passed, ${result.failed} failed`);
+process.exit(result.failed > 0 || result.passed === 0 ? 1 : 0);
