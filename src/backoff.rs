@@ -13,7 +13,7 @@ pub fn pause_ms(failures: u32, random: f64) -> f64 {
     (ceiling * random.clamp(0.0, 1.0)).floor()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use super::pause_ms;
 

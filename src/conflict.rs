@@ -110,7 +110,7 @@ fn merge<V: Value>(base: Option<&V>, local: &V, remote: &V, later: Outcome) -> V
     remote.patched(local, &names)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use super::{Outcome, Sides, settle};
     use crate::options::Strategy;

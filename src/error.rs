@@ -111,7 +111,7 @@ codes! {
 /// The result of most calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use super::Code;
 

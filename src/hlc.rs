@@ -59,7 +59,7 @@ impl Hlc {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use super::Hlc;
 

@@ -7,7 +7,7 @@
 mod reads;
 mod sync;
 mod writer;
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
 
 pub use reads::{CollectionStatus, OutboxFilter, OutboxView, Status};

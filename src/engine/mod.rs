@@ -17,7 +17,7 @@
 
 mod failure;
 mod step;
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
 
 pub use failure::Failure;

@@ -114,7 +114,7 @@ impl Index {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use super::{Index, Query};
     use crate::value::Scalar;

@@ -121,7 +121,7 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use super::MemoryStore;
     use crate::store::conformance;

@@ -3,6 +3,7 @@
 //! The only place with `#[wasm_bindgen]`, web-sys, rexie and gloo.
 
 mod api;
+pub use api::Core;
 mod backend;
 mod clock;
 mod codec;
@@ -12,4 +13,6 @@ mod options;
 mod request;
 mod signals;
 mod value;
+#[cfg(test)]
+mod tests;
 mod view;

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 400;
 
 async fn story(seed: u64) {
     let chance = Chance::new(seed);
@@ -91,7 +91,7 @@ async fn story(seed: u64) {
 #[test]
 fn quiescence_means_equality() {
     for seed in 1..=SEEDS {
-        eprintln!("seed {seed}");
+        
         run(story(seed));
     }
 }

@@ -1,5 +1,6 @@
 // What is refused: by landfall before it is stored, and by the server for good.
 import assert from "node:assert/strict";
+import { findSite, openDemo, synced, writeNote } from "../lib/demo-page.mjs";
 import { BATCH, json } from "../lib/fault-proxy.mjs";
 
 async function wrongOptions(rig) {
@@ -125,10 +126,13 @@ async function refusedForGood(rig) {
   assert.deepEqual(await page.evaluate(() => window.parked), [long]);
   assert.equal(await page.evaluate(() => window.db.status.outbox.failed), 1);
 
-  // Trying again does not help; giving it up does.
+  // Trying again, under a new id, does not help; giving it up does.
   await page.evaluate((id) => window.db.outbox.retry(id), entry.id);
-  await page.evaluate(() => window.lab.waitFor("s.outbox.failed === 1"));
-  await page.evaluate((id) => window.db.outbox.discard(id), entry.id);
+  await page.evaluate(async () => {
+    await window.lab.waitFor("s.outbox.failed === 1");
+    const [again] = await window.db.outbox.list({ state: "failed" });
+    await window.db.outbox.discard(again.id);
+  });
   const left = await page.evaluate(async (id) => {
     const { total } = await window.db.outbox.stats();
     return { total, record: (await window.lab.sites.get(id)) ?? null };
@@ -214,10 +218,48 @@ async function waitsForParent(rig) {
   assert.equal((await rig.records()).size, 3);
 }
 
+/** In the demo, by hand: the queue says why, retries and discards. */
+async function onTheScreen(rig) {
+  const page = await (await rig.device({ viewport: { width: 1440, height: 900 } })).newPage();
+  await openDemo(page, rig.proxy.origin);
+  await synced(page, "a");
+  const [site] = await page.evaluate(() =>
+    window.fieldbook.a.collection("sites").find({ index: "name", limit: 1, offset: 1_000 }),
+  );
+  const rule = rig.faults.on(BATCH, ({ body, answer }) => {
+    const results = body.changes.map(({ id, offlineId }) => {
+      return { id, offlineId, status: "failed", code: "forbidden", message: "Not yours to edit." };
+    });
+    answer(200, json, JSON.stringify({ results }));
+  });
+  const view = page.locator('[data-device="a"]');
+  const item = view.locator(".item").filter({ hasText: site.name });
+  await findSite(page, "a", site);
+  await writeNote(page, "a", "Ours now");
+  await item.getByText("Not yours to edit.").waitFor();
+  await view.locator(".badge", { hasText: "1 change not accepted" }).waitFor();
+  await view.locator(".site-head .chip", { hasText: "Failed" }).waitFor();
+  await item.getByRole("button", { name: "Discard" }).click();
+  await item.getByRole("button", { name: "Discard for good?" }).click();
+  await item.waitFor({ state: "detached" });
+  await view.locator(".site-head .chip", { hasText: "Synced" }).waitFor();
+  assert.equal(await view.getByLabel("Note").first().inputValue(), site.note ?? "");
+
+  await writeNote(page, "a", "Ours after all");
+  await item.getByText("Not yours to edit.").waitFor();
+  rule.stop();
+  await item.getByRole("button", { name: "Retry" }).click();
+  await item.waitFor({ state: "detached" });
+  await view.locator(".badge", { hasText: "All changes synced" }).waitFor();
+  const record = (await rig.server.records("demo")).get(`sites/${site.id}`);
+  assert.equal(record.data.note, "Ours after all");
+}
+
 export const refusals = [
   { name: "wrong options to open: invalid-options", run: wrongOptions },
   { name: "records that cannot be kept leave nothing behind", run: wrongRecords },
   { name: "refused for good: parked, the others go on, discard clears it", run: refusedForGood },
   { name: "refused by the rules: discard goes back, retry goes through", run: refusedThenAllowed },
+  { name: "the demo shows what was refused, and retries and discards", run: onTheScreen },
   { name: "a child waits for its parked parent", run: waitsForParent },
 ];

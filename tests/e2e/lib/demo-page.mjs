@@ -47,7 +47,7 @@ export async function assess(page, device, { title, score, notes }) {
     .click();
   await form.getByLabel("Notes").fill(notes);
   await form.getByRole("button", { name: "Save assessment" }).click();
-  await view.locator(".card-title").filter({ hasText: title }).waitFor();
+  await view.locator(".assessments .card-title").filter({ hasText: title }).waitFor();
 }
 
 /** Turns the network of one device on or off, by its switch. */

@@ -1,0 +1,136 @@
+//! The store on a real IndexedDB.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use super::codec::{self, KeyFields};
+use super::glue::{self, get};
+use super::idb::{IdbStore, database_name, random_id};
+use crate::error::Code;
+use crate::hlc::Hlc;
+use crate::model::Action;
+use crate::store::{Entry, Fact, Store, Summary, conformance};
+use js_sys::{Array, Object};
+use rexie::{ObjectStore, Rexie};
+use wasm_bindgen::JsValue;
+use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+wasm_bindgen_test_configure!(run_in_browser);
+
+fn keys() -> KeyFields {
+    [("sites".into(), "id".into()), ("notes".into(), "id".into())].into()
+}
+
+fn record(n: u32) -> JsValue {
+    let record = Object::new();
+    glue::set(&record, "id", &format!("r{n}").into());
+    glue::set(&record, "n", &n.into());
+    record.into()
+}
+
+async fn store(name: &str) -> IdbStore {
+    IdbStore::open(name.to_owned(), "relaxed", keys()).await.unwrap()
+}
+
+fn entry(facts: Vec<Fact<JsValue>>) -> Entry<JsValue> {
+    let hlc = Hlc { ms: 1.0, counter: 2 };
+    Entry { at_ms: 3.0, hlc, facts, summary: Summary::default() }
+}
+
+fn created(no: u64, n: u32) -> Fact<JsValue> {
+    Fact::Queued {
+        no,
+        replaces: None,
+        collection: "sites".into(),
+        key: format!("r{n}").into(),
+        action: Action::Create,
+        value: Some(record(n)),
+        changed: None,
+    }
+}
+
+#[wasm_bindgen_test]
+async fn indexeddb_conforms() {
+    let name = database_name("conformance", &random_id());
+    conformance::run(store(&name).await, store(&name).await, record).await;
+}
+
+#[wasm_bindgen_test]
+async fn indexeddb_conforms_with_strict_durability() {
+    let name = database_name("conformance", &random_id());
+    let open = || IdbStore::open(name.clone(), "strict", keys());
+    conformance::run(open().await.unwrap(), open().await.unwrap(), record).await;
+}
+
+#[wasm_bindgen_test]
+async fn a_closed_connection_is_opened_again() {
+    let name = database_name("reopen", &random_id());
+    let store = store(&name).await;
+    store.append(0, &[entry(vec![created(1, 1)])]).await.unwrap();
+    store.close();
+    assert_eq!(store.tail().await.unwrap().seq, 1);
+    store.close();
+    store.append(1, &[entry(vec![created(2, 2)])]).await.unwrap();
+    assert_eq!(store.read(0, 10).await.unwrap().len(), 2);
+}
+
+#[wasm_bindgen_test]
+async fn a_database_of_a_newer_version_is_refused_untouched() {
+    let name = database_name("newer", &random_id());
+    let newer = Rexie::builder(&name).version(7).add_object_store(ObjectStore::new("log"));
+    newer.build().await.unwrap().close();
+    let error = IdbStore::open(name.clone(), "relaxed", keys()).await.err().unwrap();
+    assert_eq!(error.code, Code::DatabaseNewer);
+    let newer = Rexie::builder(&name).version(7).add_object_store(ObjectStore::new("log"));
+    assert_eq!(newer.build().await.unwrap().store_names(), ["log"]);
+}
+
+#[wasm_bindgen_test]
+async fn a_database_of_somebody_else_is_refused() {
+    let name = database_name("foreign", &random_id());
+    let foreign = Rexie::builder(&name).version(1).add_object_store(ObjectStore::new("things"));
+    foreign.build().await.unwrap().close();
+    let error = IdbStore::open(name, "relaxed", keys()).await.err().unwrap();
+    assert_eq!(error.code, Code::DatabaseDamaged);
+}
+
+#[wasm_bindgen_test]
+fn records_are_stored_as_they_are_and_in_runs() {
+    let facts = vec![created(1, 1), created(2, 2), created(3, 3)];
+    let stored = codec::encode(&entry(facts), &keys());
+    let runs: Array = get(&stored, "facts").into();
+    assert_eq!(runs.length(), 1);
+    let records: Array = get(&runs.get(0), "records").into();
+    assert_eq!(get(&records.get(2), "id").as_string().unwrap(), "r3");
+}
+
+#[wasm_bindgen_test]
+fn damage_is_named_and_a_newer_format_is_told_apart() {
+    let whole = || codec::encode(&entry(vec![created(1, 1)]), &keys());
+    assert!(codec::decode(&whole()).is_ok());
+    let code = |damage: &dyn Fn(&Object)| {
+        let stored = whole();
+        damage(&stored);
+        codec::decode(&stored).err().map(|e| e.code)
+    };
+    let damaged = Some(Code::DatabaseDamaged);
+    assert_eq!(code(&|e| glue::set(e, "facts", &JsValue::NULL)), damaged);
+    assert_eq!(code(&|e| glue::set(e, "clock", &"soon".into())), damaged);
+    assert_eq!(code(&|e| glue::set(e, "summary", &JsValue::NULL)), damaged);
+    let run = |e: &Object| Object::from(Array::from(&get(e, "facts")).get(0));
+    assert_eq!(code(&|e| glue::set(&run(e), "kind", &"miracle".into())), damaged);
+    assert_eq!(code(&|e| glue::set(&run(e), "first", &(-1).into())), damaged);
+    assert_eq!(code(&|e| glue::set(&run(e), "records", &Array::of1(&7.into()))), damaged);
+    assert_eq!(code(&|e| glue::set(e, "format", &99.into())), Some(Code::DatabaseNewer));
+    let odd = [JsValue::UNDEFINED, JsValue::NULL, 7.into(), "x".into(), Array::new().into()];
+    for value in odd {
+        assert_eq!(codec::decode(&value).err().map(|e| e.code), damaged);
+    }
+}
+
+#[wasm_bindgen_test]
+async fn names_of_app_and_user_cannot_collide() {
+    assert_ne!(database_name("a:b", "c"), database_name("a", "b:c"));
+    assert_ne!(database_name("a%3Ab", "c"), database_name("a:b", "c"));
+    let ids: std::collections::HashSet<String> = (0..100).map(|_| random_id()).collect();
+    assert_eq!(ids.len(), 100);
+}
