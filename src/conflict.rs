@@ -30,7 +30,9 @@ impl Outcome {
     /// Reads the name back.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Local, Self::Remote, Self::Merged].into_iter().find(|o| o.as_str() == text)
+        [Self::Local, Self::Remote, Self::Merged]
+            .into_iter()
+            .find(|o| o.as_str() == text)
     }
 }
 
@@ -87,12 +89,19 @@ pub fn settle<V: Value>(strategy: Strategy, sides: &Sides<'_, V>) -> (Outcome, O
         Strategy::ClientWins => Outcome::Local,
         Strategy::Merge => {
             if let (Some(local), Some(remote)) = (sides.local, sides.remote) {
-                return (Outcome::Merged, Some(merge(sides.base, local, remote, later)));
+                return (
+                    Outcome::Merged,
+                    Some(merge(sides.base, local, remote, later)),
+                );
             }
             later
         }
     };
-    let result = if outcome == Outcome::Local { sides.local } else { sides.remote };
+    let result = if outcome == Outcome::Local {
+        sides.local
+    } else {
+        sides.remote
+    };
     (outcome, result.cloned())
 }
 
@@ -141,7 +150,10 @@ mod tests {
     fn the_later_change_wins() {
         let (a, b) = (json!({"v": 1}), json!({"v": 2}));
         let lww = Strategy::LastWriteWins;
-        assert_eq!(run(lww, Json::Null, a.clone(), b.clone(), LATER).0, Outcome::Local);
+        assert_eq!(
+            run(lww, Json::Null, a.clone(), b.clone(), LATER).0,
+            Outcome::Local
+        );
         assert_eq!(run(lww, Json::Null, a, b, EARLIER).0, Outcome::Remote);
     }
 
@@ -149,7 +161,10 @@ mod tests {
     fn a_later_delete_wins_over_an_update_and_the_other_way_round() {
         let lww = Strategy::LastWriteWins;
         let there = json!({"v": 2});
-        assert_eq!(run(lww, Json::Null, Json::Null, there.clone(), LATER), (Outcome::Local, None));
+        assert_eq!(
+            run(lww, Json::Null, Json::Null, there.clone(), LATER),
+            (Outcome::Local, None)
+        );
         let (outcome, result) = run(lww, Json::Null, Json::Null, there, EARLIER);
         assert_eq!((outcome, result.is_some()), (Outcome::Remote, true));
     }
@@ -158,10 +173,20 @@ mod tests {
     fn fixed_sides() {
         let (a, b) = (json!({"v": 1}), json!({"v": 2}));
         assert_eq!(
-            run(Strategy::ServerWins, Json::Null, a.clone(), b.clone(), LATER).0,
+            run(
+                Strategy::ServerWins,
+                Json::Null,
+                a.clone(),
+                b.clone(),
+                LATER
+            )
+            .0,
             Outcome::Remote
         );
-        assert_eq!(run(Strategy::ClientWins, Json::Null, a, b, EARLIER).0, Outcome::Local);
+        assert_eq!(
+            run(Strategy::ClientWins, Json::Null, a, b, EARLIER).0,
+            Outcome::Local
+        );
     }
 
     #[test]
@@ -169,8 +194,23 @@ mod tests {
         let base = json!({"a": 1, "b": 1, "c": 1, "gone": 1});
         let local = json!({"a": 2, "b": 1, "c": 2});
         let remote = json!({"a": 1, "b": 3, "c": 3, "gone": 1, "new": 1});
-        let merged = |at| run(Strategy::Merge, base.clone(), local.clone(), remote.clone(), at).1;
-        assert_eq!(*merged(EARLIER).unwrap(), json!({"a": 2, "b": 3, "c": 3, "new": 1}));
-        assert_eq!(*merged(LATER).unwrap(), json!({"a": 2, "b": 3, "c": 2, "new": 1}));
+        let merged = |at| {
+            run(
+                Strategy::Merge,
+                base.clone(),
+                local.clone(),
+                remote.clone(),
+                at,
+            )
+            .1
+        };
+        assert_eq!(
+            *merged(EARLIER).unwrap(),
+            json!({"a": 2, "b": 3, "c": 3, "new": 1})
+        );
+        assert_eq!(
+            *merged(LATER).unwrap(),
+            json!({"a": 2, "b": 3, "c": 2, "new": 1})
+        );
     }
 }

@@ -16,7 +16,10 @@ pub struct Error {
 impl Error {
     /// An error of this code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -121,17 +124,28 @@ mod tests {
         for code in Code::ALL {
             let retry = if code.is_retryable() { "yes" } else { "no" };
             let row = format!("| `{}` | {retry} | {} |", code.as_str(), code.hint());
-            assert!(table.contains(&row), "docs/ERRORS.md lacks this row:\n{row}");
+            assert!(
+                table.contains(&row),
+                "docs/ERRORS.md lacks this row:\n{row}"
+            );
         }
         let rows = table.lines().filter(|l| l.starts_with("| `")).count();
-        assert_eq!(rows, Code::ALL.len(), "docs/ERRORS.md lists a code that does not exist");
+        assert_eq!(
+            rows,
+            Code::ALL.len(),
+            "docs/ERRORS.md lists a code that does not exist"
+        );
     }
 
     #[test]
     fn types_list_every_code() {
         let types = include_str!("../npm/index.d.ts");
         for code in Code::ALL {
-            assert!(types.contains(&format!("| \"{}\"", code.as_str())), "{}", code.as_str());
+            assert!(
+                types.contains(&format!("| \"{}\"", code.as_str())),
+                "{}",
+                code.as_str()
+            );
         }
     }
 }

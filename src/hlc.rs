@@ -25,18 +25,31 @@ impl Hlc {
     pub fn tick(self, now_ms: f64) -> Self {
         let now_ms = now_ms.floor();
         if now_ms > self.ms {
-            Self { ms: now_ms, counter: 0 }
+            Self {
+                ms: now_ms,
+                counter: 0,
+            }
         } else if self.counter < 0xffff {
-            Self { ms: self.ms, counter: self.counter + 1 }
+            Self {
+                ms: self.ms,
+                counter: self.counter + 1,
+            }
         } else {
-            Self { ms: self.ms + 1.0, counter: 0 }
+            Self {
+                ms: self.ms + 1.0,
+                counter: 0,
+            }
         }
     }
 
     /// Takes a remote reading into account, so that what is written after reading it is later.
     #[must_use]
     pub fn witness(self, remote: Self, now_ms: f64) -> Self {
-        if remote > self && remote.ms <= now_ms + DRIFT_MAX_MS { remote } else { self }
+        if remote > self && remote.ms <= now_ms + DRIFT_MAX_MS {
+            remote
+        } else {
+            self
+        }
     }
 
     /// The text form: 13 digits, 4 hexadecimal digits, the client.
@@ -73,7 +86,10 @@ mod tests {
 
     #[test]
     fn text_round_trips_and_sorts() {
-        let hlc = Hlc { ms: 1_763_690_000_000.0, counter: 300 };
+        let hlc = Hlc {
+            ms: 1_763_690_000_000.0,
+            counter: 300,
+        };
         let text = hlc.to_text("client-1");
         assert_eq!(text, "1763690000000-012c-client-1");
         let (back, client) = Hlc::parse(&text).unwrap();
@@ -84,16 +100,34 @@ mod tests {
 
     #[test]
     fn follows_a_remote_clock_only_within_a_minute() {
-        let here = Hlc { ms: 1_000.0, counter: 0 };
-        let soon = Hlc { ms: 30_000.0, counter: 0 };
-        let absurd = Hlc { ms: 9e12, counter: 0 };
+        let here = Hlc {
+            ms: 1_000.0,
+            counter: 0,
+        };
+        let soon = Hlc {
+            ms: 30_000.0,
+            counter: 0,
+        };
+        let absurd = Hlc {
+            ms: 9e12,
+            counter: 0,
+        };
         assert_eq!(here.witness(soon, 1_000.0), soon);
         assert_eq!(here.witness(absurd, 1_000.0), here);
     }
 
     #[test]
     fn a_full_counter_spills_into_the_next_millisecond() {
-        let full = Hlc { ms: 5.0, counter: 0xffff };
-        assert_eq!(full.tick(5.0), Hlc { ms: 6.0, counter: 0 });
+        let full = Hlc {
+            ms: 5.0,
+            counter: 0xffff,
+        };
+        assert_eq!(
+            full.tick(5.0),
+            Hlc {
+                ms: 6.0,
+                counter: 0
+            }
+        );
     }
 }

@@ -34,9 +34,14 @@ impl Strategy {
     /// Reads the name back.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::LastWriteWins, Self::ServerWins, Self::ClientWins, Self::Merge]
-            .into_iter()
-            .find(|s| s.as_str() == text)
+        [
+            Self::LastWriteWins,
+            Self::ServerWins,
+            Self::ClientWins,
+            Self::Merge,
+        ]
+        .into_iter()
+        .find(|s| s.as_str() == text)
     }
 }
 
@@ -88,11 +93,15 @@ pub fn check(specs: &[CollectionSpec]) -> Result<()> {
         let name = &spec.name;
         check_name("collection name", name)?;
         if spec.key.is_empty() {
-            return bad(format!("collections.{name}.key: the name of the key field is empty"));
+            return bad(format!(
+                "collections.{name}.key: the name of the key field is empty"
+            ));
         }
         for index in &spec.indexes {
             if index.is_empty() || index.iter().any(|f| f.is_empty()) {
-                return bad(format!("collections.{name}.indexes: an index without a field"));
+                return bad(format!(
+                    "collections.{name}.indexes: an index without a field"
+                ));
             }
         }
         for (field, parent) in &spec.references {
@@ -113,7 +122,10 @@ pub fn check(specs: &[CollectionSpec]) -> Result<()> {
 pub fn check_name(what: &str, name: &str) -> Result<()> {
     if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
         let max = limits::NAME_BYTES_MAX;
-        return Err(Error::new(Code::InvalidOptions, format!("{what}: 1 to {max} bytes, please")));
+        return Err(Error::new(
+            Code::InvalidOptions,
+            format!("{what}: 1 to {max} bytes, please"),
+        ));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 /// A field's value as an index sees it. Numbers sort before strings, as in IndexedDB.
-#[derive(Debug, Clone, PartialEq, PartialOrd)]
+#[derive(Debug, Clone)]
 pub enum Scalar {
     /// Any JSON number; never NaN.
     Number(f64),
@@ -15,7 +15,27 @@ pub enum Scalar {
     Text(Rc<str>),
 }
 
+impl Scalar {
+    /// A number; minus zero is zero, as in IndexedDB.
+    #[must_use]
+    pub fn number(number: f64) -> Self {
+        Self::Number(number + 0.0)
+    }
+}
+
+impl PartialEq for Scalar {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
 impl Eq for Scalar {}
+
+impl PartialOrd for Scalar {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Ord for Scalar {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
@@ -61,7 +81,7 @@ mod json {
 
         fn scalar(&self, field: &str) -> Option<Scalar> {
             match self.get(field)? {
-                Json::Number(n) => n.as_f64().map(Scalar::Number),
+                Json::Number(n) => n.as_f64().map(Scalar::number),
                 Json::String(s) => Some(Scalar::Text(Rc::from(s.as_str()))),
                 _ => None,
             }
@@ -69,7 +89,9 @@ mod json {
 
         fn names(&self) -> Vec<Rc<str>> {
             let fields = self.as_object();
-            fields.map_or_else(Vec::new, |o| o.keys().map(|k| Rc::from(k.as_str())).collect())
+            fields.map_or_else(Vec::new, |o| {
+                o.keys().map(|k| Rc::from(k.as_str())).collect()
+            })
         }
 
         fn patched(&self, patch: &Self, names: &[Rc<str>]) -> Self {

@@ -1,7 +1,12 @@
 //! The JavaScript-callable core in a real browser: IndexedDB, timers and a backend in JavaScript.
 
 #![cfg(target_family = "wasm")]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "tests"
+)]
 
 use js_sys::{Array, Function, Object, Promise, Reflect};
 use landfall::web::Core;
@@ -12,7 +17,9 @@ use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 wasm_bindgen_test_configure!(run_in_browser);
 
 fn js(source: &str) -> JsValue {
-    Function::new_no_args(&format!("return ({source});")).call0(&JsValue::UNDEFINED).unwrap()
+    Function::new_no_args(&format!("return ({source});"))
+        .call0(&JsValue::UNDEFINED)
+        .unwrap()
 }
 
 fn get(object: &JsValue, field: &str) -> JsValue {
@@ -88,13 +95,20 @@ async fn until(core: &Core, wanted: impl Fn(&JsValue) -> bool) {
 async fn what_was_written_is_there_after_reopening_and_is_queued() {
     let options = options("reopen", "");
     let core = open(&options, &JsValue::UNDEFINED).await.unwrap();
-    put(&core, "{ id: 'a', country: 'CH', name: 'Zug' }").await.unwrap();
-    put(&core, "{ id: 'b', country: 'CH', name: 'Bern' }").await.unwrap();
+    put(&core, "{ id: 'a', country: 'CH', name: 'Zug' }")
+        .await
+        .unwrap();
+    put(&core, "{ id: 'b', country: 'CH', name: 'Bern' }")
+        .await
+        .unwrap();
     // No close: as if the page had been dropped.
     let again = open(&options, &JsValue::UNDEFINED).await.unwrap();
     assert_eq!(get(&get(&again.status(), "outbox"), "pending"), 2);
     settled(&again).await;
-    assert_eq!(json(&again.get("sites", "a").unwrap()), r#"{"id":"a","country":"CH","name":"Zug"}"#);
+    assert_eq!(
+        json(&again.get("sites", "a").unwrap()),
+        r#"{"id":"a","country":"CH","name":"Zug"}"#
+    );
     let query = js("{ index: ['country', 'name'], equals: 'CH', order: 'desc' }");
     let found: Array = again.find("sites", &query).unwrap();
     assert_eq!(json(&get(&found.get(0), "id")), r#""a""#);
@@ -108,34 +122,63 @@ async fn it_pushes_and_pulls_through_a_backend_in_javascript() {
     let core = open(&options("sync", ""), &backend).await.unwrap();
     put(&core, "{ id: 'a', n: 1 }").await.unwrap();
     core.signal("lead");
-    until(&core, |s| get(&get(s, "outbox"), "pending") == 0 && get(s, "phase") == "idle").await;
+    until(&core, |s| {
+        get(&get(s, "outbox"), "pending") == 0 && get(s, "phase") == "idle"
+    })
+    .await;
     let seen: Array = get(&backend, "seen").into();
     assert_eq!(seen.length(), 1);
     let change = seen.get(0);
-    assert_eq!((get(&change, "action"), get(&change, "versionNumber")), ("create".into(), 0.into()));
+    assert_eq!(
+        (get(&change, "action"), get(&change, "versionNumber")),
+        ("create".into(), 0.into())
+    );
     assert_eq!(json(&get(&change, "data")), r#"{"id":"a","n":1}"#);
     settled(&core).await;
-    assert_eq!(json(&get(&core.get("sites", "p").unwrap(), "name")), r#""Bern""#);
+    assert_eq!(
+        json(&get(&core.get("sites", "p").unwrap(), "name")),
+        r#""Bern""#
+    );
     assert_eq!(core.state("sites", "a").unwrap(), "synced");
 }
 
 #[wasm_bindgen_test]
 async fn what_a_backend_throws_or_answers_never_loses_a_change() {
     let faults = [
-        ("push: async () => { throw { status: 500, message: 'down' } }", "server-error"),
+        (
+            "push: async () => { throw { status: 500, message: 'down' } }",
+            "server-error",
+        ),
         ("push: () => { throw new TypeError('cut') }", "network"),
         ("push: async () => ({ results: [] })", "protocol-error"),
         ("push: async () => 'thanks'", "protocol-error"),
         ("push: async () => null", "protocol-error"),
-        ("push: async () => ({ results: [{ id: 'x.1', status: 'success', versionNumber: 1 }] })", "protocol-error"),
-        ("push: async (c) => ({ results: [{ id: c[0].id, status: 'fine' }] })", "protocol-error"),
-        ("push: async (c) => ({ results: [{ id: c[0].id, status: 'success' }] })", "protocol-error"),
-        ("push: async (c) => ({ results: [{ id: c[0].id, status: 'success', versionNumber: 1.5 }] })", "protocol-error"),
-        ("push: async () => { throw { status: 429, retryAfterMs: 60000 } }", "throttled"),
+        (
+            "push: async () => ({ results: [{ id: 'x.1', status: 'success', versionNumber: 1 }] })",
+            "protocol-error",
+        ),
+        (
+            "push: async (c) => ({ results: [{ id: c[0].id, status: 'fine' }] })",
+            "protocol-error",
+        ),
+        (
+            "push: async (c) => ({ results: [{ id: c[0].id, status: 'success' }] })",
+            "protocol-error",
+        ),
+        (
+            "push: async (c) => ({ results: [{ id: c[0].id, status: 'success', versionNumber: 1.5 }] })",
+            "protocol-error",
+        ),
+        (
+            "push: async () => { throw { status: 429, retryAfterMs: 60000 } }",
+            "throttled",
+        ),
         ("push: async () => { throw { status: 401 } }", "needs-auth"),
     ];
     for (push, code) in faults {
-        let backend = js(&format!("{{ {push}, pull: async () => ({{ changes: [], checkpoint: 'c', hasMore: false }}) }}"));
+        let backend = js(&format!(
+            "{{ {push}, pull: async () => ({{ changes: [], checkpoint: 'c', hasMore: false }}) }}"
+        ));
         let core = open(&options("faults", ""), &backend).await.unwrap();
         put(&core, "{ id: 'a' }").await.unwrap();
         core.signal("lead");
@@ -171,9 +214,17 @@ async fn hostile_pages_are_refused_whole() {
         let core = open(&options("hostile", ""), &backend).await.unwrap();
         core.signal("lead");
         until(&core, |s| get(s, "error").is_object()).await;
-        assert_eq!(get(&get(&core.status(), "error"), "code"), "protocol-error", "{page}");
+        assert_eq!(
+            get(&get(&core.status(), "error"), "code"),
+            "protocol-error",
+            "{page}"
+        );
         settled(&core).await;
-        assert_eq!(core.all("sites").unwrap().length(), 0, "nothing of the page: {page}");
+        assert_eq!(
+            core.all("sites").unwrap().length(),
+            0,
+            "nothing of the page: {page}"
+        );
         core.signal("pause");
     }
 }
@@ -182,14 +233,35 @@ async fn hostile_pages_are_refused_whole() {
 async fn wrong_options_are_named() {
     let wrong = [
         ("{}", "name"),
-        ("{ name: '', user: 'u', collections: { a: { key: 'id' } } }", "name"),
+        (
+            "{ name: '', user: 'u', collections: { a: { key: 'id' } } }",
+            "name",
+        ),
         ("{ name: 'x', user: 'u', collections: {} }", "collections"),
-        ("{ name: 'x', user: 'u', collections: { a: { key: '' } } }", "collections.a.key"),
-        ("{ name: 'x', user: 'u', collections: { a: { key: 'id', conflict: 'luck' } } }", "conflict"),
-        ("{ name: 'x', user: 'u', collections: { a: { key: 'id', references: { b: 'c' } } } }", "references"),
-        ("{ name: 'x', user: 'u', durability: 'hope', collections: { a: { key: 'id' } } }", "durability"),
-        ("{ name: 'x', user: 'u', maxAttempts: 0, collections: { a: { key: 'id' } } }", "maxAttempts"),
-        ("{ name: 'x', user: 'u', interval: -1, collections: { a: { key: 'id' } } }", "interval"),
+        (
+            "{ name: 'x', user: 'u', collections: { a: { key: '' } } }",
+            "collections.a.key",
+        ),
+        (
+            "{ name: 'x', user: 'u', collections: { a: { key: 'id', conflict: 'luck' } } }",
+            "conflict",
+        ),
+        (
+            "{ name: 'x', user: 'u', collections: { a: { key: 'id', references: { b: 'c' } } } }",
+            "references",
+        ),
+        (
+            "{ name: 'x', user: 'u', durability: 'hope', collections: { a: { key: 'id' } } }",
+            "durability",
+        ),
+        (
+            "{ name: 'x', user: 'u', maxAttempts: 0, collections: { a: { key: 'id' } } }",
+            "maxAttempts",
+        ),
+        (
+            "{ name: 'x', user: 'u', interval: -1, collections: { a: { key: 'id' } } }",
+            "interval",
+        ),
     ];
     for (options, part) in wrong {
         let error = open(&js(options), &JsValue::UNDEFINED).await.err().unwrap();
@@ -197,7 +269,10 @@ async fn wrong_options_are_named() {
         let message = get(&error, "message").as_string().unwrap();
         assert!(message.contains(part), "{options}: {message}");
     }
-    let no_backend = open(&options("backend", ""), &Object::new().into()).await.err().unwrap();
+    let no_backend = open(&options("backend", ""), &Object::new().into())
+        .await
+        .err()
+        .unwrap();
     assert_eq!(get(&no_backend, "code"), "invalid-options");
 }
 

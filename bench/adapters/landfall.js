@@ -7,7 +7,7 @@ export const meta = {
   ack: "transaction complete",
   notes:
     "public API only; requests are not compressed, as with the peers; W8 includes the pull that follows a push",
-  assets: { "../npm/wasm/landfall_bg.wasm": "wasm/landfall_bg.wasm" },
+  assets: { "../npm/wasm/landfall_bg.wasm": "landfall_bg.wasm" },
 };
 
 export async function open({ dbName, api }) {

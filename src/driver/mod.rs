@@ -6,9 +6,9 @@
 
 mod reads;
 mod sync;
-mod writer;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
+mod writer;
 
 pub use reads::{CollectionStatus, OutboxFilter, OutboxView, Status};
 pub use writer::Done;
@@ -217,7 +217,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         let replica = self.0.replica.borrow();
         let in_flight = self.0.in_flight.borrow();
-        let ready = !replica.next_batch(self.now_ms(), &in_flight, 1, usize::MAX).is_empty();
-        View { ready, due_ms: replica.outbox.next_due_ms() }
+        let ready = !replica
+            .next_batch(self.now_ms(), &in_flight, 1, usize::MAX)
+            .is_empty();
+        View {
+            ready,
+            due_ms: replica.outbox.next_due_ms(),
+        }
     }
 }

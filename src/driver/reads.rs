@@ -83,7 +83,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     fn with<R>(&self, name: &str, read: impl FnOnce(&Collection<V>) -> R) -> Result<R> {
         let replica = self.0.replica.borrow();
         let collection = replica.collection(name).ok_or_else(|| {
-            Error::new(Code::UnknownCollection, format!("there is no collection {name:?}"))
+            Error::new(
+                Code::UnknownCollection,
+                format!("there is no collection {name:?}"),
+            )
         })?;
         Ok(read(collection))
     }
@@ -141,7 +144,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         })?;
         Ok(head.map(|head| {
             let replica = self.0.replica.borrow();
-            head.and_then(|no| replica.outbox.get(no)).map_or("synced", |m| self.state_of(m))
+            head.and_then(|no| replica.outbox.get(no))
+                .map_or("synced", |m| self.state_of(m))
         }))
     }
 
@@ -158,10 +162,20 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     #[must_use]
     pub fn outbox(&self, filter: &OutboxFilter) -> Vec<OutboxView<V>> {
         let replica = self.0.replica.borrow();
-        let limit = if filter.limit == 0 { usize::MAX } else { filter.limit };
+        let limit = if filter.limit == 0 {
+            usize::MAX
+        } else {
+            filter.limit
+        };
         let wanted = |m: &&Mutation<V>| {
-            filter.collection.as_ref().is_none_or(|c| *c == m.collection)
-                && filter.state.as_ref().is_none_or(|s| **s == *self.state_of(m))
+            filter
+                .collection
+                .as_ref()
+                .is_none_or(|c| *c == m.collection)
+                && filter
+                    .state
+                    .as_ref()
+                    .is_none_or(|s| **s == *self.state_of(m))
         };
         let chosen = replica.outbox.iter().filter(wanted).take(limit);
         chosen.map(|m| self.view_of(&replica, m)).collect()
@@ -187,7 +201,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// The conflict log, newest first.
     #[must_use]
     pub fn conflicts(&self) -> Vec<Rc<Conflict<V>>> {
-        self.0.replica.borrow().conflicts().iter().rev().cloned().collect()
+        self.0
+            .replica
+            .borrow()
+            .conflicts()
+            .iter()
+            .rev()
+            .cloned()
+            .collect()
     }
 
     /// What the app is shown.
@@ -196,8 +217,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let loaded = self.0.loaded.get();
         let replica = self.0.replica.borrow();
         let engine = self.0.engine.borrow();
-        let summary =
-            if loaded { replica.summary() } else { self.0.summary.borrow().clone() };
+        let summary = if loaded {
+            replica.summary()
+        } else {
+            self.0.summary.borrow().clone()
+        };
         let syncing = self.0.in_flight.borrow().len();
         let done = self.0.progress.get();
         let progress = engine.lane().map(|lane| match lane {
@@ -208,13 +232,25 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let filling = done.initial && engine.lane().is_some();
         let collections = replica.collections.iter().filter(|c| c.declared).map(|c| {
             let name = c.spec.name.clone();
-            let count = summary.counts.iter().find(|(n, _)| *n == name).map_or(0, |(_, n)| *n);
+            let count = summary
+                .counts
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map_or(0, |(_, n)| *n);
             let loading = !loaded || filling;
-            CollectionStatus { name, loading, pulled_ms: summary.pulled_ms, count }
+            CollectionStatus {
+                name,
+                loading,
+                pulled_ms: summary.pulled_ms,
+                count,
+            }
         });
         let error = self.0.store_error.borrow().clone();
-        let error = error
-            .or_else(|| engine.error().map(|error| (error.clone(), self.0.error_at_ms.get())));
+        let error = error.or_else(|| {
+            engine
+                .error()
+                .map(|error| (error.clone(), self.0.error_at_ms.get()))
+        });
         Status {
             phase: engine.phase(),
             network: engine.network(),

@@ -22,7 +22,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let before = self.0.engine.borrow().phase();
         let failing = self.0.engine.borrow().error().is_some();
         let (now_ms, random, view) = (self.now_ms(), self.0.clock.random(), self.view());
-        let effects = self.0.engine.borrow_mut().handle(now_ms, random, view, event);
+        let effects = self
+            .0
+            .engine
+            .borrow_mut()
+            .handle(now_ms, random, view, event);
         let engine = self.0.engine.borrow();
         let error = engine.error().cloned();
         if error.is_some() && (!failing || engine.phase() != before) {
@@ -105,7 +109,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     fn call(&self, refresh: bool) -> Call {
-        Call { client: self.client(), refresh }
+        Call {
+            client: self.client(),
+            refresh,
+        }
     }
 
     fn start_push(&self, max: usize, refresh: bool) {
@@ -134,12 +141,23 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             // Alone in its request, so it is the one that is meant.
             Err(Failure::Refused { code, message }) if size == 1 => {
                 let refusal = Refusal { code, message };
-                vec![(batch[0], Verdict::Failed { refusal, retryable: false })]
+                vec![(
+                    batch[0],
+                    Verdict::Failed {
+                        refusal,
+                        retryable: false,
+                    },
+                )]
             }
             Err(failure) => {
                 self.land(&batch);
                 let lane = Lane::Push;
-                self.run(Event::Failed { lane, failure, size, refreshed });
+                self.run(Event::Failed {
+                    lane,
+                    failure,
+                    size,
+                    refreshed,
+                });
                 return;
             }
         };
@@ -210,7 +228,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             let replica = self.0.replica.borrow();
             batch.iter().filter_map(|no| replica.change(*no)).collect()
         };
-        let Some(backend) = &self.0.backend else { return Err(Failure::Cancelled) };
+        let Some(backend) = &self.0.backend else {
+            return Err(Failure::Cancelled);
+        };
         if changes.is_empty() {
             return Ok(Vec::new()); // discarded while the mark was stored
         }
@@ -225,12 +245,20 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let since = {
             let replica = self.0.replica.borrow();
             let next = self.0.next_page.borrow();
-            if continues { next.clone() } else { replica.checkpoint() }
+            if continues {
+                next.clone()
+            } else {
+                replica.checkpoint()
+            }
         };
         if !continues {
             let initial = since.is_none();
             let pushed = self.0.progress.get().pushed;
-            self.0.progress.set(super::Progress { initial, pulled: 0, pushed });
+            self.0.progress.set(super::Progress {
+                initial,
+                pulled: 0,
+                pushed,
+            });
         }
         match self.fetch(since.as_deref(), refresh).await {
             Ok(page) => {
@@ -263,7 +291,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             }
             Err(failure) => {
                 let (lane, size, refreshed) = (Lane::Pull, 0, refresh);
-                self.run(Event::Failed { lane, failure, size, refreshed });
+                self.run(Event::Failed {
+                    lane,
+                    failure,
+                    size,
+                    refreshed,
+                });
             }
         }
     }
@@ -278,7 +311,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     async fn fetch(&self, since: Option<&str>, refresh: bool) -> Result<Page<V>, Failure> {
-        let Some(backend) = &self.0.backend else { return Err(Failure::Cancelled) };
+        let Some(backend) = &self.0.backend else {
+            return Err(Failure::Cancelled);
+        };
         let call = self.call(refresh);
         let sent_ms = self.now_ms();
         let request = backend.pull(since, limits::PAGE_CHANGES_MAX, &call);
@@ -288,7 +323,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             return Err(Failure::Protocol("the page has too many changes".into()));
         }
         if page.has_more && since == Some(page.checkpoint.as_ref()) {
-            return Err(Failure::Protocol("there is more, but the checkpoint stands still".into()));
+            return Err(Failure::Protocol(
+                "there is more, but the checkpoint stands still".into(),
+            ));
         }
         Ok(page)
     }
@@ -315,7 +352,9 @@ fn matched<V>(
     let mut verdicts = Vec::with_capacity(changes.len());
     for (change, (id, verdict)) in changes.iter().zip(answer.results) {
         if *id != *change.id {
-            return Err(Failure::Protocol("a result belongs to no change of the request".into()));
+            return Err(Failure::Protocol(
+                "a result belongs to no change of the request".into(),
+            ));
         }
         verdicts.push((change.no, verdict));
     }

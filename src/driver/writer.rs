@@ -32,7 +32,10 @@ pub(super) struct Writer<V> {
 
 impl<V> Default for Writer<V> {
     fn default() -> Self {
-        Self { queue: RefCell::new(Vec::new()), running: Cell::new(false) }
+        Self {
+            queue: RefCell::new(Vec::new()),
+            running: Cell::new(false),
+        }
     }
 }
 
@@ -75,7 +78,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         self.0.writer.queue.borrow_mut().push(job);
         if !self.0.writer.running.replace(true) {
             let manager = self.clone();
-            self.0.clock.spawn(Box::pin(async move { manager.write_all().await }));
+            self.0
+                .clock
+                .spawn(Box::pin(async move { manager.write_all().await }));
         }
     }
 
@@ -153,7 +158,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 }
             }
         }
-        let error = Error::new(Code::WriteContention, "other tabs were faster too many times");
+        let error = Error::new(
+            Code::WriteContention,
+            "other tabs were faster too many times",
+        );
         vec![Err(error); intents.len()]
     }
 
@@ -173,13 +181,21 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             wrote: false,
         };
         for intent in intents {
-            let now = Now { at_ms, hlc, random: self.0.clock.random() };
+            let now = Now {
+                at_ms,
+                hlc,
+                random: self.0.clock.random(),
+            };
             let local = matches!(
                 intent,
                 Intent::Write(..) | Intent::Retry(_) | Intent::Discard(_)
             );
             match replica.plan(intent.clone(), now) {
-                Ok(Plan { facts: new, notices, count }) => {
+                Ok(Plan {
+                    facts: new,
+                    notices,
+                    count,
+                }) => {
                     commit.wrote |= local && !new.is_empty();
                     facts.extend(new);
                     commit.notices.extend(notices);
@@ -196,7 +212,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let mut facts = facts.into_iter().peekable();
         while facts.peek().is_some() {
             let part: Vec<Fact<V>> = facts.by_ref().take(limits::ENTRY_FACTS_MAX).collect();
-            commit.entries.push(Entry { at_ms, hlc, facts: part, summary: summary.clone() });
+            commit.entries.push(Entry {
+                at_ms,
+                hlc,
+                facts: part,
+                summary: summary.clone(),
+            });
         }
         commit
     }
@@ -235,7 +256,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         self.0.loaded.set(true);
         if first {
             let replica = self.0.replica.borrow();
-            collections = replica.collections.iter().map(|c| c.spec.name.clone()).collect();
+            collections = replica
+                .collections
+                .iter()
+                .map(|c| c.spec.name.clone())
+                .collect();
         }
         if !collections.is_empty() {
             self.committed(&collections, &[], false);
@@ -259,7 +284,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     fn committed(&self, collections: &[Name], notices: &[Notice<V>], own: bool) {
         if own {
-            self.0.store_error.borrow_mut().take_if(|(e, _)| e.code != Code::DatabaseDamaged);
+            self.0
+                .store_error
+                .borrow_mut()
+                .take_if(|(e, _)| e.code != Code::DatabaseDamaged);
         }
         self.0.listener.committed(collections, notices, own);
         self.0.listener.status_changed();
@@ -274,11 +302,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 }
 
 /// Collections whose records or mutations a list of facts concerns.
-fn touched<V>(
-    facts: &[Fact<V>],
-    collections: &mut Vec<Name>,
-    of: impl Fn(u64) -> Option<Name>,
-) {
+fn touched<V>(facts: &[Fact<V>], collections: &mut Vec<Name>, of: impl Fn(u64) -> Option<Name>) {
     let mut last: Option<Name> = None;
     for fact in facts {
         let name = match fact {

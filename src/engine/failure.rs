@@ -34,15 +34,19 @@ impl Failure {
     #[must_use]
     pub fn from_status(status: u16, retry_after_ms: Option<f64>, code: &str, text: &str) -> Self {
         match status {
-            0 => Self::NoAnswer(Error::new(Code::Network, or(text, "the server cannot be reached"))),
+            0 => Self::NoAnswer(Error::new(
+                Code::Network,
+                or(text, "the server cannot be reached"),
+            )),
             401 => Self::Auth,
             429 => Self::Throttled(retry_after_ms),
             503 if retry_after_ms.is_some() => Self::Throttled(retry_after_ms),
             410 if code == "checkpoint-unknown" => Self::CheckpointUnknown,
             // A wrong address answers like this to every request: nobody's record is to blame.
-            404 | 405 | 408 | 410 | 425 | 426 | 500..=599 => {
-                Self::Server(Error::new(Code::ServerError, format!("{status}: {}", or(text, code))))
-            }
+            404 | 405 | 408 | 410 | 425 | 426 | 500..=599 => Self::Server(Error::new(
+                Code::ServerError,
+                format!("{status}: {}", or(text, code)),
+            )),
             400..=499 => Self::Refused {
                 code: or(code, "rejected").into(),
                 message: or(text, "the server refuses the change").into(),
@@ -60,9 +64,10 @@ impl Failure {
             Self::Auth => Error::new(Code::NeedsAuth, "the server refuses the credentials"),
             Self::Refused { message, .. } => Error::new(Code::Rejected, message.as_ref()),
             Self::Protocol(what) => Error::new(Code::ProtocolError, what.as_ref()),
-            Self::CheckpointUnknown => {
-                Error::new(Code::ServerError, "the server has forgotten how far we had pulled")
-            }
+            Self::CheckpointUnknown => Error::new(
+                Code::ServerError,
+                "the server has forgotten how far we had pulled",
+            ),
             Self::Cancelled => return None,
         })
     }
@@ -90,7 +95,10 @@ mod tests {
         assert_eq!(class(429, None), Failure::Throttled(None));
         assert_eq!(class(503, Some(2_000.0)), Failure::Throttled(Some(2_000.0)));
         for status in [400, 403, 409, 413, 418, 422] {
-            assert!(matches!(class(status, None), Failure::Refused { .. }), "{status}");
+            assert!(
+                matches!(class(status, None), Failure::Refused { .. }),
+                "{status}"
+            );
         }
         assert!(matches!(class(302, None), Failure::Protocol(_)));
         assert_eq!(

@@ -299,7 +299,11 @@ impl Engine {
     #[must_use]
     pub fn lane(&self) -> Option<Lane> {
         let cycle = self.cycle.as_ref()?;
-        Some(if cycle.pushes > 0 || !cycle.want_pull { Lane::Push } else { Lane::Pull })
+        Some(if cycle.pushes > 0 || !cycle.want_pull {
+            Lane::Push
+        } else {
+            Lane::Pull
+        })
     }
 
     /// When the last cycle ended well, ms since 1970.

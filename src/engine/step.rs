@@ -90,7 +90,12 @@ impl Engine {
                 }
                 self.put_off(now_ms, random, error);
             }
-            Event::Failed { lane, failure, size, refreshed } => {
+            Event::Failed {
+                lane,
+                failure,
+                size,
+                refreshed,
+            } => {
                 if let Some(cycle) = &mut self.cycle {
                     match lane {
                         Lane::Push => cycle.pushes -= 1,
@@ -201,7 +206,10 @@ impl Engine {
         if self.auth == Auth::Needed {
             self.auth = Auth::Refresh;
         }
-        let throttled = self.error.as_ref().is_some_and(|e| e.code == Code::Throttled);
+        let throttled = self
+            .error
+            .as_ref()
+            .is_some_and(|e| e.code == Code::Throttled);
         if !throttled {
             self.failures = 0;
             self.blocked_until_ms = None;
@@ -250,7 +258,11 @@ impl Engine {
         let Some(cycle) = &mut self.cycle else { return };
         // One at a time while a culprit is looked for or credentials are asked for.
         let careful = self.batch_max < limits::BATCH_CHANGES_MAX || self.auth != Auth::Fine;
-        let lanes = if careful { 1 } else { limits::PUSHES_IN_FLIGHT_MAX };
+        let lanes = if careful {
+            1
+        } else {
+            limits::PUSHES_IN_FLIGHT_MAX
+        };
         let asking = self.auth == Auth::Refreshing;
         if view.ready {
             let others = usize::from(careful && cycle.pulling);
@@ -260,7 +272,10 @@ impl Engine {
                 if refresh {
                     self.auth = Auth::Refreshing;
                 }
-                effects.push(Effect::Push { max: self.batch_max, refresh });
+                effects.push(Effect::Push {
+                    max: self.batch_max,
+                    refresh,
+                });
             }
             return;
         }
@@ -269,7 +284,11 @@ impl Engine {
         }
         if cycle.want_pull {
             // The next page is fetched while the last one is stored, but not further ahead.
-            let may = if cycle.continues { cycle.storing < 2 } else { cycle.storing == 0 };
+            let may = if cycle.continues {
+                cycle.storing < 2
+            } else {
+                cycle.storing == 0
+            };
             if may && !asking {
                 cycle.pulling = true;
                 cycle.pushed_since &= cycle.continues;
@@ -277,7 +296,10 @@ impl Engine {
                 if refresh {
                     self.auth = Auth::Refreshing;
                 }
-                effects.push(Effect::Pull { continues: cycle.continues, refresh });
+                effects.push(Effect::Pull {
+                    continues: cycle.continues,
+                    refresh,
+                });
             }
         } else if cycle.storing == 0 {
             self.synced_ms = Some(now_ms);

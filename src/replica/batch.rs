@@ -22,7 +22,10 @@ impl<V: Value> Replica<V> {
             if in_flight.contains(&m.no) || m.next_attempt_ms.is_some_and(|at| at > now_ms) {
                 continue;
             }
-            if self.waits_for(m).is_some_and(|parent| !batch.contains(&parent)) {
+            if self
+                .waits_for(m)
+                .is_some_and(|parent| !batch.contains(&parent))
+            {
                 continue;
             }
             if bytes_max != usize::MAX {
@@ -48,12 +51,21 @@ impl<V: Value> Replica<V> {
             return Some(collection.record(&m.key)?.pending.as_ref()?.head);
         }
         let value = m.value.as_ref()?;
-        collection.spec.references.iter().find_map(|(field, parent)| {
-            let key = value.text(field)?;
-            let head = self.collection(parent)?.record(&key)?.pending.as_ref()?.head;
-            let creates = self.outbox.get(head)?.action == Action::Create;
-            (creates && head != m.no).then_some(head)
-        })
+        collection
+            .spec
+            .references
+            .iter()
+            .find_map(|(field, parent)| {
+                let key = value.text(field)?;
+                let head = self
+                    .collection(parent)?
+                    .record(&key)?
+                    .pending
+                    .as_ref()?
+                    .head;
+                let creates = self.outbox.get(head)?.action == Action::Create;
+                (creates && head != m.no).then_some(head)
+            })
     }
 
     /// A mutation as it travels.

@@ -23,7 +23,11 @@ pub struct Record<V> {
 
 impl<V> Default for Record<V> {
     fn default() -> Self {
-        Self { value: None, version: Version(0), pending: None }
+        Self {
+            value: None,
+            version: Version(0),
+            pending: None,
+        }
     }
 }
 
@@ -56,7 +60,13 @@ impl<V: Value> Collection<V> {
     #[must_use]
     pub fn new(spec: CollectionSpec, declared: bool) -> Self {
         let indexes = RefCell::new(vec![None; spec.indexes.len()]);
-        Self { spec, declared, records: BTreeMap::new(), visible: 0, indexes }
+        Self {
+            spec,
+            declared,
+            records: BTreeMap::new(),
+            visible: 0,
+            indexes,
+        }
     }
 
     /// Records that the app can see.
@@ -79,7 +89,9 @@ impl<V: Value> Collection<V> {
 
     /// Everything the app sees, in the order of the keys.
     pub fn all(&self) -> impl DoubleEndedIterator<Item = (&Key, &V)> {
-        self.records.iter().filter_map(|(k, r)| Some((k, r.value.as_ref()?)))
+        self.records
+            .iter()
+            .filter_map(|(k, r)| Some((k, r.value.as_ref()?)))
     }
 
     /// Replaces what is known of a key; answers what was known.
@@ -117,11 +129,19 @@ impl<V: Value> Collection<V> {
         let keys: Vec<Key> = match &query.index {
             None => self.scan(query),
             Some(fields) => {
-                let at = self.spec.indexes.iter().position(|i| i == fields).ok_or_else(|| {
-                    let name = &self.spec.name;
-                    let index = fields.join(", ");
-                    Error::new(Code::UnknownIndex, format!("{name} has no index on {index}"))
-                })?;
+                let at = self
+                    .spec
+                    .indexes
+                    .iter()
+                    .position(|i| i == fields)
+                    .ok_or_else(|| {
+                        let name = &self.spec.name;
+                        let index = fields.join(", ");
+                        Error::new(
+                            Code::UnknownIndex,
+                            format!("{name} has no index on {index}"),
+                        )
+                    })?;
                 let mut indexes = self.indexes.borrow_mut();
                 let index = indexes[at].get_or_insert_with(|| {
                     // Built on first use: an app that never asks pays nothing.
@@ -149,9 +169,18 @@ impl<V: Value> Collection<V> {
             .range::<str, _>((from.as_ref().map(Rc::as_ref), to.as_ref().map(Rc::as_ref)))
             .filter(|(_, r)| r.value.is_some())
             .map(|(k, _)| k)
-            .filter(|k| query.prefix.as_ref().is_none_or(|p| k.starts_with(p.as_ref())));
+            .filter(|k| {
+                query
+                    .prefix
+                    .as_ref()
+                    .is_none_or(|p| k.starts_with(p.as_ref()))
+            });
         if query.descending {
-            hits.rev().skip(query.offset).take(query.limit).cloned().collect()
+            hits.rev()
+                .skip(query.offset)
+                .take(query.limit)
+                .cloned()
+                .collect()
         } else {
             hits.skip(query.offset).take(query.limit).cloned().collect()
         }

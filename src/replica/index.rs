@@ -55,9 +55,16 @@ impl Query {
         if let Some(key) = text_of(&self.equals) {
             return (Bound::Included(key.clone()), Bound::Included(key));
         }
-        let from = self.from.as_deref().and_then(text_of).or_else(|| self.prefix.clone());
+        let from = self
+            .from
+            .as_deref()
+            .and_then(text_of)
+            .or_else(|| self.prefix.clone());
         let to = self.to.as_deref().and_then(text_of);
-        (from.map_or(Bound::Unbounded, Bound::Included), to.map_or(Bound::Unbounded, Bound::Excluded))
+        (
+            from.map_or(Bound::Unbounded, Bound::Included),
+            to.map_or(Bound::Unbounded, Bound::Excluded),
+        )
     }
 }
 
@@ -103,7 +110,11 @@ impl Index {
                     matches!(values.get(depth), Some(Scalar::Text(t)) if t.starts_with(prefix.as_ref()))
                 })
         };
-        let hits = self.0.range(low..).take_while(|(values, _)| inside(values)).map(|(_, k)| k);
+        let hits = self
+            .0
+            .range(low..)
+            .take_while(|(values, _)| inside(values))
+            .map(|(_, k)| k);
         if query.descending {
             let all: Vec<&Key> = hits.collect();
             let hits = all.into_iter().rev();
@@ -124,17 +135,24 @@ mod tests {
     fn index() -> Index {
         let mut index = Index::default();
         let fields = [Rc::from("country"), Rc::from("name")];
-        for (key, country, name) in
-            [("1", "CH", "Bern"), ("2", "CH", "Basel"), ("3", "AT", "Wien"), ("4", "DE", "Bonn")]
-        {
-            index.insert(&fields, &key.into(), &Rc::new(json!({"country": country, "name": name})));
+        for (key, country, name) in [
+            ("1", "CH", "Bern"),
+            ("2", "CH", "Basel"),
+            ("3", "AT", "Wien"),
+            ("4", "DE", "Bonn"),
+        ] {
+            index.insert(
+                &fields,
+                &key.into(),
+                &Rc::new(json!({"country": country, "name": name})),
+            );
         }
         index.insert(&fields, &"5".into(), &Rc::new(json!({"country": "DE"})));
         index
     }
 
-    fn select(query: Query) -> String {
-        index().select(&query).join(",")
+    fn select(query: &Query) -> String {
+        index().select(query).join(",")
     }
 
     fn text(text: &str) -> Scalar {
@@ -143,23 +161,54 @@ mod tests {
 
     #[test]
     fn orders_by_all_fields_and_leaves_out_incomplete_records() {
-        assert_eq!(select(Query::default()), "3,2,1,4");
-        assert_eq!(select(Query { descending: true, ..Query::default() }), "4,1,2,3");
+        assert_eq!(select(&Query::default()), "3,2,1,4");
+        assert_eq!(
+            select(&Query {
+                descending: true,
+                ..Query::default()
+            }),
+            "4,1,2,3"
+        );
     }
 
     #[test]
     fn equals_prefix_and_range() {
         let equals = vec![text("CH")];
-        assert_eq!(select(Query { equals: equals.clone(), ..Query::default() }), "2,1");
+        assert_eq!(
+            select(&Query {
+                equals: equals.clone(),
+                ..Query::default()
+            }),
+            "2,1"
+        );
         let prefix = Some(Rc::from("Be"));
-        assert_eq!(select(Query { equals, prefix, ..Query::default() }), "1");
+        assert_eq!(
+            select(&Query {
+                equals,
+                prefix,
+                ..Query::default()
+            }),
+            "1"
+        );
         let (from, to) = (Some(vec![text("AU")]), Some(vec![text("DE")]));
-        assert_eq!(select(Query { from, to, ..Query::default() }), "2,1");
+        assert_eq!(
+            select(&Query {
+                from,
+                to,
+                ..Query::default()
+            }),
+            "2,1"
+        );
     }
 
     #[test]
     fn offset_and_limit_follow_the_order() {
-        let query = Query { descending: true, offset: 1, limit: 2, ..Query::default() };
-        assert_eq!(select(query), "1,2");
+        let query = Query {
+            descending: true,
+            offset: 1,
+            limit: 2,
+            ..Query::default()
+        };
+        assert_eq!(select(&query), "1,2");
     }
 }

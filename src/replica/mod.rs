@@ -79,8 +79,12 @@ impl<V: Value> Replica<V> {
             undo: None,
         };
         for spec in specs {
-            replica.by_name.insert(spec.name.clone(), replica.collections.len());
-            replica.collections.push(Collection::new(spec.clone(), true));
+            replica
+                .by_name
+                .insert(spec.name.clone(), replica.collections.len());
+            replica
+                .collections
+                .push(Collection::new(spec.clone(), true));
         }
         replica
     }
@@ -94,7 +98,10 @@ impl<V: Value> Replica<V> {
     /// A declared collection.
     #[must_use]
     pub fn collection(&self, name: &str) -> Option<&Collection<V>> {
-        self.by_name.get(name).map(|&i| &self.collections[i]).filter(|c| c.declared)
+        self.by_name
+            .get(name)
+            .map(|&i| &self.collections[i])
+            .filter(|c| c.declared)
     }
 
     /// The conflict log, oldest first.
@@ -140,7 +147,11 @@ impl<V: Value> Replica<V> {
             conflict: counts.conflict,
             failed: counts.failed,
             next_no: self.next_no,
-            counts: self.collections.iter().map(|c| (c.spec.name.clone(), c.count())).collect(),
+            counts: self
+                .collections
+                .iter()
+                .map(|c| (c.spec.name.clone(), c.count()))
+                .collect(),
             pulled_ms: self.pulled_ms,
         }
     }
@@ -181,7 +192,9 @@ impl<V: Value> Replica<V> {
     }
 
     fn rollback_to(&mut self, mark: usize) {
-        let Some(mut undo) = self.undo.take() else { return };
+        let Some(mut undo) = self.undo.take() else {
+            return;
+        };
         let steps = undo.steps.split_off(mark);
         self.take_back(steps);
         self.undo = Some(undo);
@@ -207,7 +220,8 @@ impl<V: Value> Replica<V> {
         // Left behind by an older version of the app: kept, but out of sight.
         let at = self.collections.len();
         self.by_name.insert(name.clone(), at);
-        self.collections.push(Collection::new(CollectionSpec::new(name, "id"), false));
+        self.collections
+            .push(Collection::new(CollectionSpec::new(name, "id"), false));
         at
     }
 
@@ -236,7 +250,12 @@ impl<V: Value> Replica<V> {
                     self.edit(*no, |m| m.sent = true);
                 }
             }
-            Fact::Refused { no, refusal, attempts, next_attempt_ms } => self.edit(*no, |m| {
+            Fact::Refused {
+                no,
+                refusal,
+                attempts,
+                next_attempt_ms,
+            } => self.edit(*no, |m| {
                 m.error = Some(refusal.clone());
                 m.attempts = *attempts;
                 m.last_attempt_ms = Some(at_ms);
@@ -247,9 +266,13 @@ impl<V: Value> Replica<V> {
                 }
             }),
             Fact::Rebased { no } => {
-                let Some(mutation) = self.outbox.get(*no) else { return };
+                let Some(mutation) = self.outbox.get(*no) else {
+                    return;
+                };
                 let (c, key) = (self.by_name[&mutation.collection], mutation.key.clone());
-                let Some(record) = self.collections[c].record(&key) else { return };
+                let Some(record) = self.collections[c].record(&key) else {
+                    return;
+                };
                 let shadow = record.pending.as_ref().and_then(|p| p.shadow.clone());
                 let version = record.version;
                 self.edit(*no, |m| {
@@ -257,7 +280,12 @@ impl<V: Value> Replica<V> {
                     m.base_version = version;
                 });
             }
-            Fact::Remote { collection, key, value, version } => {
+            Fact::Remote {
+                collection,
+                key,
+                value,
+                version,
+            } => {
                 let c = self.intern(collection);
                 let mut record = self.collections[c].record(key).cloned().unwrap_or_default();
                 record.version = *version;
@@ -267,14 +295,20 @@ impl<V: Value> Replica<V> {
                 }
                 self.set_record(c, key, record);
             }
-            Fact::Checkpoint { checkpoint, collections } => {
+            Fact::Checkpoint {
+                checkpoint,
+                collections,
+            } => {
                 self.checkpoint.clone_from(checkpoint);
                 self.checkpoint_collections = collections.clone();
                 self.pulled_ms = Some(at_ms);
             }
             Fact::Conflicted(conflict) => {
                 self.conflicts.push(conflict.clone());
-                let over = self.conflicts.len().saturating_sub(limits::CONFLICTS_KEPT_MAX);
+                let over = self
+                    .conflicts
+                    .len()
+                    .saturating_sub(limits::CONFLICTS_KEPT_MAX);
                 self.conflicts.drain(..over);
             }
             Fact::ConflictsCleared => self.conflicts.clear(),
@@ -289,13 +323,25 @@ impl<V: Value> Replica<V> {
     }
 
     fn apply_queued(&mut self, fact: &Fact<V>, at_ms: f64, hlc: Hlc) {
-        let Fact::Queued { no, replaces, collection, key, action, value, changed } = fact else {
+        let Fact::Queued {
+            no,
+            replaces,
+            collection,
+            key,
+            action,
+            value,
+            changed,
+        } = fact
+        else {
             return;
         };
         let c = self.intern(collection);
         self.next_no = self.next_no.max(no + 1);
         let mut record = self.collections[c].record(key).cloned().unwrap_or_default();
-        let old = replaces.or(Some(*no)).and_then(|n| self.outbox.get(n)).cloned();
+        let old = replaces
+            .or(Some(*no))
+            .and_then(|n| self.outbox.get(n))
+            .cloned();
         let new_content = Mutation {
             no: *no,
             collection: collection.clone(),
@@ -336,29 +382,52 @@ impl<V: Value> Replica<V> {
             (_, Some(pending)) => {
                 // Behind one that is in flight; its base comes with the acknowledgement.
                 pending.tail = Some(*no);
-                Mutation { base_version: Version(0), ..new_content }
+                Mutation {
+                    base_version: Version(0),
+                    ..new_content
+                }
             }
             (_, None) => {
                 let shadow = record.value.take();
                 let base = shadow.clone();
-                record.pending = Some(Box::new(Pending { shadow, head: *no, tail: None }));
-                Mutation { base, ..new_content }
+                record.pending = Some(Box::new(Pending {
+                    shadow,
+                    head: *no,
+                    tail: None,
+                }));
+                Mutation {
+                    base,
+                    ..new_content
+                }
             }
         };
         record.value.clone_from(value);
         let behind = record.pending.as_ref().is_some_and(|p| p.tail == Some(*no));
         let priority = self.collections[c].spec.priority;
         self.set_record(c, key, record);
-        self.set_mutation(*no, Some(Mutation { priority, behind, ..mutation }));
+        self.set_mutation(
+            *no,
+            Some(Mutation {
+                priority,
+                behind,
+                ..mutation
+            }),
+        );
     }
 
     /// A mutation leaves: confirmed (`acked`), or given up.
     fn apply_gone(&mut self, no: MutationNo, acked: Option<(Version, &Option<V>)>) {
-        let Some(gone) = self.outbox.get(no).cloned() else { return };
+        let Some(gone) = self.outbox.get(no).cloned() else {
+            return;
+        };
         self.set_mutation(no, None);
         let c = self.intern(&gone.collection);
-        let Some(mut record) = self.collections[c].record(&gone.key).cloned() else { return };
-        let Some(mut pending) = record.pending.take() else { return };
+        let Some(mut record) = self.collections[c].record(&gone.key).cloned() else {
+            return;
+        };
+        let Some(mut pending) = record.pending.take() else {
+            return;
+        };
         if let Some((version, stored)) = acked
             && version >= record.version
         {

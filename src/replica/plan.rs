@@ -16,7 +16,9 @@ use super::Replica;
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::model::{Action, Key, Mutation, MutationNo, MutationState, Name, Page, Verdict, Version};
+use crate::model::{
+    Action, Key, Mutation, MutationNo, MutationState, Name, Page, Verdict, Version,
+};
 use crate::store::Fact;
 use crate::value::Value;
 use std::rc::Rc;
@@ -88,7 +90,11 @@ pub struct Plan<V> {
 
 impl<V> Default for Plan<V> {
     fn default() -> Self {
-        Self { facts: Vec::new(), notices: Vec::new(), count: 0 }
+        Self {
+            facts: Vec::new(),
+            notices: Vec::new(),
+            count: 0,
+        }
     }
 }
 
@@ -150,7 +156,14 @@ impl<V: Value> Replica<V> {
             Intent::Page(since, page) => self.plan_page(since.as_ref(), page, now, plan),
             Intent::ForgetCheckpoint => {
                 let collections = self.declared();
-                self.put_true(Fact::Checkpoint { checkpoint: None, collections }, now, plan);
+                self.put_true(
+                    Fact::Checkpoint {
+                        checkpoint: None,
+                        collections,
+                    },
+                    now,
+                    plan,
+                );
                 Ok(())
             }
             Intent::Retry(no) => self.plan_retry(no, now, plan),
@@ -173,7 +186,11 @@ impl<V: Value> Replica<V> {
     }
 
     pub(super) fn declared(&self) -> Rc<[Name]> {
-        self.collections.iter().filter(|c| c.declared).map(|c| c.spec.name.clone()).collect()
+        self.collections
+            .iter()
+            .filter(|c| c.declared)
+            .map(|c| c.spec.name.clone())
+            .collect()
     }
 
     fn plan_write(
@@ -184,7 +201,10 @@ impl<V: Value> Replica<V> {
         plan: &mut Plan<V>,
     ) -> Result<()> {
         let collection = self.collection(name).ok_or_else(|| {
-            Error::new(Code::UnknownCollection, format!("there is no collection {name:?}"))
+            Error::new(
+                Code::UnknownCollection,
+                format!("there is no collection {name:?}"),
+            )
         })?;
         let key_of = |value: &V| checked_key(collection.spec.key.as_ref(), value);
         let (key, value, changed) = match write {
@@ -197,7 +217,11 @@ impl<V: Value> Replica<V> {
                 (key, Some(value), None)
             }
             Write::Put(value) => (key_of(&value)?, Some(value), None),
-            Write::Update { key, patch, changed } => {
+            Write::Update {
+                key,
+                patch,
+                changed,
+            } => {
                 let current = collection.get(&key).ok_or_else(|| {
                     Error::new(Code::NotFound, format!("{name} has no record {key:?}"))
                 })?;
@@ -235,7 +259,9 @@ impl<V: Value> Replica<V> {
     ) {
         let record = self.collection(name).and_then(|c| c.record(key));
         let exists = record.is_some_and(|r| r.value.is_some());
-        let last = record.and_then(|r| r.pending.as_ref()).map(|p| p.tail.unwrap_or(p.head));
+        let last = record
+            .and_then(|r| r.pending.as_ref())
+            .map(|p| p.tail.unwrap_or(p.head));
         let last = last.and_then(|no| self.outbox.get(no));
         let action = match (exists, value.is_some()) {
             (_, false) => Action::Delete,
@@ -258,7 +284,15 @@ impl<V: Value> Replica<V> {
             _ => (fresh, None, action, changed),
         };
         let (collection, key) = (name.clone(), key.clone());
-        let fact = Fact::Queued { no, replaces, collection, key, action, value, changed };
+        let fact = Fact::Queued {
+            no,
+            replaces,
+            collection,
+            key,
+            action,
+            value,
+            changed,
+        };
         self.put_true(fact, now, plan);
     }
 
@@ -292,7 +326,15 @@ impl<V: Value> Replica<V> {
         let no = self.fresh_no();
         let (collection, key) = (old.collection.clone(), old.key.clone());
         let replaces = Some(old.no);
-        let fact = Fact::Queued { no, replaces, collection, key, action, value, changed };
+        let fact = Fact::Queued {
+            no,
+            replaces,
+            collection,
+            key,
+            action,
+            value,
+            changed,
+        };
         self.put_true(fact, now, plan);
         no
     }
@@ -300,7 +342,9 @@ impl<V: Value> Replica<V> {
     fn plan_discard(&mut self, no: MutationNo, now: Now, plan: &mut Plan<V>) -> Result<()> {
         let missing = || Error::new(Code::NotFound, "there is no such mutation");
         let m = self.outbox.get(no).ok_or_else(missing)?;
-        let record = self.collection(&m.collection).and_then(|c| c.record(&m.key));
+        let record = self
+            .collection(&m.collection)
+            .and_then(|c| c.record(&m.key));
         let tail = record.and_then(|r| r.pending.as_ref()).and_then(|p| p.tail);
         // What was written on top of a discarded change goes with it.
         if let Some(tail) = tail.filter(|t| *t != no) {
@@ -347,7 +391,10 @@ pub(super) fn coalesce<V>(
 /// A record's key, if it is one.
 pub(super) fn checked_key<V: Value>(field: &str, value: &V) -> Result<Key> {
     let key = value.text(field).ok_or_else(|| {
-        Error::new(Code::InvalidKey, format!("the record has no string in its key field {field:?}"))
+        Error::new(
+            Code::InvalidKey,
+            format!("the record has no string in its key field {field:?}"),
+        )
     })?;
     check_key(&key)?;
     Ok(key)
@@ -359,12 +406,18 @@ pub(super) fn checked_key<V: Value>(field: &str, value: &V) -> Result<Key> {
 /// `invalid-key`.
 pub fn check_key(key: &str) -> Result<()> {
     if key.is_empty() || key.len() > limits::KEY_BYTES_MAX {
-        let message =
-            format!("a key has 1 to {} bytes; this one has {}", limits::KEY_BYTES_MAX, key.len());
+        let message = format!(
+            "a key has 1 to {} bytes; this one has {}",
+            limits::KEY_BYTES_MAX,
+            key.len()
+        );
         return Err(Error::new(Code::InvalidKey, message));
     }
     if key.contains('\0') {
-        return Err(Error::new(Code::InvalidKey, "a key must not contain the character U+0000"));
+        return Err(Error::new(
+            Code::InvalidKey,
+            "a key must not contain the character U+0000",
+        ));
     }
     Ok(())
 }

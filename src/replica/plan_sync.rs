@@ -6,7 +6,9 @@ use crate::backoff;
 use crate::conflict::{Conflict, Outcome, Sides, settle};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
-use crate::model::{Action, Mutation, MutationNo, Page, Pulled, Refusal, Verdict, Version, wire_id};
+use crate::model::{
+    Action, Mutation, MutationNo, Page, Pulled, Refusal, Verdict, Version, wire_id,
+};
 use crate::store::Fact;
 use crate::value::Value;
 use std::rc::Rc;
@@ -20,12 +22,23 @@ impl<V: Value> Replica<V> {
         plan: &mut Plan<V>,
     ) {
         // Confirmed by a pull meanwhile, or discarded: the verdict changes nothing here.
-        let Some(m) = self.outbox.get(no).cloned() else { return };
+        let Some(m) = self.outbox.get(no).cloned() else {
+            return;
+        };
         plan.count += 1;
         match verdict {
             Verdict::Success { version, data } => {
-                self.put_true(Fact::Acked { no, version, value: data }, now, plan);
-                plan.notices.push(Notice::Confirmed(no, m.collection, m.key, m.action));
+                self.put_true(
+                    Fact::Acked {
+                        no,
+                        version,
+                        value: data,
+                    },
+                    now,
+                    plan,
+                );
+                plan.notices
+                    .push(Notice::Confirmed(no, m.collection, m.key, m.action));
             }
             Verdict::Conflict { version, data, at } => {
                 self.plan_conflict(&m, version, data, at.as_ref(), now, plan);
@@ -53,7 +66,12 @@ impl<V: Value> Replica<V> {
         let again = retryable && attempts < self.max_attempts;
         let pause_ms = backoff::pause_ms(attempts, now.random);
         let next_attempt_ms = again.then_some(now.at_ms + pause_ms);
-        let fact = Fact::Refused { no: m.no, refusal, attempts, next_attempt_ms };
+        let fact = Fact::Refused {
+            no: m.no,
+            refusal,
+            attempts,
+            next_attempt_ms,
+        };
         self.put_true(fact, now, plan);
         if again {
             return;
@@ -82,19 +100,41 @@ impl<V: Value> Replica<V> {
         plan: &mut Plan<V>,
     ) {
         let (collection, key) = (m.collection.clone(), m.key.clone());
-        let strategy = self.collection(&collection).map(|c| c.spec.strategy).unwrap_or_default();
+        let strategy = self
+            .collection(&collection)
+            .map(|c| c.spec.strategy)
+            .unwrap_or_default();
+        let known = self
+            .collection(&collection)
+            .and_then(|c| c.record(&key))
+            .map(|r| r.version);
+        if known > Some(version) {
+            // A page has brought a newer state since: ask again on the same base, under a new id,
+            // and hear about that one.
+            self.requeue(m, m.action, m.value.clone(), m.changed.clone(), now, plan);
+            return;
+        }
         let newest = self.tail_of(m);
-        let local = newest.as_ref().map_or_else(|| m.value.clone(), |t| t.value.clone());
+        let local = newest
+            .as_ref()
+            .map_or_else(|| m.value.clone(), |t| t.value.clone());
         let local_at = newest.as_ref().map_or(m.at, |t| t.at).to_text(&self.client);
         self.hear(remote_at, now);
-        let fact = Fact::Remote { collection, key, value: remote.clone(), version };
+        let fact = Fact::Remote {
+            collection,
+            key,
+            value: remote.clone(),
+            version,
+        };
         self.put_true(fact, now, plan);
         if let Some(tail) = &newest {
             self.put_true(Fact::Cancelled { no: tail.no }, now, plan);
         }
 
         // Our own earlier change, whose answer was lost: no conflict, only a newer base.
-        let own = remote_at.and_then(|at| Hlc::parse(at)).is_some_and(|(_, c)| c == self.client);
+        let own = remote_at
+            .and_then(|at| Hlc::parse(at))
+            .is_some_and(|(_, c)| c == self.client);
         let same = match (&local, &remote) {
             (None, None) => true,
             (Some(a), Some(b)) => same_content(a, b),
@@ -117,8 +157,11 @@ impl<V: Value> Replica<V> {
             local_at: &local_at,
             remote_at: remote_at.map(AsRef::as_ref),
         };
-        let (outcome, result) =
-            if own { (Outcome::Local, local.clone()) } else { settle(strategy, &sides) };
+        let (outcome, result) = if own {
+            (Outcome::Local, local.clone())
+        } else {
+            settle(strategy, &sides)
+        };
         match outcome {
             Outcome::Remote => self.put_true(Fact::Cancelled { no: m.no }, now, plan),
             Outcome::Local | Outcome::Merged => {
@@ -165,17 +208,32 @@ impl<V: Value> Replica<V> {
     ) -> Result<()> {
         if self.checkpoint().as_ref() != since {
             // Another tab has pulled meanwhile: this page would set the checkpoint back.
-            return Err(Error::new(Code::Aborted, "the page was fetched from an old checkpoint"));
+            return Err(Error::new(
+                Code::Aborted,
+                "the page was fetched from an old checkpoint",
+            ));
         }
         plan.facts.reserve(page.changes.len() + 1);
-        let newest = page.changes.iter().filter_map(|c| c.at.as_ref()).max().cloned();
+        let newest = page
+            .changes
+            .iter()
+            .filter_map(|c| c.at.as_ref())
+            .max()
+            .cloned();
         self.hear(newest.as_ref(), now);
         for change in page.changes {
             self.plan_pulled(change, now, plan)?;
         }
         let collections = self.declared();
         let checkpoint = Some(page.checkpoint);
-        self.put_true(Fact::Checkpoint { checkpoint, collections }, now, plan);
+        self.put_true(
+            Fact::Checkpoint {
+                checkpoint,
+                collections,
+            },
+            now,
+            plan,
+        );
         if plan.count > 0 {
             plan.notices.push(Notice::Pulled(plan.count));
         }
@@ -200,7 +258,9 @@ impl<V: Value> Replica<V> {
         if record.is_some_and(|r| r.version >= change.version) {
             return Ok(()); // seen already: our own change, or an older state
         }
-        let head = record.and_then(|r| r.pending.as_ref()).and_then(|p| self.outbox.get(p.head));
+        let head = record
+            .and_then(|r| r.pending.as_ref())
+            .and_then(|p| self.outbox.get(p.head));
         if let Some(head) = head
             && head.sent
             && let Some(at) = &change.at
@@ -208,15 +268,35 @@ impl<V: Value> Replica<V> {
         {
             // The answer to our push was lost; the pull confirms it.
             let (no, action) = (head.no, head.action);
-            let fact = Fact::Acked { no, version: change.version, value: change.data };
+            let fact = Fact::Acked {
+                no,
+                version: change.version,
+                value: change.data,
+            };
             self.put_true(fact, now, plan);
             let (collection, key) = (change.collection, change.key);
-            plan.notices.push(Notice::Confirmed(no, collection, key, action));
+            plan.notices
+                .push(Notice::Confirmed(no, collection, key, action));
             return Ok(());
         }
         plan.count += 1;
-        let Pulled { collection, key, version, data, .. } = change;
-        self.put_true(Fact::Remote { collection, key, value: data, version }, now, plan);
+        let Pulled {
+            collection,
+            key,
+            version,
+            data,
+            ..
+        } = change;
+        self.put_true(
+            Fact::Remote {
+                collection,
+                key,
+                value: data,
+                version,
+            },
+            now,
+            plan,
+        );
         Ok(())
     }
 }

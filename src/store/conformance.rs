@@ -18,9 +18,17 @@ use std::rc::Rc;
 /// At the first difference from the contract.
 pub async fn run<V: Value, S: Store<V>>(store: S, other: S, record: impl Fn(u32) -> V) {
     let tail = store.tail().await.unwrap();
-    assert_eq!((tail.seq, tail.summary.is_none()), (0, true), "a new log is empty");
+    assert_eq!(
+        (tail.seq, tail.summary.is_none()),
+        (0, true),
+        "a new log is empty"
+    );
     assert!(!tail.client.is_empty(), "a log has an identity");
-    assert_eq!(tail.client, other.tail().await.unwrap().client, "the same for every tab");
+    assert_eq!(
+        tail.client,
+        other.tail().await.unwrap().client,
+        "the same for every tab"
+    );
 
     // A transaction of several entries: all in order, visible to the other tab.
     let written = [entry(1, all_facts(&record)), entry(2, bulk(&record, 0..10))];
@@ -33,13 +41,30 @@ pub async fn run<V: Value, S: Store<V>>(store: S, other: S, record: impl Fn(u32)
     }
     let tail = other.tail().await.unwrap();
     assert_eq!(tail.seq, 2);
-    assert_eq!(tail.summary.unwrap(), written[1].summary, "the newest entry's counts");
+    assert_eq!(
+        tail.summary.unwrap(),
+        written[1].summary,
+        "the newest entry's counts"
+    );
 
     // A stale writer is refused, whole, whichever of its entries collides.
-    let late = [entry(3, bulk(&record, 10..12)), entry(4, bulk(&record, 12..14))];
-    assert!(matches!(other.append(1, &late).await, Err(AppendError::Taken)));
-    assert!(matches!(other.append(0, &late).await, Err(AppendError::Taken)));
-    assert_eq!(store.tail().await.unwrap().seq, 2, "nothing of it was stored");
+    let late = [
+        entry(3, bulk(&record, 10..12)),
+        entry(4, bulk(&record, 12..14)),
+    ];
+    assert!(matches!(
+        other.append(1, &late).await,
+        Err(AppendError::Taken)
+    ));
+    assert!(matches!(
+        other.append(0, &late).await,
+        Err(AppendError::Taken)
+    ));
+    assert_eq!(
+        store.tail().await.unwrap().seq,
+        2,
+        "nothing of it was stored"
+    );
     other.append(2, &late).await.unwrap();
 
     // Paging.
@@ -48,21 +73,31 @@ pub async fn run<V: Value, S: Store<V>>(store: S, other: S, record: impl Fn(u32)
     assert!(store.read(4, 10).await.unwrap().is_empty());
 
     // Both tabs at once: exactly one of them is first.
-    let (a, b) = ([entry(5, bulk(&record, 20..21))], [entry(5, bulk(&record, 21..22))]);
+    let (a, b) = (
+        [entry(5, bulk(&record, 20..21))],
+        [entry(5, bulk(&record, 21..22))],
+    );
     let (first, second) = futures_util::join!(store.append(4, &a), other.append(4, &b));
     assert!(first.is_ok() != second.is_ok(), "{first:?} and {second:?}");
     assert_eq!(store.read(4, 10).await.unwrap().len(), 1);
 
     store.quarantine(3, "a test").await.unwrap();
     store.quarantine(3, "a test").await.unwrap();
-    assert_eq!(store.read(2, 1).await.unwrap().len(), 1, "quarantine keeps a copy");
+    assert_eq!(
+        store.read(2, 1).await.unwrap().len(),
+        1,
+        "quarantine keeps a copy"
+    );
 }
 
 fn entry<V>(n: u32, facts: Vec<Fact<V>>) -> Entry<V> {
     let n = f64::from(n);
     Entry {
         at_ms: 1_000.0 + n,
-        hlc: Hlc { ms: 2_000.0 + n, counter: 7 },
+        hlc: Hlc {
+            ms: 2_000.0 + n,
+            counter: 7,
+        },
         facts,
         summary: Summary {
             pending: 3,
@@ -82,13 +117,23 @@ fn bulk<V: Value>(record: &impl Fn(u32) -> V, range: std::ops::Range<u32>) -> Ve
         facts.push(queued(record, u64::from(n) + 1, None, n, Action::Create));
     }
     for n in range.clone() {
-        facts.push(queued(record, u64::from(n) * 2 + 40, None, n, Action::Update));
+        facts.push(queued(
+            record,
+            u64::from(n) * 2 + 40,
+            None,
+            n,
+            Action::Update,
+        ));
     }
     for n in range.clone() {
         facts.push(remote(record, n, u64::from(n % 3) + 1));
     }
     for n in range {
-        facts.push(Fact::Acked { no: u64::from(n) + 1, version: Version(1), value: None });
+        facts.push(Fact::Acked {
+            no: u64::from(n) + 1,
+            version: Version(1),
+            value: None,
+        });
     }
     facts
 }
@@ -104,18 +149,34 @@ fn queued<V: Value>(
     let changed: Option<Rc<[Rc<str>]>> =
         (action == Action::Update && n.is_multiple_of(2)).then(|| [Rc::from("n")].into());
     let (collection, key) = ("sites".into(), format!("r{n}").into());
-    Fact::Queued { no, replaces, collection, key, action, value, changed }
+    Fact::Queued {
+        no,
+        replaces,
+        collection,
+        key,
+        action,
+        value,
+        changed,
+    }
 }
 
 fn remote<V: Value>(record: &impl Fn(u32) -> V, n: u32, version: u64) -> Fact<V> {
     let (collection, key) = ("sites".into(), format!("r{n}").into());
     let value = (n % 4 != 3).then(|| record(n));
-    Fact::Remote { collection, key, value, version: Version(version) }
+    Fact::Remote {
+        collection,
+        key,
+        value,
+        version: Version(version),
+    }
 }
 
 /// One of each kind, in every shape.
 fn all_facts<V: Value>(record: &impl Fn(u32) -> V) -> Vec<Fact<V>> {
-    let refusal = Refusal { code: "invalid".into(), message: "no <b>name</b>".into() };
+    let refusal = Refusal {
+        code: "invalid".into(),
+        message: "no <b>name</b>".into(),
+    };
     let conflict = Conflict {
         id: "c.1".into(),
         collection: "sites".into(),
@@ -134,16 +195,35 @@ fn all_facts<V: Value>(record: &impl Fn(u32) -> V) -> Vec<Fact<V>> {
         queued(record, 3, None, 3, Action::Update),
         queued(record, 9, Some(2), 4, Action::Delete),
         Fact::Cancelled { no: 9 },
-        Fact::Sent { nos: vec![1, 2, 3, 7, 9] },
-        Fact::Acked { no: 1, version: Version(4), value: Some(record(1)) },
-        Fact::Refused { no: 3, refusal: refusal.clone(), attempts: 2, next_attempt_ms: Some(8.0) },
-        Fact::Refused { no: 3, refusal, attempts: 3, next_attempt_ms: None },
+        Fact::Sent {
+            nos: vec![1, 2, 3, 7, 9],
+        },
+        Fact::Acked {
+            no: 1,
+            version: Version(4),
+            value: Some(record(1)),
+        },
+        Fact::Refused {
+            no: 3,
+            refusal: refusal.clone(),
+            attempts: 2,
+            next_attempt_ms: Some(8.0),
+        },
+        Fact::Refused {
+            no: 3,
+            refusal,
+            attempts: 3,
+            next_attempt_ms: None,
+        },
         Fact::Rebased { no: 3 },
         remote(record, 5, 3),
         remote(record, 7, 9),
         Fact::Conflicted(Rc::new(conflict)),
         Fact::ConflictsCleared,
-        Fact::Checkpoint { checkpoint: None, collections: Rc::from([]) },
+        Fact::Checkpoint {
+            checkpoint: None,
+            collections: Rc::from([]),
+        },
         Fact::Checkpoint {
             checkpoint: Some("é 12".into()),
             collections: Rc::from(["sites".into(), "notes".into()]),
@@ -171,21 +251,42 @@ fn shape<V: Value>(fact: &Fact<V>) -> String {
         Some(v) => format!("{:?} {:?} {:?}", v.names(), v.text("id"), v.scalar("n")),
     };
     match fact {
-        Fact::Queued { no, replaces, collection, key, action, value, changed } => format!(
+        Fact::Queued {
+            no,
+            replaces,
+            collection,
+            key,
+            action,
+            value,
+            changed,
+        } => format!(
             "queued {no} {replaces:?} {collection} {key} {action:?} {} {changed:?}",
             one(value)
         ),
         Fact::Cancelled { no } => format!("cancelled {no}"),
         Fact::Sent { nos } => format!("sent {nos:?}"),
         Fact::Acked { no, version, value } => format!("acked {no} {version:?} {}", one(value)),
-        Fact::Refused { no, refusal, attempts, next_attempt_ms } => {
+        Fact::Refused {
+            no,
+            refusal,
+            attempts,
+            next_attempt_ms,
+        } => {
             format!("refused {no} {refusal:?} {attempts} {next_attempt_ms:?}")
         }
         Fact::Rebased { no } => format!("rebased {no}"),
-        Fact::Remote { collection, key, value, version } => {
+        Fact::Remote {
+            collection,
+            key,
+            value,
+            version,
+        } => {
             format!("remote {collection} {key} {} {version:?}", one(value))
         }
-        Fact::Checkpoint { checkpoint, collections } => {
+        Fact::Checkpoint {
+            checkpoint,
+            collections,
+        } => {
             format!("checkpoint {checkpoint:?} {collections:?}")
         }
         Fact::Conflicted(c) => format!(

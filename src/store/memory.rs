@@ -86,7 +86,10 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
             .map(|(i, entry)| {
                 let seq = after + 1 + i as Seq;
                 if damaged.contains(&seq) {
-                    (seq, Err(Error::new(Code::DatabaseDamaged, format!("entry {seq}"))))
+                    (
+                        seq,
+                        Err(Error::new(Code::DatabaseDamaged, format!("entry {seq}"))),
+                    )
                 } else {
                     (seq, Ok(entry.clone()))
                 }
@@ -99,12 +102,10 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
         if fault == Fault::Full {
             return Err(Error::new(Code::QuotaExceeded, "the disk is full").into());
         }
-        let mut entries = self.0.entries.borrow_mut();
-        if entries.len() as Seq != after {
+        if self.0.entries.borrow().len() as Seq != after {
             return Err(AppendError::Taken);
         }
-        entries.extend_from_slice(new);
-        drop(entries);
+        self.0.entries.borrow_mut().extend_from_slice(new);
         self.0.appends.set(self.0.appends.get() + 1);
         if fault == Fault::LostAfterCommit {
             std::future::pending::<()>().await;

@@ -21,6 +21,7 @@ use wasm_bindgen::prelude::*;
 type WebManager = Manager<JsValue, IdbStore, JsBackend, WebClock>;
 type Js<T> = std::result::Result<T, JsValue>;
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn thrown(error: Error) -> JsValue {
     view::error_to_js(&error)
 }
@@ -33,7 +34,9 @@ struct Host {
 
 impl Host {
     fn call(&self, method: &str, arguments: &[&JsValue]) {
-        let Ok(function) = get(&self.object, method).dyn_into::<Function>() else { return };
+        let Ok(function) = get(&self.object, method).dyn_into::<Function>() else {
+            return;
+        };
         let arguments: Array = arguments.iter().copied().collect();
         // The loader's callbacks catch what the app's handlers throw.
         let _ = function.apply(&self.object, &arguments);
@@ -78,7 +81,9 @@ const DELETE: u8 = 3;
 impl Core {
     /// Opens a database. `options` as in `index.d.ts`, indexes as lists of fields.
     pub async fn open(options: JsValue, backend: JsValue, host: JsValue) -> Js<Core> {
-        Self::open_inner(options, backend, host).await.map_err(thrown)
+        Self::open_inner(options, backend, host)
+            .await
+            .map_err(thrown)
     }
 
     async fn open_inner(options: JsValue, backend: JsValue, host: JsValue) -> Result<Core> {
@@ -88,7 +93,10 @@ impl Core {
         let name = database_name(&options.name, &options.user);
         let store = IdbStore::open(name, options.durability, options.keys).await?;
         let shared = Rc::new(RefCell::new(None));
-        let listener = Box::new(Host { object: host, manager: shared.clone() });
+        let listener = Box::new(Host {
+            object: host,
+            manager: shared.clone(),
+        });
         let online = signals::online();
         let manager =
             Manager::open(options.settings, store, backend, WebClock, online, listener).await?;
@@ -100,7 +108,11 @@ impl Core {
                 manager.signal(event);
             }
         });
-        Ok(Core { manager, shared, signals: RefCell::new(Some(signals)) })
+        Ok(Core {
+            manager,
+            shared,
+            signals: RefCell::new(Some(signals)),
+        })
     }
 
     /// Writes one item or a list of them: records (`create`, `put`), `[key, patch]` (`update`) or
@@ -113,7 +125,8 @@ impl Core {
     }
 
     fn submit(&self, intent: Intent<JsValue>, done: Function) {
-        self.manager.submit(intent, Box::new(move |result| answer(&done, result)));
+        self.manager
+            .submit(intent, Box::new(move |result| answer(&done, result)));
     }
 
     /// Whether reads see everything that was written before.
@@ -151,14 +164,19 @@ impl Core {
         let push = |value: &JsValue| {
             out.push(value);
         };
-        self.manager.find(collection, &query, push).map_err(thrown)?;
+        self.manager
+            .find(collection, &query, push)
+            .map_err(thrown)?;
         Ok(out)
     }
 
     /// How many records a query selects.
     pub fn count(&self, collection: &str, query: &JsValue) -> Js<f64> {
         let query = view::parse_query(query).map_err(thrown)?;
-        self.manager.count(collection, &query).map(|n| n as f64).map_err(thrown)
+        self.manager
+            .count(collection, &query)
+            .map(|n| n as f64)
+            .map_err(thrown)
     }
 
     /// The state of a record, or `undefined`.
@@ -194,7 +212,11 @@ impl Core {
 
     /// The conflict log, newest first.
     pub fn conflicts(&self) -> Array {
-        self.manager.conflicts().iter().map(|c| conflict_to_js(c)).collect()
+        self.manager
+            .conflicts()
+            .iter()
+            .map(|c| conflict_to_js(c))
+            .collect()
     }
 
     /// The status, but for what the loader adds.
@@ -254,8 +276,16 @@ fn parse_writes(kind: u8, items: &Array) -> Result<Vec<Write<JsValue>>> {
                 let pair: Array = item.unchecked_into();
                 let (key, patch, names) = (pair.get(0), pair.get(1), pair.get(2));
                 let names: Array = names.unchecked_into();
-                let changed = names.iter().filter_map(|n| n.as_string()).map(Rc::from).collect();
-                Write::Update { key: parse_key(&key)?, patch, changed }
+                let changed = names
+                    .iter()
+                    .filter_map(|n| n.as_string())
+                    .map(Rc::from)
+                    .collect();
+                Write::Update {
+                    key: parse_key(&key)?,
+                    patch,
+                    changed,
+                }
             }
             DELETE => Write::Delete(parse_key(&item)?),
             _ => return Err(Error::new(Code::InvalidOptions, "there is no such write")),

@@ -73,7 +73,10 @@ async fn answer(
 ) -> Result<JsValue, Failure> {
     let controller = AbortController::new().map_err(|e| to_failure(&e))?;
     let promise = start(&controller).map_err(|e| to_failure(&e))?;
-    let mut guard = Guard { controller, armed: true };
+    let mut guard = Guard {
+        controller,
+        armed: true,
+    };
     let outcome = JsFuture::from(promise).await;
     guard.armed = false;
     outcome.map_err(|e| to_failure(&e))
@@ -81,7 +84,9 @@ async fn answer(
 
 /// The class of what a backend has thrown.
 fn to_failure(error: &JsValue) -> Failure {
-    let text = get_text(error, "message").or_else(|| error.as_string()).unwrap_or_default();
+    let text = get_text(error, "message")
+        .or_else(|| error.as_string())
+        .unwrap_or_default();
     let text: String = text.chars().take(limits::MESSAGE_CHARS_MAX).collect();
     let code = get_text(error, "code").unwrap_or_default();
     if code == "protocol-error" {
@@ -128,7 +133,10 @@ impl JsBackend {
         if get(&object, "push").is_function() && get(&object, "pull").is_function() {
             return Ok(Some(Self(object)));
         }
-        Err(Error::new(Code::InvalidOptions, "backend: needs the methods push and pull"))
+        Err(Error::new(
+            Code::InvalidOptions,
+            "backend: needs the methods push and pull",
+        ))
     }
 }
 
@@ -164,7 +172,10 @@ impl Backend<JsValue> for JsBackend {
             return Err(odd(format!("{got} results for {want} changes")));
         }
         let results = results.iter().map(verdict).collect::<Result<_, _>>()?;
-        Ok(PushAnswer { results, server_ms: get_number(&answer, "serverTime") })
+        Ok(PushAnswer {
+            results,
+            server_ms: get_number(&answer, "serverTime"),
+        })
     }
 
     async fn pull(
@@ -174,7 +185,14 @@ impl Backend<JsValue> for JsBackend {
         call: &Call,
     ) -> Result<Page<JsValue>, Failure> {
         let start = |abort: &AbortController| {
-            glue::call_pull(&self.0, checkpoint, limit as f64, abort, &call.client, call.refresh)
+            glue::call_pull(
+                &self.0,
+                checkpoint,
+                limit as f64,
+                abort,
+                &call.client,
+                call.refresh,
+            )
         };
         let answer = answer(start).await?;
         let changes = self::list(&answer, "changes")?;
@@ -199,23 +217,36 @@ fn verdict(result: JsValue) -> Result<(Rc<str>, Verdict<JsValue>), Failure> {
         number.ok_or_else(|| odd("a result has no whole versionNumber"))
     };
     let verdict = match dto.status.as_str() {
-        "success" => {
-            Verdict::Success { version: need_version()?, data: record(dto.data, "a result")? }
-        }
+        "success" => Verdict::Success {
+            version: need_version()?,
+            data: record(dto.data, "a result")?,
+        },
         "conflict" => {
             let version = need_version()?;
             let data = record(dto.data, "a result")?;
             if data.is_none() && !dto.deleted {
                 return Err(odd("a conflict has neither data nor deleted"));
             }
-            Verdict::Conflict { version, data, at: dto.at.map(Rc::from) }
+            Verdict::Conflict {
+                version,
+                data,
+                at: dto.at.map(Rc::from),
+            }
         }
         "failed" => {
-            let text = dto.message.unwrap_or_else(|| "the server refuses the change".into());
+            let text = dto
+                .message
+                .unwrap_or_else(|| "the server refuses the change".into());
             let message: String = text.chars().take(limits::MESSAGE_CHARS_MAX).collect();
             let code = dto.code.unwrap_or_else(|| "rejected".into());
-            let refusal = Refusal { code: code.into(), message: message.into() };
-            Verdict::Failed { refusal, retryable: dto.retryable }
+            let refusal = Refusal {
+                code: code.into(),
+                message: message.into(),
+            };
+            Verdict::Failed {
+                refusal,
+                retryable: dto.retryable,
+            }
         }
         other => return Err(odd(format!("a result has the unknown status {other:?}"))),
     };
@@ -227,7 +258,11 @@ fn pulled(change: JsValue) -> Result<Pulled<JsValue>, Failure> {
         serde_wasm_bindgen::from_value(change).map_err(|e| odd(format!("a change: {e}")))?;
     let version = version(dto.version_number).filter(|v| v.0 > 0);
     let version = version.ok_or_else(|| odd("a change has no positive versionNumber"))?;
-    let data = if dto.deleted { None } else { record(dto.data, "a change")? };
+    let data = if dto.deleted {
+        None
+    } else {
+        record(dto.data, "a change")?
+    };
     if data.is_none() && !dto.deleted {
         return Err(odd("a change has neither data nor deleted"));
     }

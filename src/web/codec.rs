@@ -101,7 +101,15 @@ fn start_run(fact: &Fact<JsValue>, keys: &KeyFields) -> Option<Run> {
     let (records, numbers) = (Array::new(), Array::new());
     let key_of = |collection| name(keys.get(collection).map_or("id", AsRef::as_ref));
     match fact {
-        Fact::Queued { no, replaces: None, collection, action, value: Some(value), changed, .. } => {
+        Fact::Queued {
+            no,
+            replaces: None,
+            collection,
+            action,
+            value: Some(value),
+            changed,
+            ..
+        } => {
             let out = object("queued");
             set(&out, "collection", &name(collection));
             set(&out, "key", &key_of(collection));
@@ -112,9 +120,19 @@ fn start_run(fact: &Fact<JsValue>, keys: &KeyFields) -> Option<Run> {
             }
             records.push(value);
             set(&out, "records", &records);
-            Some(Run { out, records, numbers, next: no + 1 })
+            Some(Run {
+                out,
+                records,
+                numbers,
+                next: no + 1,
+            })
         }
-        Fact::Remote { collection, value: Some(value), version, .. } => {
+        Fact::Remote {
+            collection,
+            value: Some(value),
+            version,
+            ..
+        } => {
             let out = object("remote");
             set(&out, "collection", &name(collection));
             set(&out, "key", &key_of(collection));
@@ -122,15 +140,29 @@ fn start_run(fact: &Fact<JsValue>, keys: &KeyFields) -> Option<Run> {
             numbers.push(&number(version.0));
             set(&out, "versions", &numbers);
             set(&out, "records", &records);
-            Some(Run { out, records, numbers, next: 0 })
+            Some(Run {
+                out,
+                records,
+                numbers,
+                next: 0,
+            })
         }
-        Fact::Acked { no, version, value: None } => {
+        Fact::Acked {
+            no,
+            version,
+            value: None,
+        } => {
             let out = object("acked");
             records.push(&number(*no));
             numbers.push(&number(version.0));
             set(&out, "numbers", &records);
             set(&out, "versions", &numbers);
-            Some(Run { out, records, numbers, next: 0 })
+            Some(Run {
+                out,
+                records,
+                numbers,
+                next: 0,
+            })
         }
         _ => None,
     }
@@ -139,8 +171,21 @@ fn start_run(fact: &Fact<JsValue>, keys: &KeyFields) -> Option<Run> {
 fn extend(run: &mut Run, first: &Fact<JsValue>, fact: &Fact<JsValue>) -> bool {
     match (first, fact) {
         (
-            Fact::Queued { collection: c1, action: a1, changed: ch1, .. },
-            Fact::Queued { no, replaces: None, collection, action, value: Some(v), changed, .. },
+            Fact::Queued {
+                collection: c1,
+                action: a1,
+                changed: ch1,
+                ..
+            },
+            Fact::Queued {
+                no,
+                replaces: None,
+                collection,
+                action,
+                value: Some(v),
+                changed,
+                ..
+            },
         ) if c1 == collection && a1 == action && ch1 == changed && run.next == *no => {
             run.records.push(v);
             run.next += 1;
@@ -148,13 +193,25 @@ fn extend(run: &mut Run, first: &Fact<JsValue>, fact: &Fact<JsValue>) -> bool {
         }
         (
             Fact::Remote { collection: c1, .. },
-            Fact::Remote { collection, value: Some(value), version, .. },
+            Fact::Remote {
+                collection,
+                value: Some(value),
+                version,
+                ..
+            },
         ) if c1 == collection => {
             run.records.push(value);
             run.numbers.push(&number(version.0));
             true
         }
-        (Fact::Acked { .. }, Fact::Acked { no, version, value: None }) => {
+        (
+            Fact::Acked { .. },
+            Fact::Acked {
+                no,
+                version,
+                value: None,
+            },
+        ) => {
             run.records.push(&number(*no));
             run.numbers.push(&number(version.0));
             true
@@ -165,7 +222,15 @@ fn extend(run: &mut Run, first: &Fact<JsValue>, fact: &Fact<JsValue>) -> bool {
 
 fn encode_fact(fact: &Fact<JsValue>) -> Object {
     match fact {
-        Fact::Queued { no, replaces, collection, key, action, value, changed } => {
+        Fact::Queued {
+            no,
+            replaces,
+            collection,
+            key,
+            action,
+            value,
+            changed,
+        } => {
             let out = object("rewritten");
             set(&out, "number", &number(*no));
             if let Some(replaces) = replaces {
@@ -184,7 +249,11 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
         Fact::Rebased { no } => numbered("rebased", *no),
         Fact::Sent { nos } => {
             let out = object("sent");
-            set(&out, "numbers", &nos.iter().map(|no| number(*no)).collect::<Array>());
+            set(
+                &out,
+                "numbers",
+                &nos.iter().map(|no| number(*no)).collect::<Array>(),
+            );
             out
         }
         Fact::Acked { no, version, value } => {
@@ -193,7 +262,12 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
             set(&out, "record", value.as_ref().unwrap_or(&JsValue::NULL));
             out
         }
-        Fact::Refused { no, refusal, attempts, next_attempt_ms } => {
+        Fact::Refused {
+            no,
+            refusal,
+            attempts,
+            next_attempt_ms,
+        } => {
             let out = numbered("refused", *no);
             set(&out, "code", &JsValue::from_str(&refusal.code));
             set(&out, "message", &JsValue::from_str(&refusal.message));
@@ -203,7 +277,12 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
             }
             out
         }
-        Fact::Remote { collection, key, version, value } => {
+        Fact::Remote {
+            collection,
+            key,
+            version,
+            value,
+        } => {
             let out = object("tombstone");
             set(&out, "collection", &name(collection));
             set(&out, "key", &JsValue::from_str(key));
@@ -213,7 +292,10 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
             }
             out
         }
-        Fact::Checkpoint { checkpoint, collections } => {
+        Fact::Checkpoint {
+            checkpoint,
+            collections,
+        } => {
             let out = object("checkpoint");
             if let Some(checkpoint) = checkpoint {
                 set(&out, "checkpoint", &JsValue::from_str(checkpoint));
@@ -258,7 +340,10 @@ pub(super) fn conflict_to_js(conflict: &Conflict<JsValue>) -> Object {
 }
 
 fn damaged(what: &str) -> Error {
-    Error::new(Code::DatabaseDamaged, format!("a log entry is damaged: {what}"))
+    Error::new(
+        Code::DatabaseDamaged,
+        format!("a log entry is damaged: {what}"),
+    )
 }
 
 fn need_number(object: &JsValue, field: &str) -> Result<f64> {
@@ -271,12 +356,14 @@ fn need_whole(object: &JsValue, field: &str) -> Result<u64> {
 
 fn whole(value: &JsValue) -> Option<u64> {
     let number = value.as_f64()?;
-    let fits = number >= 0.0 && number <= 9_007_199_254_740_991.0 && number.fract() == 0.0;
+    let fits = (0.0..=9_007_199_254_740_991.0).contains(&number) && number.fract() == 0.0;
     fits.then_some(number as u64)
 }
 
 fn need_text(object: &JsValue, field: &str) -> Result<Rc<str>> {
-    get_text(object, field).map(Rc::from).ok_or_else(|| damaged(field))
+    get_text(object, field)
+        .map(Rc::from)
+        .ok_or_else(|| damaged(field))
 }
 
 fn need_array(object: &JsValue, field: &str) -> Result<Array> {
@@ -315,7 +402,10 @@ pub(super) fn decode(entry: &JsValue) -> Result<Entry<JsValue>> {
     }
     Ok(Entry {
         at_ms: need_number(entry, "at")?,
-        hlc: Hlc { ms: reading(0)?, counter: reading(1)? as u32 },
+        hlc: Hlc {
+            ms: reading(0)?,
+            counter: reading(1)? as u32,
+        },
         facts,
         summary: decode_summary(&get(entry, "summary")).ok_or_else(|| damaged("summary"))?,
     })
@@ -328,7 +418,10 @@ pub(super) fn decode_summary(summary: &JsValue) -> Option<Summary> {
     let counts = Object::entries(&counts);
     let counts = counts.iter().filter_map(|pair| {
         let pair: Array = pair.dyn_into().ok()?;
-        Some((pair.get(0).as_string()?.into(), whole(&pair.get(1))? as usize))
+        Some((
+            pair.get(0).as_string()?.into(),
+            whole(&pair.get(1))? as usize,
+        ))
     });
     Some(Summary {
         pending: count("pending")? as usize,
@@ -341,7 +434,9 @@ pub(super) fn decode_summary(summary: &JsValue) -> Option<Summary> {
 }
 
 fn action_of(fact: &JsValue) -> Result<Action> {
-    get_text(fact, "action").and_then(|a| Action::parse(&a)).ok_or_else(|| damaged("action"))
+    get_text(fact, "action")
+        .and_then(|a| Action::parse(&a))
+        .ok_or_else(|| damaged("action"))
 }
 
 fn decode_fact(fact: &JsValue, facts: &mut Vec<Fact<JsValue>>) -> Result<()> {
@@ -385,7 +480,11 @@ fn decode_fact(fact: &JsValue, facts: &mut Vec<Fact<JsValue>>) -> Result<()> {
                 let (Some(no), Some(version)) = (whole(&no), whole(&version)) else {
                     return Err(damaged("acked"));
                 };
-                facts.push(Fact::Acked { no, version: Version(version), value: None });
+                facts.push(Fact::Acked {
+                    no,
+                    version: Version(version),
+                    value: None,
+                });
             }
             return Ok(());
         }
@@ -403,7 +502,9 @@ fn decode_fact(fact: &JsValue, facts: &mut Vec<Fact<JsValue>>) -> Result<()> {
         "sent" => {
             let nos = need_array(fact, "numbers")?;
             let nos: Option<Vec<u64>> = nos.iter().map(|n| whole(&n)).collect();
-            Fact::Sent { nos: nos.ok_or_else(|| damaged("numbers"))? }
+            Fact::Sent {
+                nos: nos.ok_or_else(|| damaged("numbers"))?,
+            }
         }
         "stored" => Fact::Acked {
             no: no()?,
@@ -412,7 +513,10 @@ fn decode_fact(fact: &JsValue, facts: &mut Vec<Fact<JsValue>>) -> Result<()> {
         },
         "refused" => Fact::Refused {
             no: no()?,
-            refusal: Refusal { code: need_text(fact, "code")?, message: need_text(fact, "message")? },
+            refusal: Refusal {
+                code: need_text(fact, "code")?,
+                message: need_text(fact, "message")?,
+            },
             attempts: need_whole(fact, "attempts")? as u32,
             next_attempt_ms: get_number(fact, "nextAttemptAt"),
         },

@@ -45,7 +45,11 @@ struct Connection {
 /// The name of the database of an app's user.
 pub(super) fn database_name(app: &str, user: &str) -> String {
     // A colon in either part must not make two databases one.
-    format!("landfall:{}:{}", app.replace('%', "%25").replace(':', "%3A"), user)
+    format!(
+        "landfall:{}:{}",
+        app.replace('%', "%25").replace(':', "%3A"),
+        user
+    )
 }
 
 fn factory() -> Result<IdbFactory> {
@@ -63,11 +67,20 @@ pub(super) fn storage_error(error: &JsValue) -> Error {
     let text = get_text(error, "message").unwrap_or_default();
     let (code, what) = match kind.as_str() {
         "QuotaExceededError" => (Code::QuotaExceeded, "there is no room to store this"),
-        "VersionError" => (Code::DatabaseNewer, "a newer version of this app wrote the database"),
+        "VersionError" => (
+            Code::DatabaseNewer,
+            "a newer version of this app wrote the database",
+        ),
         "SecurityError" => (Code::UnsupportedEnvironment, "storage is switched off here"),
         "InvalidStateError" => (Code::DatabaseLost, "the database was closed"),
-        "AbortError" => (Code::DatabaseLost, "the transaction was given up by the browser"),
-        "DataCloneError" => (Code::NotCloneable, "a value cannot be copied into the database"),
+        "AbortError" => (
+            Code::DatabaseLost,
+            "the transaction was given up by the browser",
+        ),
+        "DataCloneError" => (
+            Code::NotCloneable,
+            "a value cannot be copied into the database",
+        ),
         _ => (Code::StorageFailed, "the database failed"),
     };
     Error::new(code, format!("{what} ({kind}: {text})"))
@@ -75,9 +88,18 @@ pub(super) fn storage_error(error: &JsValue) -> Error {
 
 impl IdbStore {
     /// Opens the database, creating it where there is none.
-    pub(super) async fn open(name: String, durability: &'static str, keys: KeyFields) -> Result<Self> {
-        let mut store =
-            Self { name, durability, keys, client: "".into(), connection: RefCell::new(None) };
+    pub(super) async fn open(
+        name: String,
+        durability: &'static str,
+        keys: KeyFields,
+    ) -> Result<Self> {
+        let mut store = Self {
+            name,
+            durability,
+            keys,
+            client: "".into(),
+            connection: RefCell::new(None),
+        };
         if let Err(error) = store.connect().await {
             if error.code != Code::NotFound {
                 return Err(error);
@@ -113,8 +135,13 @@ impl IdbStore {
     /// A connection for what is seldom done; creates the database where there is none.
     async fn rexie(&self) -> Result<Rexie> {
         let builder = Rexie::builder(&self.name).version(SCHEMA);
-        let builder = STORES.iter().fold(builder, |b, s| b.add_object_store(ObjectStore::new(s)));
-        builder.build().await.map_err(|e| Error::new(Code::StorageFailed, e.to_string()))
+        let builder = STORES
+            .iter()
+            .fold(builder, |b, s| b.add_object_store(ObjectStore::new(s)));
+        builder
+            .build()
+            .await
+            .map_err(|e| Error::new(Code::StorageFailed, e.to_string()))
     }
 
     /// Makes the stores and the identity.
@@ -122,7 +149,9 @@ impl IdbStore {
         let fail = |error: rexie::Error| Error::new(Code::StorageFailed, error.to_string());
         let rexie = self.rexie().await?;
         // Read and write in one transaction: of two tabs, one makes the identity.
-        let tx = rexie.transaction(&[META], TransactionMode::ReadWrite).map_err(fail)?;
+        let tx = rexie
+            .transaction(&[META], TransactionMode::ReadWrite)
+            .map_err(fail)?;
         let meta = tx.store(META).map_err(fail)?;
         let key = glue::name("identity");
         if meta.get(key.clone()).await.map_err(fail)?.is_none() {
@@ -141,7 +170,9 @@ impl IdbStore {
         if let Some(connection) = self.connection.borrow().clone() {
             return Ok(connection);
         }
-        let request = factory()?.open_with_u32(&self.name, SCHEMA).map_err(|e| storage_error(&e))?;
+        let request = factory()?
+            .open_with_u32(&self.name, SCHEMA)
+            .map_err(|e| storage_error(&e))?;
         let db = opened(request).await?;
         if !STORES.iter().all(|s| db.object_store_names().contains(s)) {
             db.close();
@@ -156,7 +187,10 @@ impl IdbStore {
         let handlers = [gone(&db), gone(&db)];
         db.set_onversionchange(Some(handlers[0].as_ref().unchecked_ref()));
         db.set_onclose(Some(handlers[1].as_ref().unchecked_ref()));
-        let connection = Rc::new(Connection { db, _handlers: handlers });
+        let connection = Rc::new(Connection {
+            db,
+            _handlers: handlers,
+        });
         *self.connection.borrow_mut() = Some(connection.clone());
         Ok(connection)
     }
@@ -195,7 +229,11 @@ pub(super) fn random_id() -> String {
     let crypto: web_sys::Crypto = crypto.unchecked_into();
     // Only a closed document refuses.
     let _ = crypto.get_random_values_with_js_u8_array(&bytes);
-    bytes.to_vec().iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect()
+    bytes
+        .to_vec()
+        .iter()
+        .map(|b| char::from(ALPHABET[usize::from(b % 32)]))
+        .collect()
 }
 
 impl Store<JsValue> for IdbStore {
@@ -208,7 +246,11 @@ impl Store<JsValue> for IdbStore {
         let cursor = result(request).await?;
         let seq = get(&cursor, "key").as_f64().unwrap_or(0.0) as Seq;
         let summary = codec::decode_summary(&get(&get(&cursor, "value"), "summary"));
-        Ok(Tail { client: self.client.clone(), seq, summary })
+        Ok(Tail {
+            client: self.client.clone(),
+            seq,
+            summary,
+        })
     }
 
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<JsValue>>> {
@@ -219,17 +261,22 @@ impl Store<JsValue> for IdbStore {
         let keys = log
             .get_all_keys_with_key_and_limit(&range, limit)
             .map_err(|e| storage_error(&e))?;
-        let values =
-            log.get_all_with_key_and_limit(&range, limit).map_err(|e| storage_error(&e))?;
+        let values = log
+            .get_all_with_key_and_limit(&range, limit)
+            .map_err(|e| storage_error(&e))?;
         // Both were asked for in one transaction: they belong together.
         let (keys, values) = futures_util::join!(result(keys), result(values));
         let (keys, values): (Array, Array) = (keys?.unchecked_into(), values?.unchecked_into());
-        let entries = keys.iter().zip(values.iter()).map(|(key, value)| {
-            (key.as_f64().unwrap_or(0.0) as Seq, codec::decode(&value))
-        });
+        let entries = keys
+            .iter()
+            .zip(values.iter())
+            .map(|(key, value)| (key.as_f64().unwrap_or(0.0) as Seq, codec::decode(&value)));
         let entries: Vec<ReadEntry<JsValue>> = entries.collect();
         let newer = entries.iter().find_map(|(_, entry)| {
-            entry.as_ref().err().filter(|e| e.code == Code::DatabaseNewer)
+            entry
+                .as_ref()
+                .err()
+                .filter(|e| e.code == Code::DatabaseNewer)
         });
         match newer {
             Some(error) => Err(error.clone()),
@@ -248,14 +295,18 @@ impl Store<JsValue> for IdbStore {
             let end = ended(&tx, limits::TRANSACTION_TIMEOUT_MS);
             let log = store_of(&tx, LOG)?;
             for (entry, seq) in entries.iter().zip(after + 1..) {
-                let added = log.add_with_key(&codec::encode(entry, &self.keys), &(seq as f64).into());
+                let added =
+                    log.add_with_key(&codec::encode(entry, &self.keys), &(seq as f64).into());
                 if let Err(error) = added {
                     let _ = tx.abort();
                     return Err(storage_error(&error).into());
                 }
             }
             // Without waiting for the last request; browsers that lack it do so by themselves.
-            #[expect(deprecated, reason = "marked so by mistake in web-sys; the standard has it")]
+            #[expect(
+                deprecated,
+                reason = "marked so by mistake in web-sys; the standard has it"
+            )]
             let _ = tx.commit();
             match end.await {
                 Ended::Complete => return Ok(()),
@@ -283,9 +334,16 @@ impl Store<JsValue> for IdbStore {
     async fn quarantine(&self, seq: Seq, reason: &str) -> Result<()> {
         let fail = |error: rexie::Error| Error::new(Code::StorageFailed, error.to_string());
         let rexie = self.rexie().await?;
-        let tx = rexie.transaction(&[LOG, QUARANTINE], TransactionMode::ReadWrite).map_err(fail)?;
+        let tx = rexie
+            .transaction(&[LOG, QUARANTINE], TransactionMode::ReadWrite)
+            .map_err(fail)?;
         let key = JsValue::from(seq as f64);
-        let entry = tx.store(LOG).map_err(fail)?.get(key.clone()).await.map_err(fail)?;
+        let entry = tx
+            .store(LOG)
+            .map_err(fail)?
+            .get(key.clone())
+            .await
+            .map_err(fail)?;
         let kept = Object::new();
         glue::set(&kept, "reason", &reason.into());
         glue::set(&kept, "at", &js_sys::Date::now().into());

@@ -12,7 +12,7 @@ mod idb;
 mod options;
 mod request;
 mod signals;
-mod value;
 #[cfg(test)]
 mod tests;
+mod value;
 mod view;

@@ -67,8 +67,15 @@ pub(super) fn parse(options: JsValue, has_backend: bool) -> Result<Options> {
     if attempts.fract() != 0.0 || !(1.0..=1000.0).contains(&attempts) {
         return Err(bad("maxAttempts: a whole number from 1 to 1000"));
     }
-    let collections = dto.collections.into_iter().map(collection).collect::<Result<Vec<_>>>()?;
-    let keys = collections.iter().map(|c| (c.name.clone(), c.key.clone())).collect();
+    let collections = dto
+        .collections
+        .into_iter()
+        .map(collection)
+        .collect::<Result<Vec<_>>>()?;
+    let keys = collections
+        .iter()
+        .map(|c| (c.name.clone(), c.key.clone()))
+        .collect();
     let auto_start = dto.auto_start.unwrap_or(true);
     Ok(Options {
         name: dto.name,
@@ -76,7 +83,11 @@ pub(super) fn parse(options: JsValue, has_backend: bool) -> Result<Options> {
         durability,
         settings: Settings {
             collections,
-            engine: Config { interval_ms, has_backend, auto_start },
+            engine: Config {
+                interval_ms,
+                has_backend,
+                auto_start,
+            },
             max_attempts: attempts as u32,
         },
         keys,
@@ -87,7 +98,9 @@ fn collection((name, dto): (String, CollectionDto)) -> Result<CollectionSpec> {
     let strategy = match dto.conflict.as_deref() {
         None => Strategy::default(),
         Some(text) => Strategy::parse(text).ok_or_else(|| {
-            bad(format!("collections.{name}.conflict: there is no strategy {text:?}"))
+            bad(format!(
+                "collections.{name}.conflict: there is no strategy {text:?}"
+            ))
         })?,
     };
     let priority = dto.priority.unwrap_or(0.0);
@@ -98,7 +111,11 @@ fn collection((name, dto): (String, CollectionDto)) -> Result<CollectionSpec> {
     Ok(CollectionSpec {
         key: dto.key.into(),
         indexes: dto.indexes.into_iter().map(fields).collect(),
-        references: dto.references.into_iter().map(|(f, c)| (f.into(), c.into())).collect(),
+        references: dto
+            .references
+            .into_iter()
+            .map(|(f, c)| (f.into(), c.into()))
+            .collect(),
         strategy,
         priority: priority as i32,
         name: name.into(),

@@ -7,11 +7,15 @@ use wasm_bindgen::prelude::*;
 use web_sys::EventTarget;
 
 /// Listeners that go when this is dropped.
-pub(super) struct Signals(Vec<(EventTarget, &'static str, Closure<dyn FnMut()>)>);
+pub(super) struct Signals(Vec<Listening>);
+
+type Listening = (EventTarget, &'static str, Closure<dyn FnMut()>);
 
 /// What the browser says of the network; a hint, but all there is before the first request.
 pub(super) fn online() -> bool {
-    get(&get(&js_sys::global(), "navigator"), "onLine").as_bool().unwrap_or(true)
+    get(&get(&js_sys::global(), "navigator"), "onLine")
+        .as_bool()
+        .unwrap_or(true)
 }
 
 impl Signals {

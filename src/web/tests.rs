@@ -28,12 +28,22 @@ fn record(n: u32) -> JsValue {
 }
 
 async fn store(name: &str) -> IdbStore {
-    IdbStore::open(name.to_owned(), "relaxed", keys()).await.unwrap()
+    IdbStore::open(name.to_owned(), "relaxed", keys())
+        .await
+        .unwrap()
 }
 
 fn entry(facts: Vec<Fact<JsValue>>) -> Entry<JsValue> {
-    let hlc = Hlc { ms: 1.0, counter: 2 };
-    Entry { at_ms: 3.0, hlc, facts, summary: Summary::default() }
+    let hlc = Hlc {
+        ms: 1.0,
+        counter: 2,
+    };
+    Entry {
+        at_ms: 3.0,
+        hlc,
+        facts,
+        summary: Summary::default(),
+    }
 }
 
 fn created(no: u64, n: u32) -> Fact<JsValue> {
@@ -65,29 +75,44 @@ async fn indexeddb_conforms_with_strict_durability() {
 async fn a_closed_connection_is_opened_again() {
     let name = database_name("reopen", &random_id());
     let store = store(&name).await;
-    store.append(0, &[entry(vec![created(1, 1)])]).await.unwrap();
+    store
+        .append(0, &[entry(vec![created(1, 1)])])
+        .await
+        .unwrap();
     store.close();
     assert_eq!(store.tail().await.unwrap().seq, 1);
     store.close();
-    store.append(1, &[entry(vec![created(2, 2)])]).await.unwrap();
+    store
+        .append(1, &[entry(vec![created(2, 2)])])
+        .await
+        .unwrap();
     assert_eq!(store.read(0, 10).await.unwrap().len(), 2);
 }
 
 #[wasm_bindgen_test]
 async fn a_database_of_a_newer_version_is_refused_untouched() {
     let name = database_name("newer", &random_id());
-    let newer = Rexie::builder(&name).version(7).add_object_store(ObjectStore::new("log"));
+    let newer = Rexie::builder(&name)
+        .version(7)
+        .add_object_store(ObjectStore::new("log"));
     newer.build().await.unwrap().close();
-    let error = IdbStore::open(name.clone(), "relaxed", keys()).await.err().unwrap();
+    let error = IdbStore::open(name.clone(), "relaxed", keys())
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.code, Code::DatabaseNewer);
-    let newer = Rexie::builder(&name).version(7).add_object_store(ObjectStore::new("log"));
+    let newer = Rexie::builder(&name)
+        .version(7)
+        .add_object_store(ObjectStore::new("log"));
     assert_eq!(newer.build().await.unwrap().store_names(), ["log"]);
 }
 
 #[wasm_bindgen_test]
 async fn a_database_of_somebody_else_is_refused() {
     let name = database_name("foreign", &random_id());
-    let foreign = Rexie::builder(&name).version(1).add_object_store(ObjectStore::new("things"));
+    let foreign = Rexie::builder(&name)
+        .version(1)
+        .add_object_store(ObjectStore::new("things"));
     foreign.build().await.unwrap().close();
     let error = IdbStore::open(name, "relaxed", keys()).await.err().unwrap();
     assert_eq!(error.code, Code::DatabaseDamaged);
@@ -117,11 +142,29 @@ fn damage_is_named_and_a_newer_format_is_told_apart() {
     assert_eq!(code(&|e| glue::set(e, "clock", &"soon".into())), damaged);
     assert_eq!(code(&|e| glue::set(e, "summary", &JsValue::NULL)), damaged);
     let run = |e: &Object| Object::from(Array::from(&get(e, "facts")).get(0));
-    assert_eq!(code(&|e| glue::set(&run(e), "kind", &"miracle".into())), damaged);
-    assert_eq!(code(&|e| glue::set(&run(e), "first", &(-1).into())), damaged);
-    assert_eq!(code(&|e| glue::set(&run(e), "records", &Array::of1(&7.into()))), damaged);
-    assert_eq!(code(&|e| glue::set(e, "format", &99.into())), Some(Code::DatabaseNewer));
-    let odd = [JsValue::UNDEFINED, JsValue::NULL, 7.into(), "x".into(), Array::new().into()];
+    assert_eq!(
+        code(&|e| glue::set(&run(e), "kind", &"miracle".into())),
+        damaged
+    );
+    assert_eq!(
+        code(&|e| glue::set(&run(e), "first", &(-1).into())),
+        damaged
+    );
+    assert_eq!(
+        code(&|e| glue::set(&run(e), "records", &Array::of1(&7.into()))),
+        damaged
+    );
+    assert_eq!(
+        code(&|e| glue::set(e, "format", &99.into())),
+        Some(Code::DatabaseNewer)
+    );
+    let odd = [
+        JsValue::UNDEFINED,
+        JsValue::NULL,
+        7.into(),
+        "x".into(),
+        Array::new().into(),
+    ];
     for value in odd {
         assert_eq!(codec::decode(&value).err().map(|e| e.code), damaged);
     }

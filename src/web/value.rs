@@ -18,13 +18,17 @@ impl Value for JsValue {
     fn scalar(&self, field: &str) -> Option<Scalar> {
         let value = glue::get(self, field);
         match value.as_f64() {
-            Some(number) => Some(Scalar::Number(number)),
+            Some(number) => Some(Scalar::number(number)),
             None => value.as_string().map(|text| Scalar::Text(text.into())),
         }
     }
 
     fn names(&self) -> Vec<Rc<str>> {
-        glue::names(self).iter().filter_map(|n| n.as_string()).map(Rc::from).collect()
+        glue::names(self)
+            .iter()
+            .filter_map(|n| n.as_string())
+            .map(Rc::from)
+            .collect()
     }
 
     fn patched(&self, patch: &Self, names: &[Rc<str>]) -> Self {

@@ -42,14 +42,16 @@ pub(super) fn status_to_js(status: &Status) -> JsValue {
     set(&outbox, "conflict", &count(status.conflict));
     set(&outbox, "failed", &count(status.failed));
     set(&out, "outbox", &outbox);
-    let progress = status.progress.map_or(JsValue::NULL, |(lane, done, total)| {
-        let progress = Object::new();
-        let direction = if lane == Lane::Push { "push" } else { "pull" };
-        set(&progress, "direction", &name(direction));
-        set(&progress, "done", &count(done));
-        set(&progress, "total", &total.map_or(JsValue::NULL, count));
-        progress.into()
-    });
+    let progress = status
+        .progress
+        .map_or(JsValue::NULL, |(lane, done, total)| {
+            let progress = Object::new();
+            let direction = if lane == Lane::Push { "push" } else { "pull" };
+            set(&progress, "direction", &name(direction));
+            set(&progress, "done", &count(done));
+            set(&progress, "total", &total.map_or(JsValue::NULL, count));
+            progress.into()
+        });
     set(&out, "progress", &progress);
     let collections = Object::new();
     for collection in &status.collections {
@@ -61,13 +63,20 @@ pub(super) fn status_to_js(status: &Status) -> JsValue {
     }
     set(&out, "collections", &collections);
     set(&out, "lastSyncedAt", &number_or_null(status.synced_ms));
-    set(&out, "syncedThrough", &number_or_null(status.synced_through_ms));
+    set(
+        &out,
+        "syncedThrough",
+        &number_or_null(status.synced_through_ms),
+    );
     set(&out, "nextSyncAt", &number_or_null(status.next_ms));
-    let error = status.error.as_ref().map_or(JsValue::NULL, |(error, at_ms)| {
-        let error = error_to_js(error);
-        set(error.unchecked_ref(), "at", &(*at_ms).into());
-        error
-    });
+    let error = status
+        .error
+        .as_ref()
+        .map_or(JsValue::NULL, |(error, at_ms)| {
+            let error = error_to_js(error);
+            set(error.unchecked_ref(), "at", &(*at_ms).into());
+            error
+        });
     set(&out, "error", &error);
     out.into()
 }
@@ -92,7 +101,10 @@ pub(super) fn entry_to_js(entry: &OutboxView<JsValue>) -> JsValue {
     });
     set(&out, "error", &error);
     set(&out, "priority", &m.priority.into());
-    let waits_for = entry.waits_for.as_deref().map_or(JsValue::NULL, JsValue::from_str);
+    let waits_for = entry
+        .waits_for
+        .as_deref()
+        .map_or(JsValue::NULL, JsValue::from_str);
     set(&out, "waitsFor", &waits_for);
     out.into()
 }
@@ -139,7 +151,7 @@ fn bad(what: &str) -> Error {
 
 fn scalar(value: &JsValue, what: &str) -> Result<Scalar> {
     match (value.as_f64(), value.as_string()) {
-        (Some(number), _) if !number.is_nan() => Ok(Scalar::Number(number)),
+        (Some(number), _) if !number.is_nan() => Ok(Scalar::number(number)),
         (_, Some(text)) => Ok(Scalar::Text(text.into())),
         _ => Err(bad(&format!("{what} takes strings and numbers"))),
     }
@@ -154,7 +166,10 @@ fn scalars(value: &JsValue, what: &str) -> Result<Option<Vec<Scalar>>> {
         return Ok(Some(vec![scalar(value, what)?]));
     }
     let list: &Array = value.unchecked_ref();
-    list.iter().map(|v| scalar(&v, what)).collect::<Result<_>>().map(Some)
+    list.iter()
+        .map(|v| scalar(&v, what))
+        .collect::<Result<_>>()
+        .map(Some)
 }
 
 fn whole(query: &JsValue, field: &str) -> Result<Option<usize>> {
@@ -163,7 +178,9 @@ fn whole(query: &JsValue, field: &str) -> Result<Option<usize>> {
         return Ok(None);
     }
     let number = value.as_f64().filter(|n| *n >= 0.0 && n.fract() == 0.0);
-    number.map(|n| Some(n as usize)).ok_or_else(|| bad(&format!("{field} takes a whole number")))
+    number
+        .map(|n| Some(n as usize))
+        .ok_or_else(|| bad(&format!("{field} takes a whole number")))
 }
 
 /// Reads a query.

@@ -1,3 +1,5 @@
+const SWITCHED_OFF = "The network of this device is switched off";
+
 /**
  * A network switch for one device of the page.
  *
@@ -30,7 +32,7 @@ export class NetworkSwitch {
       this.#cut = new AbortController();
       sessionStorage.removeItem(this.#key);
     } else {
-      this.#cut.abort(new TypeError("The network went away"));
+      this.#cut.abort(new TypeError(SWITCHED_OFF));
       sessionStorage.setItem(this.#key, "1");
     }
     for (const listener of this.#listeners) listener(online);
@@ -43,7 +45,7 @@ export class NetworkSwitch {
   }
 
   readonly fetch: typeof fetch = async (input, init) => {
-    if (!this.#online) throw new TypeError("No network");
+    if (!this.#online) throw new TypeError(SWITCHED_OFF);
     const own = init?.signal;
     const signal = own ? AbortSignal.any([own, this.#cut.signal]) : this.#cut.signal;
     return fetch(input, { ...init, signal });

@@ -97,7 +97,9 @@ export function phaseWords(status: Status): Said {
     case "needs-auth":
       return { text: `Signed out${rest}`, tone: "bad" };
     case "error":
-      return { text: `Needs attention${rest}`, tone: "bad" };
+      return status.error?.retryable
+        ? { text: `Trying again${rest}`, tone: "waiting" }
+        : { text: `Needs attention${rest}`, tone: "bad" };
     case "closed":
       return { text: "Closed", tone: "quiet" };
   }
@@ -128,7 +130,10 @@ export function actionWords(entry: OutboxEntry): string {
 /** The second line of a queued item: how often it was tried and what it waits for. */
 export function attemptWords(entry: OutboxEntry): string {
   const parts = [`made ${time(entry.createdAt)}`];
-  parts.push(entry.attempts === 0 ? "not tried yet" : `tried ${counted(entry.attempts, "time")}`);
+  // Only answers that blame the change count as attempts; a dead line does not.
+  if (entry.attempts > 0) parts.push(`tried ${counted(entry.attempts, "time")}`);
+  else if (entry.lastAttemptAt !== null) parts.push(`last tried ${time(entry.lastAttemptAt)}`);
+  else parts.push("not tried yet");
   if (entry.waitsFor !== null) parts.push("waits for the site it belongs to");
   else if (entry.state === "pending" && (entry.nextAttemptAt ?? 0) > Date.now()) {
     parts.push(`next try ${time(entry.nextAttemptAt ?? 0)}`);

@@ -22,6 +22,8 @@ const SITES: usize = 20_000;
 const CHECK_LIMIT_S: u64 = 180;
 /// The longest that the server may take to start, with its seed.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// Cargo's profile for the server, and the folder below the target folder where it then is.
+const SERVER_PROFILE: &str = "server";
 /// The first line that the server prints.
 const LISTENING: &str = "listening on ";
 
@@ -54,7 +56,8 @@ pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
             shown: true,
         },
     )?;
-    let server = server(paths, true)?;
+    build_server(paths, true)?;
+    let server = server(paths);
     let seed = sites::seed_file(paths, options.sites)?;
     if options.check {
         say::stage("checking the demo in a browser");
@@ -65,17 +68,40 @@ pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
     serve(paths, &server, &seed, options)
 }
 
-/// Builds the server and answers where it is.
-pub(crate) fn server(paths: &Paths, shown: bool) -> Result<PathBuf> {
+/// Builds the server. The release profile is made for wasm, where size is all; a server is to be
+/// fast, and one request that panics must not end all the others.
+pub(crate) fn build_server(paths: &Paths, shown: bool) -> Result<()> {
     say::stage("the demo's server");
-    Toolchain::Active
-        .cargo(paths, "cargo build server")
-        .args(["build", "--release", "-p", "landfall-server"])
-        .env("CARGO_TARGET_DIR", &paths.target)
-        .limit_s(1_200)
-        .shown(shown)
-        .success()?;
-    Ok(paths.target.join("release/landfall-server"))
+    let profile = [
+        r#"inherits="release""#,
+        "opt-level=2",
+        "lto=false",
+        "codegen-units=16",
+        r#"panic="unwind""#,
+    ];
+    let mut job = Toolchain::Active.cargo(paths, "cargo build server");
+    for setting in profile {
+        job = job
+            .arg("--config")
+            .arg(format!("profile.{SERVER_PROFILE}.{setting}"));
+    }
+    job.args([
+        "build",
+        "--profile",
+        SERVER_PROFILE,
+        "-p",
+        "landfall-server",
+    ])
+    .env("CARGO_TARGET_DIR", &paths.target)
+    .limit_s(1_200)
+    .shown(shown)
+    .success()?;
+    Ok(())
+}
+
+/// Where the server is, once it is built.
+pub(crate) fn server(paths: &Paths) -> PathBuf {
+    paths.target.join(SERVER_PROFILE).join("landfall-server")
 }
 
 /// A job that runs one of the scripts that start the server and drive the pages by themselves.

@@ -25,15 +25,25 @@ fn unauthorized_asks_for_credentials_once_then_waits_for_the_app() {
         server.borrow_mut().stale_token = true;
         let m = device.open().await;
         create(&m, "sites", site("x", 1)).await.unwrap();
-        until(&m, "sent with fresh credentials", |s| s.pending + s.syncing == 0).await;
+        until(&m, "sent with fresh credentials", |s| {
+            s.pending + s.syncing == 0
+        })
+        .await;
         for _ in 0..20 {
-            server.borrow_mut().faults.push_back(Fault::Status(401, None));
+            server
+                .borrow_mut()
+                .faults
+                .push_back(Fault::Status(401, None));
         }
         create(&m, "sites", site("y", 1)).await.unwrap();
         until(&m, "needs auth", |s| s.phase == Phase::NeedsAuth).await;
         let requests = server.borrow().requests;
         pass(600_000).await;
-        assert_eq!(server.borrow().requests, requests, "it does not hammer the server");
+        assert_eq!(
+            server.borrow().requests,
+            requests,
+            "it does not hammer the server"
+        );
         let entry = m.outbox(&Default::default()).remove(0);
         assert_eq!((entry.state, entry.mutation.attempts), ("pending", 0));
         server.borrow_mut().faults.clear();
@@ -50,7 +60,9 @@ fn too_large_batches_are_halved_until_they_fit() {
         server.borrow_mut().batch_max = Some(9);
         let m = device.open().await;
         for n in 0..60 {
-            create(&m, "sites", site(&format!("s{n}"), n)).await.unwrap();
+            create(&m, "sites", site(&format!("s{n}"), n))
+                .await
+                .unwrap();
         }
         synced(&m).await;
         assert_eq!((server.borrow().rows.len(), m.status().failed), (60, 0));
@@ -63,14 +75,22 @@ fn the_culprit_of_a_refused_request_is_found_and_parked_alone() {
         let (server, device) = rig();
         let m = device.open_idle().await;
         for n in 0..8 {
-            create(&m, "sites", site(&format!("s{n}"), n)).await.unwrap();
+            create(&m, "sites", site(&format!("s{n}"), n))
+                .await
+                .unwrap();
         }
         // 8, 4, 2, 1: the first one is to blame.
         for _ in 0..4 {
-            server.borrow_mut().faults.push_back(Fault::Status(422, None));
+            server
+                .borrow_mut()
+                .faults
+                .push_back(Fault::Status(422, None));
         }
         m.signal(Event::Leader(true));
-        until(&m, "the others have gone", |s| s.failed == 1 && s.pending + s.syncing == 0).await;
+        until(&m, "the others have gone", |s| {
+            s.failed == 1 && s.pending + s.syncing == 0
+        })
+        .await;
         assert_eq!(server.borrow().rows.len(), 7);
         assert_eq!(queue(&m), ["1 create failed"]);
     });
@@ -82,7 +102,10 @@ fn throttling_waits_as_told() {
         let (server, device) = rig();
         let m = device.open().await;
         synced(&m).await;
-        server.borrow_mut().faults.push_back(Fault::Status(429, Some(60_000.0)));
+        server
+            .borrow_mut()
+            .faults
+            .push_back(Fault::Status(429, Some(60_000.0)));
         create(&m, "sites", site("x", 1)).await.unwrap();
         until(&m, "throttled", |s| code(s) == Some(Code::Throttled)).await;
         let requests = server.borrow().requests;
@@ -101,9 +124,16 @@ fn a_mismatched_answer_marks_nothing_as_done() {
         synced(&m).await;
         for fault in [Fault::ShortAnswer, Fault::ForeignAnswer] {
             server.borrow_mut().faults.push_back(fault);
-            create(&m, "sites", site(&format!("{fault_no}", fault_no = server.borrow().requests), 1))
-                .await
-                .unwrap();
+            create(
+                &m,
+                "sites",
+                site(
+                    &format!("{fault_no}", fault_no = server.borrow().requests),
+                    1,
+                ),
+            )
+            .await
+            .unwrap();
             until(&m, "odd answer", |s| code(s) == Some(Code::ProtocolError)).await;
             assert_eq!(m.status().pending, 1);
             until(&m, "sent again", |s| s.pending + s.syncing == 0).await;
@@ -142,7 +172,10 @@ fn pause_and_offline_give_requests_up_and_resume_goes_on() {
             until(&m, "in flight", |s| s.syncing == 1).await;
             m.signal(stop);
             pass(1).await;
-            assert_eq!((m.status().phase, m.status().pending, m.status().syncing), (phase, 1, 0));
+            assert_eq!(
+                (m.status().phase, m.status().pending, m.status().syncing),
+                (phase, 1, 0)
+            );
             let requests = server.borrow().requests;
             pass(100_000).await;
             assert_eq!(server.borrow().requests, requests);
@@ -165,13 +198,18 @@ fn failures_back_off_and_a_burst_of_them_counts_once() {
         server.borrow_mut().down = true;
         let m = device.open_idle().await;
         for n in 0..700 {
-            create(&m, "sites", site(&format!("s{n}"), n)).await.unwrap();
+            create(&m, "sites", site(&format!("s{n}"), n))
+                .await
+                .unwrap();
         }
         m.signal(Event::Leader(true));
         pass(600_000).await;
         let requests = server.borrow().requests;
         // Ten minutes of full jitter up to five minutes, at most five requests a time.
-        assert!((10..150).contains(&requests), "{requests} requests in ten minutes");
+        assert!(
+            (10..150).contains(&requests),
+            "{requests} requests in ten minutes"
+        );
         server.borrow_mut().down = false;
         m.signal(Event::Online);
         until(&m, "sent at once", |s| s.pending + s.syncing == 0).await;
@@ -183,24 +221,36 @@ fn failures_back_off_and_a_burst_of_them_counts_once() {
 fn conflicts_are_settled_logged_and_not_met_with_oneself() {
     run(async {
         let (server, device) = rig();
-        server.borrow_mut().put("sites", site("x", 1), "0000000000001-0000-b");
+        server
+            .borrow_mut()
+            .put("sites", site("x", 1), "0000000000001-0000-b");
         let m = device.open().await;
         synced(&m).await;
         // Ours is later: it goes on top.
-        server.borrow_mut().put("sites", site("x", 2), "0000000000002-0000-b");
+        server
+            .borrow_mut()
+            .put("sites", site("x", 2), "0000000000002-0000-b");
         update(&m, "sites", "x", json!({ "n": 3 })).await.unwrap();
         synced(&m).await;
         assert_eq!(server.borrow().dump("sites"), [r#"{"id":"x","n":3}"#]);
         // Theirs is later: it stays.
-        server.borrow_mut().put("sites", site("x", 4), "9999999999999-0000-b");
+        server
+            .borrow_mut()
+            .put("sites", site("x", 4), "9999999999999-0000-b");
         update(&m, "sites", "x", json!({ "n": 5 })).await.unwrap();
         synced(&m).await;
         assert_eq!(dump(&m, "sites").await, [r#"{"id":"x","n":4}"#]);
         let log = m.conflicts();
         let outcomes: Vec<_> = log.iter().map(|c| c.outcome.as_str()).collect();
         assert_eq!(outcomes, ["remote", "local"], "newest first");
-        assert_eq!(log[0].local.as_ref().unwrap().to_string(), r#"{"id":"x","n":5}"#);
-        assert_eq!(log[0].base.as_ref().unwrap().to_string(), r#"{"id":"x","n":3}"#);
+        assert_eq!(
+            log[0].local.as_ref().unwrap().to_string(),
+            r#"{"id":"x","n":5}"#
+        );
+        assert_eq!(
+            log[0].base.as_ref().unwrap().to_string(),
+            r#"{"id":"x","n":3}"#
+        );
         // A lost answer, then an edit on the old base: the server's newer version is our own.
         server.borrow_mut().faults.push_back(Fault::AnswerLost);
         create(&m, "sites", site("y", 1)).await.unwrap();

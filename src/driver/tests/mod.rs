@@ -1,5 +1,7 @@
 //! The driver over the memory store, a model of the server, and virtual time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod faults;
 mod promises;
 mod random;

@@ -20,7 +20,9 @@ fn nothing_acknowledged_is_lost() {
         let (_, device) = rig();
         let m = device.open_idle().await;
         for n in 0..20 {
-            create(&m, "sites", site(&format!("s{n:02}"), n)).await.unwrap();
+            create(&m, "sites", site(&format!("s{n:02}"), n))
+                .await
+                .unwrap();
         }
         // Stored, but the tab dies before it hears of it.
         device.store.fail_next(Disk::LostAfterCommit);
@@ -39,7 +41,12 @@ fn a_lost_answer_has_one_effect() {
         let (server, device) = rig();
         let m = device.open().await;
         synced(&m).await;
-        for fault in [Fault::AnswerLost, Fault::AnswerLost, Fault::ShortAnswer, Fault::ForeignAnswer] {
+        for fault in [
+            Fault::AnswerLost,
+            Fault::AnswerLost,
+            Fault::ShortAnswer,
+            Fault::ForeignAnswer,
+        ] {
             server.borrow_mut().faults.push_back(fault);
         }
         create(&m, "sites", site("x", 1)).await.unwrap();
@@ -56,18 +63,30 @@ fn a_child_is_never_pushed_before_its_parent() {
         server.borrow_mut().poison.insert("bad".into(), false);
         let m = device.open_idle().await;
         // Notes have the higher priority, and still wait.
-        create(&m, "notes", json!({ "id": "n1", "siteId": "good" })).await.unwrap();
+        create(&m, "notes", json!({ "id": "n1", "siteId": "good" }))
+            .await
+            .unwrap();
         create(&m, "sites", site("good", 1)).await.unwrap();
         create(&m, "sites", site("bad", 1)).await.unwrap();
-        create(&m, "notes", json!({ "id": "n2", "siteId": "bad" })).await.unwrap();
+        create(&m, "notes", json!({ "id": "n2", "siteId": "bad" }))
+            .await
+            .unwrap();
         update(&m, "notes", "n1", json!({ "t": 1 })).await.unwrap();
-        create(&m, "notes", json!({ "id": "n3", "siteId": "elsewhere" })).await.unwrap();
+        create(&m, "notes", json!({ "id": "n3", "siteId": "elsewhere" }))
+            .await
+            .unwrap();
         m.signal(Event::Leader(true));
-        until(&m, "the rest has gone", |s| s.failed == 1 && s.pending == 1 && s.syncing == 0).await;
+        until(&m, "the rest has gone", |s| {
+            s.failed == 1 && s.pending == 1 && s.syncing == 0
+        })
+        .await;
         let effects = server.borrow().effects.clone();
         assert_eq!(effects, ["a.5", "a.2", "a.1"]);
         let waiting = m.outbox(&Default::default()).pop().unwrap();
-        assert_eq!((waiting.id.as_str(), waiting.waits_for.as_deref()), ("a.4", Some("a.3")));
+        assert_eq!(
+            (waiting.id.as_str(), waiting.waits_for.as_deref()),
+            ("a.4", Some("a.3"))
+        );
         // The parent is mended: both go, in order.
         server.borrow_mut().poison.clear();
         submit(&m, Intent::Retry(None)).await.unwrap();
@@ -81,7 +100,9 @@ fn the_checkpoint_never_runs_ahead() {
     run(async {
         let (server, device) = rig();
         for n in 0..30 {
-            server.borrow_mut().put("sites", site(&format!("s{n:02}"), n), "0");
+            server
+                .borrow_mut()
+                .put("sites", site(&format!("s{n:02}"), n), "0");
         }
         let m = device.open_idle().await;
         device.store.fail_next(Disk::Full);
@@ -98,17 +119,29 @@ fn the_checkpoint_never_runs_ahead() {
 fn a_pull_never_overwrites_a_pending_change() {
     run(async {
         let (server, device) = rig();
-        server.borrow_mut().put("sites", json!({"id": "x", "n": 1}), "0000000000001-0000-b");
+        server
+            .borrow_mut()
+            .put("sites", json!({"id": "x", "n": 1}), "0000000000001-0000-b");
         let m = device.open().await;
         synced(&m).await;
         server.borrow_mut().poison.insert("x".into(), false);
         update(&m, "sites", "x", json!({ "n": 2 })).await.unwrap();
         until(&m, "parked", |s| s.failed == 1).await;
-        server.borrow_mut().put("sites", json!({"id": "x", "n": 9}), "0000000000002-0000-b");
+        server
+            .borrow_mut()
+            .put("sites", json!({"id": "x", "n": 9}), "0000000000002-0000-b");
         synced(&m).await;
-        assert_eq!(dump(&m, "sites").await, [r#"{"id":"x","n":2}"#], "ours shows");
+        assert_eq!(
+            dump(&m, "sites").await,
+            [r#"{"id":"x","n":2}"#],
+            "ours shows"
+        );
         submit(&m, Intent::Discard(1)).await.unwrap();
-        assert_eq!(dump(&m, "sites").await, [r#"{"id":"x","n":9}"#], "theirs was kept");
+        assert_eq!(
+            dump(&m, "sites").await,
+            [r#"{"id":"x","n":9}"#],
+            "theirs was kept"
+        );
     });
 }
 
@@ -119,17 +152,27 @@ fn what_is_refused_is_parked_and_the_queue_moves_on() {
         server.borrow_mut().poison.insert("s500".into(), false);
         let m = device.open().await;
         for n in 0..1000 {
-            create(&m, "sites", site(&format!("s{n}"), n)).await.unwrap();
+            create(&m, "sites", site(&format!("s{n}"), n))
+                .await
+                .unwrap();
         }
-        until(&m, "one parked", |s| s.failed == 1 && s.pending + s.syncing == 0).await;
+        until(&m, "one parked", |s| {
+            s.failed == 1 && s.pending + s.syncing == 0
+        })
+        .await;
         assert_eq!(server.borrow().rows.len(), 999);
         let parked = m.outbox(&Default::default()).pop().unwrap();
         assert_eq!(parked.state, "failed");
-        assert_eq!(parked.mutation.error.as_ref().unwrap().message.as_ref(), "no good");
+        assert_eq!(
+            parked.mutation.error.as_ref().unwrap().message.as_ref(),
+            "no good"
+        );
         assert!(device.told.0.borrow().iter().any(|t| t == "parked 501"));
         // An ordinary update is a cure as well: it goes out anew.
         server.borrow_mut().poison.clear();
-        update(&m, "sites", "s500", json!({ "n": 5 })).await.unwrap();
+        update(&m, "sites", "s500", json!({ "n": 5 }))
+            .await
+            .unwrap();
         synced(&m).await;
         assert_eq!(server.borrow().rows.len(), 1000);
         assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
@@ -144,7 +187,11 @@ fn being_offline_costs_nothing() {
         let m = device.open().await;
         create(&m, "sites", site("x", 1)).await.unwrap();
         pass(3_600_000).await;
-        for fault in [Fault::Status(503, None), Fault::Status(429, Some(5_000.0)), Fault::Hangs] {
+        for fault in [
+            Fault::Status(503, None),
+            Fault::Status(429, Some(5_000.0)),
+            Fault::Hangs,
+        ] {
             server.borrow_mut().faults.push_back(fault);
         }
         server.borrow_mut().down = false;
@@ -169,7 +216,11 @@ fn a_mutation_that_is_refused_as_retryable_is_tried_so_often_then_parked() {
         until(&m, "parked", |s| s.failed == 1).await;
         let entry = m.outbox(&Default::default()).remove(0);
         assert_eq!(entry.mutation.attempts, 3);
-        assert_eq!(server.borrow().effects, ["a.2"], "the other one did not wait");
+        assert_eq!(
+            server.borrow().effects,
+            ["a.2"],
+            "the other one did not wait"
+        );
     });
 }
 
@@ -180,20 +231,31 @@ fn the_status_is_true_right_after_a_crash() {
         server.borrow_mut().poison.insert("s3".into(), false);
         let m = device.open().await;
         for n in 0..5 {
-            create(&m, "sites", site(&format!("s{n}"), n)).await.unwrap();
+            create(&m, "sites", site(&format!("s{n}"), n))
+                .await
+                .unwrap();
         }
-        until(&m, "one parked", |s| s.failed == 1 && s.pending + s.syncing == 0).await;
+        until(&m, "one parked", |s| {
+            s.failed == 1 && s.pending + s.syncing == 0
+        })
+        .await;
         server.borrow_mut().down = true;
         create(&m, "sites", site("late", 1)).await.unwrap();
         until(&m, "tried", |s| s.phase == Phase::Offline).await;
         let again = device.open_idle().await;
         // Nothing but the newest entry has been read.
         let status = again.status();
-        assert_eq!((status.pending, status.failed, status.collections[0].count), (1, 1, 6));
+        assert_eq!(
+            (status.pending, status.failed, status.collections[0].count),
+            (1, 1, 6)
+        );
         assert!(status.collections[0].loading);
         settle(&again).await;
         let loaded = again.status();
-        assert_eq!((loaded.pending, loaded.failed, loaded.collections[0].count), (1, 1, 6));
+        assert_eq!(
+            (loaded.pending, loaded.failed, loaded.collections[0].count),
+            (1, 1, 6)
+        );
     });
 }
 
@@ -203,13 +265,21 @@ fn a_damaged_entry_is_set_aside_and_takes_no_other_down() {
         let (_, device) = rig();
         let m = device.open_idle().await;
         for n in 0..3 {
-            create(&m, "sites", site(&format!("s{n}"), n)).await.unwrap();
+            create(&m, "sites", site(&format!("s{n}"), n))
+                .await
+                .unwrap();
         }
         device.store.damage(2);
         let again = device.open_idle().await;
-        assert_eq!(dump(&again, "sites").await, [r#"{"id":"s0","n":0}"#, r#"{"id":"s2","n":2}"#]);
+        assert_eq!(
+            dump(&again, "sites").await,
+            [r#"{"id":"s0","n":0}"#, r#"{"id":"s2","n":2}"#]
+        );
         assert_eq!(device.store.quarantined(), [2]);
-        assert_eq!(again.status().error.unwrap().0.code.as_str(), "database-damaged");
+        assert_eq!(
+            again.status().error.unwrap().0.code.as_str(),
+            "database-damaged"
+        );
     });
 }
 

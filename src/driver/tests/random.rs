@@ -73,25 +73,36 @@ async fn story(seed: u64) {
     for collection in ["sites", "notes"] {
         let truth = server.borrow().dump(collection);
         for (_, tab) in &devices {
-            assert_eq!(dump(tab, collection).await, truth, "seed {seed}: {collection} differ");
+            assert_eq!(
+                dump(tab, collection).await,
+                truth,
+                "seed {seed}: {collection} differ"
+            );
         }
     }
     let server = server.borrow();
     for own in mine {
         let row = server.rows.get(&("sites".to_owned(), own.clone()));
-        assert_eq!(row.map(|r| r.version), Some(1), "seed {seed}: {own} has one effect");
+        assert_eq!(
+            row.map(|r| r.version),
+            Some(1),
+            "seed {seed}: {own} has one effect"
+        );
     }
     let mut effects = server.effects.clone();
     effects.sort();
     let all = effects.len();
     effects.dedup();
-    assert_eq!(effects.len(), all, "seed {seed}: a mutation took effect twice");
+    assert_eq!(
+        effects.len(),
+        all,
+        "seed {seed}: a mutation took effect twice"
+    );
 }
 
 #[test]
 fn quiescence_means_equality() {
     for seed in 1..=SEEDS {
-        
         run(story(seed));
     }
 }

@@ -40,7 +40,9 @@ pub(super) struct Chance(Rc<Cell<u64>>);
 
 impl Chance {
     pub(super) fn new(seed: u64) -> Self {
-        Self(Rc::new(Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)))
+        Self(Rc::new(Cell::new(
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+        )))
     }
 
     pub(super) fn next(&self) -> u64 {
@@ -139,13 +141,21 @@ impl Server {
     fn store(&mut self, collection: &str, key: &str, data: Option<Record>, at: &str) -> u64 {
         self.seq += 1;
         let seq = self.seq;
-        let row = self.rows.entry((collection.to_owned(), key.to_owned())).or_insert(Row {
-            version: 0,
+        let row = self
+            .rows
+            .entry((collection.to_owned(), key.to_owned()))
+            .or_insert(Row {
+                version: 0,
+                seq,
+                data: None,
+                at: String::new(),
+            });
+        *row = Row {
+            version: row.version + 1,
             seq,
-            data: None,
-            at: String::new(),
-        });
-        *row = Row { version: row.version + 1, seq, data, at: at.to_owned() };
+            data,
+            at: at.to_owned(),
+        };
         row.version
     }
 
@@ -157,7 +167,13 @@ impl Server {
         if let Verdict::Success { .. } = verdict {
             self.effects.push(change.id.clone());
         }
-        if !matches!(verdict, Verdict::Failed { retryable: true, .. }) {
+        if !matches!(
+            verdict,
+            Verdict::Failed {
+                retryable: true,
+                ..
+            }
+        ) {
             self.answered.insert(change.id.clone(), verdict.clone());
         }
         verdict
@@ -165,7 +181,10 @@ impl Server {
 
     fn decide(&mut self, change: &Change<Record>) -> Verdict<Record> {
         if let Some(&retryable) = self.poison.get(change.key.as_ref()) {
-            let refusal = Refusal { code: "invalid".into(), message: "no good".into() };
+            let refusal = Refusal {
+                code: "invalid".into(),
+                message: "no good".into(),
+            };
             return Verdict::Failed { refusal, retryable };
         }
         let (collection, key) = (change.collection.to_string(), change.key.to_string());
@@ -173,15 +192,28 @@ impl Server {
         let current = row.as_ref().map_or(0, |r| r.version);
         let there = row.as_ref().and_then(|r| r.data.clone());
         if change.action == Action::Delete && there.is_none() {
-            return Verdict::Success { version: Version(current), data: None };
+            return Verdict::Success {
+                version: Version(current),
+                data: None,
+            };
         }
         if change.action == Action::Update && row.is_none() {
-            let refusal = Refusal { code: "not-found".into(), message: "no such record".into() };
-            return Verdict::Failed { refusal, retryable: false };
+            let refusal = Refusal {
+                code: "not-found".into(),
+                message: "no such record".into(),
+            };
+            return Verdict::Failed {
+                refusal,
+                retryable: false,
+            };
         }
         if change.version.0 != current || (change.action == Action::Create && there.is_some()) {
             let at = row.map(|r| Rc::from(r.at.as_str()));
-            return Verdict::Conflict { version: Version(current), data: there, at };
+            return Verdict::Conflict {
+                version: Version(current),
+                data: there,
+                at,
+            };
         }
         let data = match (change.action, &change.changed, &there) {
             (Action::Delete, ..) => None,
@@ -192,7 +224,10 @@ impl Server {
             _ => change.data.clone(),
         };
         let version = self.store(&collection, &key, data, &change.at);
-        Verdict::Success { version: Version(version), data: None }
+        Verdict::Success {
+            version: Version(version),
+            data: None,
+        }
     }
 
     fn page(&self, checkpoint: Option<&str>, limit: usize) -> Page<Record> {
@@ -208,15 +243,23 @@ impl Server {
             data: row.data.clone(),
             at: Some(row.at.as_str().into()),
         });
-        let last = rows.last().map_or(since.max(self.seq * u64::from(!has_more)), |(_, r)| r.seq);
+        let last = rows
+            .last()
+            .map_or(since.max(self.seq * u64::from(!has_more)), |(_, r)| r.seq);
         let checkpoint = last.to_string().into();
-        Page { changes: changes.collect(), checkpoint, has_more, server_ms: None }
+        Page {
+            changes: changes.collect(),
+            checkpoint,
+            has_more,
+            server_ms: None,
+        }
     }
 
     /// Live records of a collection, as text.
     pub(super) fn dump(&self, collection: &str) -> Vec<String> {
         let rows = self.rows.iter().filter(|((c, _), _)| c == collection);
-        rows.filter_map(|(_, r)| r.data.as_ref().map(|d| d.to_string())).collect()
+        rows.filter_map(|(_, r)| r.data.as_ref().map(ToString::to_string))
+            .collect()
     }
 }
 
@@ -278,7 +321,10 @@ impl Backend<Record> for TestBackend {
                 return Err(Failure::from_status(413, None, "too-large", "too large"));
             }
             server.last_batch = changes.iter().map(|c| c.id.clone()).collect();
-            changes.iter().map(|c| (c.id.as_str().into(), server.apply(c))).collect()
+            changes
+                .iter()
+                .map(|c| (c.id.as_str().into(), server.apply(c)))
+                .collect()
         };
         match fault {
             Some(Fault::AnswerLost) => return Err(no_answer()),
@@ -289,7 +335,10 @@ impl Backend<Record> for TestBackend {
             _ => {}
         }
         self.travel().await;
-        Ok(PushAnswer { results, server_ms: None })
+        Ok(PushAnswer {
+            results,
+            server_ms: None,
+        })
     }
 
     async fn pull(
@@ -331,7 +380,10 @@ impl Listener<Record> for Ear {
     fn status_changed(&self) {}
 
     fn failed(&self, error: &Error) {
-        self.0.0.borrow_mut().push(format!("error {}", error.code.as_str()));
+        self.0
+            .0
+            .borrow_mut()
+            .push(format!("error {}", error.code.as_str()));
     }
 }
 
@@ -360,7 +412,12 @@ impl Device {
         let server = server.clone();
         Self {
             store: MemoryStore::new(client),
-            backend: TestBackend { server, latency_ms: 20, page: 7, chance: chance.clone() },
+            backend: TestBackend {
+                server,
+                latency_ms: 20,
+                page: 7,
+                chance: chance.clone(),
+            },
             specs: specs(),
             told: Rc::default(),
             chance,
@@ -380,7 +437,11 @@ impl Device {
     pub(super) async fn open_idle(&self) -> TestManager {
         let settings = Settings {
             collections: self.specs.clone(),
-            engine: Config { interval_ms: 30_000.0, has_backend: true, auto_start: true },
+            engine: Config {
+                interval_ms: 30_000.0,
+                has_backend: true,
+                auto_start: true,
+            },
             max_attempts: 3,
         };
         let clock = TestClock {
@@ -390,7 +451,9 @@ impl Device {
         };
         let ear = Box::new(Ear(self.told.clone()));
         let (store, backend) = (self.store.clone(), Some(self.backend.clone()));
-        Manager::open(settings, store, backend, clock, true, ear).await.unwrap()
+        Manager::open(settings, store, backend, clock, true, ear)
+            .await
+            .unwrap()
     }
 }
 
@@ -402,21 +465,42 @@ pub(super) async fn submit(manager: &TestManager, intent: Intent<Record>) -> Res
 }
 
 pub(super) async fn create(m: &TestManager, collection: &str, data: Json) -> Result<usize> {
-    submit(m, Intent::Write(collection.into(), vec![Write::Create(Rc::new(data))])).await
+    submit(
+        m,
+        Intent::Write(collection.into(), vec![Write::Create(Rc::new(data))]),
+    )
+    .await
 }
 
 pub(super) async fn put(m: &TestManager, collection: &str, data: Json) -> Result<usize> {
-    submit(m, Intent::Write(collection.into(), vec![Write::Put(Rc::new(data))])).await
+    submit(
+        m,
+        Intent::Write(collection.into(), vec![Write::Put(Rc::new(data))]),
+    )
+    .await
 }
 
 pub(super) async fn update(m: &TestManager, c: &str, key: &str, patch: Json) -> Result<usize> {
-    let changed = patch.as_object().unwrap().keys().map(|k| Rc::from(k.as_str())).collect();
-    let write = Write::Update { key: key.into(), patch: Rc::new(patch), changed };
+    let changed = patch
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(|k| Rc::from(k.as_str()))
+        .collect();
+    let write = Write::Update {
+        key: key.into(),
+        patch: Rc::new(patch),
+        changed,
+    };
     submit(m, Intent::Write(c.into(), vec![write])).await
 }
 
 pub(super) async fn delete(m: &TestManager, collection: &str, key: &str) -> Result<usize> {
-    submit(m, Intent::Write(collection.into(), vec![Write::Delete(key.into())])).await
+    submit(
+        m,
+        Intent::Write(collection.into(), vec![Write::Delete(key.into())]),
+    )
+    .await
 }
 
 /// Waits until everything is loaded and stored.
@@ -440,7 +524,12 @@ pub(super) async fn dump(m: &TestManager, collection: &str) -> Vec<String> {
 pub(super) fn queue(m: &TestManager) -> Vec<String> {
     let entries: Vec<OutboxView<Record>> = m.outbox(&OutboxFilter::default());
     let short = |e: &OutboxView<Record>| {
-        format!("{} {} {}", e.mutation.no, e.mutation.action.as_str(), e.state)
+        format!(
+            "{} {} {}",
+            e.mutation.no,
+            e.mutation.action.as_str(),
+            e.state
+        )
     };
     entries.iter().map(short).collect()
 }
@@ -453,7 +542,11 @@ pub(super) async fn until(m: &TestManager, what: &str, wanted: impl Fn(&Status) 
         }
         pass(10).await;
     }
-    panic!("never: {what}; the status is {:#?}, the queue {:?}", m.status(), queue(m));
+    panic!(
+        "never: {what}; the status is {:#?}, the queue {:?}",
+        m.status(),
+        queue(m)
+    );
 }
 
 /// Waits until nothing is queued and a pull has followed.

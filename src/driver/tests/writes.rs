@@ -34,20 +34,32 @@ fn changes_of_a_synced_record_keep_their_first_base() {
     run(async {
         let (server, device) = offline();
         server.borrow_mut().down = false;
-        server.borrow_mut().put("sites", json!({"id": "x", "a": 1, "b": 1}), "0");
+        server
+            .borrow_mut()
+            .put("sites", json!({"id": "x", "a": 1, "b": 1}), "0");
         let m = device.open().await;
         synced(&m).await;
         server.borrow_mut().down = true;
         update(&m, "sites", "x", json!({ "a": 2 })).await.unwrap();
         update(&m, "sites", "x", json!({ "b": 2 })).await.unwrap();
         let entry = m.outbox(&Default::default()).remove(0).mutation;
-        let changed: Vec<_> = entry.changed.unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!((changed, entry.base_version.0), (vec!["a".into(), "b".into()], 1));
+        let changed: Vec<_> = entry
+            .changed
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            (changed, entry.base_version.0),
+            (vec!["a".into(), "b".into()], 1)
+        );
         assert_eq!(entry.base.unwrap().to_string(), r#"{"a":1,"b":1,"id":"x"}"#);
         delete(&m, "sites", "x").await.unwrap();
         let entry = m.outbox(&Default::default()).remove(0).mutation;
         assert_eq!((entry.action.as_str(), entry.base_version.0), ("delete", 1));
-        create(&m, "sites", json!({"id": "x", "c": 3})).await.unwrap();
+        create(&m, "sites", json!({"id": "x", "c": 3}))
+            .await
+            .unwrap();
         let entry = m.outbox(&Default::default()).remove(0).mutation;
         assert_eq!((entry.action.as_str(), entry.base_version.0), ("update", 1));
         assert!(entry.changed.is_none(), "the whole record");
@@ -126,7 +138,9 @@ fn a_bulk_write_is_all_or_nothing() {
         let bad = Write::Put(Rc::new(json!({ "id": 7 })));
         let mut writes: Vec<_> = (0..10).map(good).collect();
         writes.push(bad);
-        let error = submit(&m, Intent::Write("sites".into(), writes)).await.unwrap_err();
+        let error = submit(&m, Intent::Write("sites".into(), writes))
+            .await
+            .unwrap_err();
         assert_eq!(error.code, Code::InvalidKey);
         assert_eq!((m.status().pending, dump(&m, "sites").await.len()), (0, 0));
         create(&m, "sites", site("x", 1)).await.unwrap();
@@ -141,7 +155,9 @@ fn a_full_disk_refuses_the_write_whole_and_the_next_one_works() {
         let m = device.open_idle().await;
         create(&m, "sites", site("a", 1)).await.unwrap();
         device.store.fail_next(Disk::Full);
-        let error = update(&m, "sites", "a", json!({ "n": 2 })).await.unwrap_err();
+        let error = update(&m, "sites", "a", json!({ "n": 2 }))
+            .await
+            .unwrap_err();
         assert_eq!(error.code, Code::QuotaExceeded);
         assert_eq!(m.status().error.unwrap().0.code, Code::QuotaExceeded);
         assert_eq!(dump(&m, "sites").await, [r#"{"id":"a","n":1}"#]);
@@ -160,7 +176,11 @@ fn two_tabs_write_the_same_records_and_end_equal() {
         for round in 0..40 {
             let key = format!("s{}", chance.below(5));
             let one = put(&a, "sites", site(&key, round));
-            let other = put(&b, "sites", site(&format!("s{}", chance.below(5)), 1000 + round));
+            let other = put(
+                &b,
+                "sites",
+                site(&format!("s{}", chance.below(5)), 1000 + round),
+            );
             let (one, other) = futures_util::join!(one, other);
             one.unwrap();
             other.unwrap();
@@ -182,12 +202,28 @@ fn unknown_collections_and_missing_records_are_refused() {
         let (_, device) = offline();
         let m = device.open_idle().await;
         let code = |r: crate::error::Result<usize>| r.unwrap_err().code;
-        assert_eq!(code(create(&m, "nope", site("x", 1)).await), Code::UnknownCollection);
-        assert_eq!(code(update(&m, "sites", "x", json!({"n": 1})).await), Code::NotFound);
-        assert_eq!(delete(&m, "sites", "x").await, Ok(1), "deleting nothing is no error");
+        assert_eq!(
+            code(create(&m, "nope", site("x", 1)).await),
+            Code::UnknownCollection
+        );
+        assert_eq!(
+            code(update(&m, "sites", "x", json!({"n": 1})).await),
+            Code::NotFound
+        );
+        assert_eq!(
+            delete(&m, "sites", "x").await,
+            Ok(1),
+            "deleting nothing is no error"
+        );
         create(&m, "sites", site("x", 1)).await.unwrap();
-        assert_eq!(code(update(&m, "sites", "x", json!({"id": "y"})).await), Code::InvalidKey);
-        assert_eq!(code(put(&m, "sites", site(&"k".repeat(513), 1)).await), Code::InvalidKey);
+        assert_eq!(
+            code(update(&m, "sites", "x", json!({"id": "y"})).await),
+            Code::InvalidKey
+        );
+        assert_eq!(
+            code(put(&m, "sites", site(&"k".repeat(513), 1)).await),
+            Code::InvalidKey
+        );
         assert_eq!(code(put(&m, "sites", site("", 1)).await), Code::InvalidKey);
         assert_eq!(queue(&m), ["1 create pending"]);
     });

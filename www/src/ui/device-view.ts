@@ -41,19 +41,30 @@ export function createDeviceView(device: Device): HTMLElement {
     ] as const,
     (id) => {
       view.dataset["view"] = id;
+      toTop();
     },
   );
   view.append(sitesPanel, tabs.element, queuePanel, conflictPanel);
 
+  /** A phone scrolls the whole page, and what shows now begins at its top. */
+  function toTop(top = 0): void {
+    if (phone.matches) scrollTo({ top, behavior: "instant" });
+  }
+
+  let leftAt = 0;
+
   function openSite(id: string): void {
+    leftAt = scrollY;
     list.select(id);
     sitesPanel.dataset["open"] = "detail";
     detail.open(id);
+    toTop();
   }
 
   function closeDetail(): void {
     sitesPanel.dataset["open"] = "list";
     list.focus();
+    toTop(leftAt);
   }
 
   /** A desk always shows the sites, so there its tab gives way to the queue's. */

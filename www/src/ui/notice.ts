@@ -2,7 +2,7 @@
 import type { StatusError } from "landfall";
 import { h, setText } from "../dom.ts";
 import { icon } from "../icons.ts";
-import { errorWords, time } from "../words.ts";
+import { errorWords, time, type Tone } from "../words.ts";
 import type { Device } from "../device.ts";
 
 export interface Notice {
@@ -41,8 +41,9 @@ export function createNotice(device: Device): Notice {
     element.hidden = true;
   }
 
-  function show(text: string, advice: string, retryable: boolean): void {
+  function show(text: string, advice: string, retryable: boolean, tone: Tone): void {
     element.hidden = false;
+    element.dataset["tone"] = tone;
     setText(message, text);
     setText(hint, advice);
     hint.hidden = advice === "";
@@ -61,11 +62,14 @@ export function createNotice(device: Device): Notice {
         return;
       }
       setText(act, error.code === "needs-auth" ? "Sign in again" : "Try again");
-      show(error.message, `${error.hint} (${time(error.at)})`.trim(), true);
+      element.title = `Since ${time(error.at)}`;
+      // What mends itself is worth a word, not an alarm.
+      show(error.message, error.hint, true, error.retryable ? "waiting" : "bad");
     },
     report(error) {
       const words = errorWords(error);
-      show(words.message, words.hint, false);
+      element.title = "";
+      show(words.message, words.hint, false, "bad");
     },
   };
 }

@@ -7,6 +7,9 @@ import { coordinatesOf, errorWords, placeOf, siteStatusWords } from "../words.ts
 import { createAssessmentList, type AssessmentList } from "./assessment-list.ts";
 import { chip, showState } from "./chip.ts";
 
+const SAVED = "Saved on this device.";
+const SAVED_SHOWN_MS = 4_000;
+
 export interface SiteDetail {
   readonly element: HTMLElement;
   open(id: string): void;
@@ -109,7 +112,8 @@ export function createSiteDetail(device: Device, onBack: () => void): SiteDetail
       await sites.update(stored.id, patch);
       stored = { ...stored, ...patch };
       changed();
-      setText(said, "Saved on this device.");
+      setText(said, SAVED);
+      setTimeout(() => said.textContent === SAVED && setText(said, ""), SAVED_SHOWN_MS);
     } catch (error) {
       save.disabled = false;
       const words = errorWords(error);

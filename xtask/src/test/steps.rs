@@ -235,7 +235,7 @@ fn build_all(context: &Context) -> Result<Outcome> {
             shown: false,
         },
     )?;
-    demo::server(paths, false)?;
+    demo::build_server(paths, false)?;
     let sizes = size::measure(paths)?;
     let verdict = size::verdict(&sizes);
     if !size::is_within_budget(&sizes) {
@@ -292,7 +292,10 @@ fn demo_check(context: &Context) -> Result<Outcome> {
 
 fn pages_script(context: &Context, script: &str) -> Result<Job> {
     let paths = &context.paths;
-    // Built by the step before.
-    let server = paths.target.join("release/landfall-server");
-    demo::check(paths, script, &server, &demo::usual_seed(paths)?)
+    demo::check(
+        paths,
+        script,
+        &demo::server(paths),
+        &demo::usual_seed(paths)?,
+    )
 }
