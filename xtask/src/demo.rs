@@ -74,7 +74,7 @@ pub(crate) fn build_server(paths: &Paths, shown: bool) -> Result<()> {
     say::stage("the demo's server");
     let profile = [
         r#"inherits="release""#,
-        "opt-level=2",
+        "opt-level=1",
         "lto=false",
         "codegen-units=16",
         r#"panic="unwind""#,

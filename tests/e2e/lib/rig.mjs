@@ -11,6 +11,8 @@ let users = 0;
 /** `shared` is `{ options, server, browser }`. */
 export async function makeRig({ options, server, browser }) {
   const undo = [];
+  /** Errors that nobody caught, on any page of the test: none may be left at its end. */
+  const pageErrors = [];
   const faults = await startFaultProxy(server.port);
   undo.push(faults.stop);
   const proxy = await startCutProxy(faults.port);
@@ -20,6 +22,7 @@ export async function makeRig({ options, server, browser }) {
   /** A browser profile of its own: another device. */
   async function device(contextOptions = {}) {
     const context = await browser.newContext(contextOptions);
+    context.on("weberror", (fault) => pageErrors.push(fault.error().message));
     undo.push(() => context.close());
     return context;
   }
@@ -57,6 +60,7 @@ export async function makeRig({ options, server, browser }) {
     /** The page's own files stay available while the network is cut. */
     install: (context) => install(context, proxy.origin, options.static),
     records: () => server.records(user),
+    pageErrors,
     undo,
     async stop() {
       for (const step of undo.reverse()) await step();

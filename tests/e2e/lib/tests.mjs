@@ -14,6 +14,7 @@ export async function runTests(tests, makeRig) {
     try {
       rig = await within(10_000, "the set-up", makeRig);
       await within(TEST_LIMIT_MS, "the test", () => run(rig));
+      if (rig.pageErrors.length > 0) throw new Error(`uncaught: ${rig.pageErrors.join("; ")}`);
     } catch (error) {
       fault = error;
     }
