@@ -428,15 +428,15 @@ impl<V: Value> Replica<V> {
         let Some(mut pending) = record.pending.take() else {
             return;
         };
-        if let Some((version, stored)) = acked
-            && version >= record.version
-        {
-            record.version = version;
-            pending.shadow = if gone.action == Action::Delete {
-                None
-            } else {
-                stored.clone().or_else(|| gone.value.clone())
-            };
+        // What the backend had right after it: the base of what was written on top of it. A page
+        // may have brought a newer state since; then the next push meets a conflict, as it should.
+        let mut base = (pending.shadow.clone(), record.version);
+        if let Some((version, stored)) = acked {
+            let value = stored.clone().or_else(|| gone.value.clone());
+            base = (value.filter(|_| gone.action != Action::Delete), version);
+            if version >= record.version {
+                (pending.shadow, record.version) = base.clone();
+            }
         }
         if pending.tail == Some(no) {
             record.value = self.outbox.get(pending.head).and_then(|h| h.value.clone());
@@ -444,12 +444,17 @@ impl<V: Value> Replica<V> {
             record.pending = Some(pending);
         } else if let Some(next) = pending.tail.take() {
             pending.head = next;
-            let (base, base_version) = (pending.shadow.clone(), record.version);
+            let as_sent = matches!(acked, Some((_, None)));
             self.edit(next, |m| {
                 m.behind = false;
-                m.base = base;
-                m.base_version = base_version;
+                // Changed fields go on top of what the backend has, where that is something else
+                // than what they were written on.
+                if let (false, Some(names), Some(on)) = (as_sent, &m.changed, &base.0) {
+                    m.value = m.value.as_ref().map(|value| on.patched(value, names));
+                }
+                (m.base, m.base_version) = base;
             });
+            record.value = self.outbox.get(next).and_then(|m| m.value.clone());
             record.pending = Some(pending);
         } else {
             record.value = pending.shadow.take();

@@ -133,7 +133,7 @@ export function attemptWords(entry: OutboxEntry): string {
   // Only answers that blame the change count as attempts; a dead line does not.
   if (entry.attempts > 0) parts.push(`tried ${counted(entry.attempts, "time")}`);
   else if (entry.lastAttemptAt !== null) parts.push(`last tried ${time(entry.lastAttemptAt)}`);
-  else parts.push("not tried yet");
+  else parts.push("no answer yet");
   if (entry.waitsFor !== null) parts.push("waits for the site it belongs to");
   else if (entry.state === "pending" && (entry.nextAttemptAt ?? 0) > Date.now()) {
     parts.push(`next try ${time(entry.nextAttemptAt ?? 0)}`);

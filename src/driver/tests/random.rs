@@ -7,7 +7,7 @@ use serde_json::json;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-const SEEDS: u64 = 6000;
+const SEEDS: u64 = 300;
 
 async fn story(seed: u64) {
     let chance = Chance::new(seed);
