@@ -254,7 +254,10 @@ export interface Outbox {
     total: number;
     oldest: number | null;
   }>;
-  /** Queues a parked mutation again. */
+  /**
+   * Queues a parked mutation again, under a new id: the server may remember what it answered to the
+   * old one.
+   */
   retry(id: string): Promise<void>;
   retryAll(): Promise<number>;
   /** Gives the mutation up and puts the record back to what the server has. */

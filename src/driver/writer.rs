@@ -195,7 +195,13 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     facts: new,
                     notices,
                     count,
+                    collections,
                 }) => {
+                    for name in collections {
+                        if !commit.collections.contains(&name) {
+                            commit.collections.push(name);
+                        }
+                    }
                     commit.wrote |= local && !new.is_empty();
                     facts.extend(new);
                     commit.notices.extend(notices);
@@ -204,11 +210,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 Err(error) => commit.results.push(Err(error)),
             }
         }
-        touched(&facts, &mut commit.collections, |no| {
-            replica.outbox.get(no).map(|m| m.collection.clone())
-        });
         let summary = replica.summary();
-        let hlc = replica.hlc();
         let mut facts = facts.into_iter().peekable();
         while facts.peek().is_some() {
             let part: Vec<Fact<V>> = facts.by_ref().take(limits::ENTRY_FACTS_MAX).collect();
@@ -271,10 +273,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     fn take_in(&self, entry: &Entry<V>, collections: &mut Vec<Name>) {
         let mut replica = self.0.replica.borrow_mut();
-        touched(&entry.facts, collections, |no| {
-            replica.outbox.get(no).map(|m| m.collection.clone())
-        });
         for fact in &entry.facts {
+            replica.note_touched(fact, collections);
             replica.apply(fact, entry.at_ms, entry.hlc);
         }
         if entry.hlc > replica.hlc() {
@@ -298,31 +298,5 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         *self.0.store_error.borrow_mut() = Some((error.clone(), self.now_ms()));
         self.0.listener.failed(error);
         self.0.listener.status_changed();
-    }
-}
-
-/// Collections whose records or mutations a list of facts concerns.
-fn touched<V>(facts: &[Fact<V>], collections: &mut Vec<Name>, of: impl Fn(u64) -> Option<Name>) {
-    let mut last: Option<Name> = None;
-    for fact in facts {
-        let name = match fact {
-            Fact::Queued { collection, .. } | Fact::Remote { collection, .. } => {
-                Some(collection.clone())
-            }
-            Fact::Cancelled { no }
-            | Fact::Acked { no, .. }
-            | Fact::Refused { no, .. }
-            | Fact::Rebased { no } => of(*no),
-            Fact::Sent { nos } => nos.first().and_then(|no| of(*no)),
-            _ => None,
-        };
-        if name.is_some() && name != last {
-            if let Some(name) = &name
-                && !collections.contains(name)
-            {
-                collections.push(name.clone());
-            }
-            last = name;
-        }
     }
 }

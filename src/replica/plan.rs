@@ -86,6 +86,8 @@ pub struct Plan<V> {
     pub notices: Vec<Notice<V>>,
     /// How many mutations or records were concerned.
     pub count: usize,
+    /// Collections whose records or mutations were concerned.
+    pub collections: Vec<Name>,
 }
 
 impl<V> Default for Plan<V> {
@@ -94,6 +96,7 @@ impl<V> Default for Plan<V> {
             facts: Vec::new(),
             notices: Vec::new(),
             count: 0,
+            collections: Vec::new(),
         }
     }
 }
@@ -177,8 +180,29 @@ impl<V: Value> Replica<V> {
 
     /// Records a fact and makes it true at once, so that what follows is decided on top of it.
     pub(super) fn put_true(&mut self, fact: Fact<V>, now: Now, plan: &mut Plan<V>) {
+        // Before it is applied: afterwards a mutation may be gone, and with it its collection.
+        self.note_touched(&fact, &mut plan.collections);
         self.apply(&fact, now.at_ms, now.hlc);
         plan.facts.push(fact);
+    }
+
+    /// Adds the collection that a fact concerns, if it is not in the list.
+    pub(crate) fn note_touched(&self, fact: &Fact<V>, collections: &mut Vec<Name>) {
+        let of = |no: &MutationNo| self.outbox.get(*no).map(|m| &m.collection);
+        let name = match fact {
+            Fact::Queued { collection, .. } | Fact::Remote { collection, .. } => Some(collection),
+            Fact::Cancelled { no }
+            | Fact::Acked { no, .. }
+            | Fact::Refused { no, .. }
+            | Fact::Rebased { no } => of(no),
+            Fact::Sent { nos } => nos.first().and_then(of),
+            _ => None,
+        };
+        if let Some(name) = name
+            && !collections.contains(name)
+        {
+            collections.push(name.clone());
+        }
     }
 
     pub(super) fn fresh_no(&self) -> MutationNo {

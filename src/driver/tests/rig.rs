@@ -365,7 +365,13 @@ pub(super) struct Told(pub(super) RefCell<Vec<String>>);
 struct Ear(Rc<Told>);
 
 impl Listener<Record> for Ear {
-    fn committed(&self, _: &[Name], notices: &[Notice<Record>], _: bool) {
+    fn committed(&self, touched: &[Name], notices: &[Notice<Record>], own: bool) {
+        if own {
+            self.0
+                .0
+                .borrow_mut()
+                .push(format!("touched {}", touched.join(" ")));
+        }
         for notice in notices {
             let text = match notice {
                 Notice::Confirmed(no, ..) => format!("confirmed {no}"),

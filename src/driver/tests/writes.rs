@@ -228,3 +228,16 @@ fn unknown_collections_and_missing_records_are_refused() {
         assert_eq!(queue(&m), ["1 create pending"]);
     });
 }
+
+#[test]
+fn whoever_watches_a_collection_hears_of_every_commit_that_touched_it() {
+    run(async {
+        let (_, device) = offline();
+        let m = device.open_idle().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        device.told.0.borrow_mut().clear();
+        submit(&m, Intent::Discard(1)).await.unwrap();
+        assert_eq!(dump(&m, "sites").await, [""; 0]);
+        assert_eq!(*device.told.0.borrow(), ["touched sites"]);
+    });
+}
