@@ -102,11 +102,22 @@ export function rest(options) {
 }
 
 async function readText(response) {
-  const length = Number(response.headers.get("content-length") ?? 0);
-  if (length > ANSWER_BYTES_MAX) {
-    throw new BackendError("the answer is too large", { code: "protocol-error" });
+  const tooLarge = () => new BackendError("the answer is too large", { code: "protocol-error" });
+  if (Number(response.headers.get("content-length") ?? 0) > ANSWER_BYTES_MAX) throw tooLarge();
+  if (!response.body) return response.text();
+  const decoder = new TextDecoder();
+  let text = "";
+  let bytes = 0;
+  for (const reader = response.body.getReader(); ;) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    bytes += value.byteLength;
+    if (bytes > ANSWER_BYTES_MAX) {
+      reader.cancel().catch(() => {});
+      throw tooLarge();
+    }
+    text += decoder.decode(value, { stream: true });
   }
-  return response.text();
 }
 
 async function compressed(text) {

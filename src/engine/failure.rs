@@ -45,7 +45,7 @@ impl Failure {
             // A wrong address answers like this to every request: nobody's record is to blame.
             404 | 405 | 408 | 410 | 425 | 426 | 500..=599 => Self::Server(Error::new(
                 Code::ServerError,
-                format!("{status}: {}", or(text, code)),
+                format!("the server answered {status}: {}", or(text, code)),
             )),
             400..=499 => Self::Refused {
                 code: or(code, "rejected").into(),
