@@ -144,15 +144,14 @@ fn package(paths: &Paths, compiled: &Path, options: Options) -> Result<()> {
         .success()?;
     let wasm = made.join("landfall_bg.wasm");
     if !options.dev {
-        // Once with names, to tell what weighs how much, and once more without.
-        optimise(paths, &["-Oz", "--converge", "-g"], &wasm, &named, options)?;
+        // With names at first, to tell what weighs how much; they are then taken off.
+        wasm_opt(paths, "optimise", &["-Oz", "-g"], &wasm, &named, options)?;
         let bare = [
-            "-Oz",
-            "--converge",
+            "--strip-debug",
             "--strip-producers",
             "--strip-target-features",
         ];
-        optimise(paths, &bare, &wasm, &wasm, options)?;
+        wasm_opt(paths, "strip", &bare, &named, &wasm, options)?;
     }
     let mut files = vec![made.join("landfall.js"), wasm];
     // The JavaScript that the Rust code brings along, below a folder with a hash in its name.
@@ -170,18 +169,25 @@ fn package(paths: &Paths, compiled: &Path, options: Options) -> Result<()> {
     stamp(&done, &digest())
 }
 
-fn optimise(paths: &Paths, how: &[&str], from: &Path, to: &Path, options: Options) -> Result<()> {
+fn wasm_opt(
+    paths: &Paths,
+    what: &str,
+    how: &[&str],
+    from: &Path,
+    to: &Path,
+    options: Options,
+) -> Result<()> {
     let mut words: Vec<OsString> = how.iter().chain(WASM_FEATURES).map(Into::into).collect();
     words.extend([from.into(), "-o".into(), to.into()]);
-    let name = format!(
-        "wasm-opt {}",
-        if how.contains(&"-g") { "named" } else { "bare" }
-    );
-    Job::new(paths, &name, paths.npm_bin("wasm-opt"))
-        .args(words)
-        .shown(options.shown)
-        .limit_s(300)
-        .success()?;
+    Job::new(
+        paths,
+        &format!("wasm-opt {what}"),
+        paths.npm_bin("wasm-opt"),
+    )
+    .args(words)
+    .shown(options.shown)
+    .limit_s(300)
+    .success()?;
     Ok(())
 }
 

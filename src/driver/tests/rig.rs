@@ -128,6 +128,8 @@ pub(super) struct Server {
     /// Refuse credentials that are not fresh.
     pub(super) stale_token: bool,
     pub(super) down: bool,
+    /// The server adds a field of its own to what it stores, and answers with it.
+    pub(super) stamps: bool,
     /// The newest batch's ids.
     pub(super) last_batch: Vec<String>,
 }
@@ -223,10 +225,19 @@ impl Server {
             }
             _ => change.data.clone(),
         };
+        let mut data = data;
+        if self.stamps {
+            data = data.map(|d| {
+                let mut fields = d.as_object().cloned().unwrap();
+                fields.insert("seen".into(), json!(self.seq));
+                Rc::new(Json::Object(fields))
+            });
+        }
+        let stamped = data.clone().filter(|_| self.stamps);
         let version = self.store(&collection, &key, data, &change.at);
         Verdict::Success {
             version: Version(version),
-            data: None,
+            data: stamped,
         }
     }
 

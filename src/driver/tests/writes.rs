@@ -241,3 +241,27 @@ fn whoever_watches_a_collection_hears_of_every_commit_that_touched_it() {
         assert_eq!(*device.told.0.borrow(), ["touched sites"]);
     });
 }
+
+#[test]
+fn what_the_server_adds_is_taken_over_also_under_a_later_edit() {
+    run(async {
+        let (server, device) = offline();
+        server.borrow_mut().down = false;
+        server.borrow_mut().stamps = true;
+        let m = device.open().await;
+        synced(&m).await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        until(&m, "in flight", |s| s.syncing == 1).await;
+        update(&m, "sites", "x", json!({ "n": 2 })).await.unwrap();
+        until(&m, "the first is confirmed", |s| s.pending + s.syncing == 1).await;
+        let shown = dump(&m, "sites").await;
+        assert!(
+            shown[0].contains("seen") && shown[0].contains(r#""n":2"#),
+            "{shown:?}"
+        );
+        synced(&m).await;
+        assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+        assert!(server.borrow().dump("sites")[0].contains("seen"));
+        assert!(m.conflicts().is_empty());
+    });
+}

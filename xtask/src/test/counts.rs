@@ -86,6 +86,25 @@ fn before(text: &str, word: &str) -> u64 {
         .unwrap_or_default()
 }
 
+/// The lines of a long output that tell what failed: names of tests, panics with their message, and
+/// errors of a compiler.
+pub(super) fn telling(output: &str) -> Vec<String> {
+    let mut told = Vec::new();
+    let mut lines = output.lines().peekable();
+    while let Some(line) = lines.next() {
+        let text = line.trim_start();
+        let is_test = text.ends_with(" ... FAILED") || text.ends_with(" ... FAIL");
+        if is_test || text.starts_with("not ok ") || text.starts_with("error") {
+            told.push(line.to_owned());
+        } else if text.contains("panicked at ") {
+            told.push(line.to_owned());
+            told.extend(lines.next().map(str::to_owned));
+        }
+    }
+    told.dedup();
+    told
+}
+
 impl Add for Counts {
     type Output = Self;
 
@@ -149,6 +168,19 @@ mod tests {
             Counts::of_script("all passed, none failed"),
             Counts::default()
         );
+    }
+
+    #[test]
+    fn finds_the_lines_that_tell() {
+        let output = "test one ... ok\ntest two ... FAIL\nnoise\n    panicked at a.rs:1:2:\n    \
+                      it broke\n  stack\nerror[E0583]: no file\n";
+        let lines = [
+            "test two ... FAIL",
+            "    panicked at a.rs:1:2:",
+            "    it broke",
+            "error[E0583]: no file",
+        ];
+        assert_eq!(telling(output), lines);
     }
 
     #[test]

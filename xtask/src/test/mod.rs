@@ -83,7 +83,7 @@ fn attempt(step: &'static Step, context: &Context, before: &[Outcome]) -> Outcom
     match &why {
         None => say::note(&format!("{} ({tests}{took})", say::paint("32", "ok"))),
         Some(why) => {
-            println!("{}", say::tail(why, 60));
+            println!("{why}");
             say::note(&format!("{} ({tests}{took})", say::paint("1;31", "FAILED")));
         }
     }
@@ -100,10 +100,7 @@ fn summarise(outcomes: &[Outcome], started: Instant) -> ExitCode {
         say::stage("what failed");
         for outcome in &failed {
             println!("\n--- {}: {}", outcome.step.name, outcome.step.what);
-            println!(
-                "{}",
-                say::tail(outcome.why.as_deref().unwrap_or_default(), 30)
-            );
+            println!("{}", outcome.why.as_deref().unwrap_or_default());
         }
     }
     println!();
