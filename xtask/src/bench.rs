@@ -11,6 +11,9 @@ use crate::{Result, build, npm, say};
 /// The longest that all of the benchmarks may take.
 const LIMIT_S: u64 = 4 * 3_600;
 
+/// The script's arguments that name a file.
+const FILES: &[&str] = &["--json", "--out", "--chromium"];
+
 /// The command; all its arguments are the script's.
 pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
     let ready = setup::run(paths, Needs::pages())?;
@@ -29,7 +32,7 @@ pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
     let mut job = Job::new(paths, "bench", "node")
         .within(&folder)
         .arg("bench.mjs")
-        .args(args);
+        .args(from_here(args));
     if !args.iter().any(|arg| arg.starts_with("--chromium")) {
         job = job.arg("--chromium").arg(CHROMIUM.get()?);
     }
@@ -39,4 +42,41 @@ pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
     }
     say::error(&format!("the benchmark {}", ended.how()));
     Ok(ExitCode::FAILURE)
+}
+
+/// The arguments, with the files that they name told from the folder in which we were called, for
+/// the script runs in another.
+fn from_here(args: &[String]) -> Vec<String> {
+    let absolute = |path: &str| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        path.display().to_string()
+    };
+    let mut before = "";
+    let mut out = Vec::new();
+    for arg in args {
+        let named = FILES
+            .iter()
+            .find_map(|name| arg.strip_prefix(name)?.strip_prefix('='));
+        out.push(match named {
+            _ if FILES.contains(&before) => absolute(arg),
+            Some(path) => format!("{}{}", &arg[..arg.len() - path.len()], absolute(path)),
+            None => arg.clone(),
+        });
+        before = arg;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_from_here() {
+        let args = ["--reps", "5", "--json", "a.json", "--out=/b"].map(str::to_owned);
+        let told = from_here(&args);
+        assert!(told[3].starts_with('/') && told[3].ends_with("/a.json"));
+        assert_eq!(told[..3], args[..3]);
+        assert_eq!(told[4], args[4]);
+    }
 }

@@ -40,9 +40,16 @@ pub(crate) fn install(paths: &Paths, packages: &[&str]) -> Result<()> {
         ));
     }
     say::note(&format!("installing by apt-get: {list}"));
-    as_root(paths, root, "apt-get update", ["apt-get", "update"])
+    let update = as_root(paths, root, "apt-get update", ["apt-get", "update"])
         .limit_s(300)
-        .success()?;
+        .run()?;
+    if !update.is_success() {
+        // One source of many that cannot be reached need not be the one with our packages.
+        say::note(&format!(
+            "apt-get update {}; trying all the same",
+            update.how()
+        ));
+    }
     let words = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install"];
     let words = words
         .iter()

@@ -23,7 +23,7 @@ const CHECK_LIMIT_S: u64 = 180;
 /// The longest that the server may take to start, with its seed.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Cargo's profile for the server, and the folder below the target folder where it then is.
-const SERVER_PROFILE: &str = "server";
+const SERVER_PROFILE: &str = "demo";
 /// The first line that the server prints.
 const LISTENING: &str = "listening on ";
 
@@ -68,23 +68,10 @@ pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
     serve(paths, &server, &seed, options)
 }
 
-/// Builds the server. The release profile is made for wasm, where size is all; a server is to be
-/// fast, and one request that panics must not end all the others.
+/// Builds the server, by its own profile: the release profile is made for wasm.
 pub(crate) fn build_server(paths: &Paths, shown: bool) -> Result<()> {
     say::stage("the demo's server");
-    let profile = [
-        r#"inherits="release""#,
-        "opt-level=1",
-        "lto=false",
-        "codegen-units=16",
-        r#"panic="unwind""#,
-    ];
-    let mut job = Toolchain::Active.cargo(paths, "cargo build server");
-    for setting in profile {
-        job = job
-            .arg("--config")
-            .arg(format!("profile.{SERVER_PROFILE}.{setting}"));
-    }
+    let job = Toolchain::Active.cargo(paths, "cargo build server");
     job.args([
         "build",
         "--profile",
