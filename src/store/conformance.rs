@@ -52,14 +52,10 @@ pub async fn run<V: Value, S: Store<V>>(store: S, other: S, record: impl Fn(u32)
         entry(3, bulk(&record, 10..12)),
         entry(4, bulk(&record, 12..14)),
     ];
-    assert!(matches!(
-        other.append(1, &late).await,
-        Err(AppendError::Taken)
-    ));
-    assert!(matches!(
-        other.append(0, &late).await,
-        Err(AppendError::Taken)
-    ));
+    let refused = other.append(1, &late).await;
+    assert!(matches!(refused, Err(AppendError::Taken)), "{refused:?}");
+    let refused = other.append(0, &late).await;
+    assert!(matches!(refused, Err(AppendError::Taken)), "{refused:?}");
     assert_eq!(
         store.tail().await.unwrap().seq,
         2,

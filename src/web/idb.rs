@@ -217,6 +217,14 @@ impl IdbStore {
     }
 }
 
+/// Whether `commit()` may be called without waiting for the requests before it. Chromium aborts
+/// the transaction when one of them fails, as the standard says, and it saves a round trip.
+/// Firefox 153 was seen to commit what was left, so there (and where nobody has looked) the
+/// transaction is left to commit by itself. Only Chromium has `userAgentData`.
+fn commits_early() -> bool {
+    get(&get(&js_sys::global(), "navigator"), "userAgentData").is_object()
+}
+
 fn store_of(tx: &IdbTransaction, store: &str) -> Result<web_sys::IdbObjectStore> {
     tx.object_store(store).map_err(|e| storage_error(&e))
 }
@@ -302,12 +310,13 @@ impl Store<JsValue> for IdbStore {
                     return Err(storage_error(&error).into());
                 }
             }
-            // Without waiting for the last request; browsers that lack it do so by themselves.
-            #[expect(
-                deprecated,
-                reason = "marked so by mistake in web-sys; the standard has it"
-            )]
-            let _ = tx.commit();
+            if commits_early() {
+                #[expect(
+                    deprecated,
+                    reason = "marked so by mistake in web-sys; the standard has it"
+                )]
+                let _ = tx.commit();
+            }
             match end.await {
                 Ended::Complete => return Ok(()),
                 Ended::Aborted(reason) => {

@@ -68,9 +68,9 @@ fn in_browser(context: &Context, job: Job) -> Result<Outcome> {
     if names.is_empty() {
         return fail("there are no tests/web*.rs");
     }
-    let job = names
-        .iter()
-        .fold(job.arg("--"), |job, name| job.args(["--test", name]));
+    let job = names.iter().fold(job.args(["--", "--lib"]), |job, name| {
+        job.args(["--test", name])
+    });
     let ended = job.limit_s(1_200).run()?;
     Ok(counted(&ended, Counts::of_cargo(&ended.output)))
 }
