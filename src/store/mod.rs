@@ -5,9 +5,9 @@
 //! become true, already decided. Replaying all entries in order gives the state, in every tab and
 //! after every crash; deciding happens before, in [`crate::replica`].
 //!
-//! [`conformance`] is the one suite that every store has to pass.
+//! `conformance` is the one suite that every store has to pass.
 
-#[cfg(any(test, target_family = "wasm"))]
+#[cfg(test)]
 pub mod conformance;
 #[cfg(not(target_family = "wasm"))]
 pub mod memory;
