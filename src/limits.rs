@@ -20,6 +20,18 @@ pub const SENT_MARK_MAX: usize = 1000;
 pub const ENTRY_FACTS_MAX: usize = 1000;
 /// Log entries read at once while opening.
 pub const READ_ENTRIES_MAX: u32 = 256;
+/// Facts in one segment: small enough that one is written, read and fetched without being felt.
+pub const SEGMENT_FACTS_MAX: usize = 500;
+/// Segments written in one transaction of a compaction, and read at once while opening.
+pub const SEGMENTS_AT_ONCE: usize = 4;
+/// Default for what records in memory may weigh, in bytes, about.
+pub const MEMORY_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
+/// Facts in the log that make a compaction worth its while.
+pub const FOLD_FACTS_MIN: usize = 2_000;
+/// Entries in the log that do: many small ones make opening slow.
+pub const FOLD_ENTRIES_MIN: usize = 200;
+/// Quiet time after a write before a compaction begins, so that it never competes with a burst.
+pub const FOLD_QUIET_MS: f64 = 1_000.0;
 /// Times a write is planned again because another tab was faster. Each time means that the other
 /// tab made progress, so reaching this means many hundred writers.
 pub const APPEND_RETRIES_MAX: u32 = 200;

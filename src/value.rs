@@ -66,6 +66,14 @@ pub trait Value: Clone + 'static {
     fn same_field(&self, other: &Self, field: &str) -> bool;
     /// A rough size in bytes of the record as JSON, to keep requests within their limit.
     fn weight_bytes(&self) -> usize;
+    /// Whether it is the same content by identity: a cheap test, used where nothing may have been
+    /// put in its place.
+    fn is(&self, other: &Self) -> bool;
+    /// Whether the content is in memory. What is not has to be fetched from the store before any
+    /// of the above is asked.
+    fn is_resident(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(not(target_family = "wasm"))]
@@ -121,6 +129,10 @@ mod json {
 
         fn weight_bytes(&self) -> usize {
             self.to_string().len()
+        }
+
+        fn is(&self, other: &Self) -> bool {
+            Rc::ptr_eq(self, other)
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The store of native tests: a vector that several "tabs" share and that can be made to fail.
 
-use super::{AppendError, Entry, ReadEntry, Seq, Store, Tail};
+use super::{AppendError, Base, Entry, Place, ReadEntry, SegmentId, Seq, Store, Tail};
 use crate::error::{Code, Error};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// What the next append does.
@@ -19,9 +20,11 @@ pub enum Fault {
 
 struct Disk<V> {
     client: Rc<str>,
-    entries: RefCell<Vec<Entry<V>>>,
-    damaged: RefCell<Vec<Seq>>,
-    quarantined: RefCell<Vec<Seq>>,
+    entries: RefCell<BTreeMap<Seq, Entry<V>>>,
+    segments: RefCell<BTreeMap<SegmentId, Entry<V>>>,
+    base: RefCell<Base>,
+    damaged: RefCell<Vec<Place>>,
+    quarantined: RefCell<Vec<Place>>,
     fault: Cell<Fault>,
     appends: Cell<usize>,
 }
@@ -36,7 +39,9 @@ impl<V> MemoryStore<V> {
     pub fn new(client: &str) -> Self {
         Self(Rc::new(Disk {
             client: client.into(),
-            entries: RefCell::new(Vec::new()),
+            entries: RefCell::new(BTreeMap::new()),
+            segments: RefCell::new(BTreeMap::new()),
+            base: RefCell::new(Base::default()),
             damaged: RefCell::new(Vec::new()),
             quarantined: RefCell::new(Vec::new()),
             fault: Cell::new(Fault::None),
@@ -50,13 +55,13 @@ impl<V> MemoryStore<V> {
     }
 
     /// Makes an entry unreadable.
-    pub fn damage(&self, seq: Seq) {
-        self.0.damaged.borrow_mut().push(seq);
+    pub fn damage(&self, place: Place) {
+        self.0.damaged.borrow_mut().push(place);
     }
 
     /// Entries that were set aside.
     #[must_use]
-    pub fn quarantined(&self) -> Vec<Seq> {
+    pub fn quarantined(&self) -> Vec<Place> {
         self.0.quarantined.borrow().clone()
     }
 
@@ -67,45 +72,70 @@ impl<V> MemoryStore<V> {
     }
 }
 
+impl<V> MemoryStore<V> {
+    /// The entries of the log, and the number of segments.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        let entries = self.0.entries.borrow().len();
+        (entries, self.0.segments.borrow().len())
+    }
+
+    fn newest(&self) -> Seq {
+        let entries = self.0.entries.borrow();
+        let last = entries.last_key_value().map_or(0, |(seq, _)| *seq);
+        last.max(self.0.base.borrow().through)
+    }
+}
+
+impl<V: Clone> MemoryStore<V> {
+    fn readable(&self, place: Place, entry: &Entry<V>) -> Result<Entry<V>, Error> {
+        if self.0.damaged.borrow().contains(&place) {
+            return Err(Error::new(Code::DatabaseDamaged, format!("{place:?}")));
+        }
+        Ok(entry.clone())
+    }
+
+    fn fail(&self) -> Result<Fault, Error> {
+        match self.0.fault.take() {
+            Fault::Full => Err(Error::new(Code::QuotaExceeded, "the disk is full")),
+            other => Ok(other),
+        }
+    }
+}
+
 impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
     async fn tail(&self) -> Result<Tail, Error> {
         let entries = self.0.entries.borrow();
+        let base = self.0.base.borrow().clone();
+        let newest = entries.last_key_value().map(|(_, e)| e.summary.clone());
+        let folded = (base.through > 0).then(|| base.summary.clone());
         Ok(Tail {
             client: self.0.client.clone(),
-            seq: entries.len() as Seq,
-            summary: entries.last().map(|e| e.summary.clone()),
+            seq: self.newest(),
+            summary: newest.or(folded),
+            base,
         })
     }
 
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<V>>, Error> {
         let entries = self.0.entries.borrow();
-        let damaged = self.0.damaged.borrow();
-        let from = (after as usize).min(entries.len());
-        let page = entries[from..].iter().take(limit as usize).enumerate();
+        let page = entries.range(after + 1..).take(limit as usize);
         Ok(page
-            .map(|(i, entry)| {
-                let seq = after + 1 + i as Seq;
-                if damaged.contains(&seq) {
-                    (
-                        seq,
-                        Err(Error::new(Code::DatabaseDamaged, format!("entry {seq}"))),
-                    )
-                } else {
-                    (seq, Ok(entry.clone()))
-                }
-            })
+            .map(|(seq, entry)| (*seq, self.readable(Place::Log(*seq), entry)))
             .collect())
     }
 
     async fn append(&self, after: Seq, new: &[Entry<V>]) -> Result<(), AppendError> {
-        let fault = self.0.fault.take();
-        if fault == Fault::Full {
-            return Err(Error::new(Code::QuotaExceeded, "the disk is full").into());
+        let fault = self.fail()?;
+        {
+            // As in IndexedDB: only a taken position refuses.
+            let mut entries = self.0.entries.borrow_mut();
+            let taken = (after + 1..).zip(new).any(|(seq, _)| entries.contains_key(&seq));
+            if taken {
+                return Err(AppendError::Taken);
+            }
+            entries.extend((after + 1..).zip(new.iter().cloned()));
         }
-        if self.0.entries.borrow().len() as Seq != after {
-            return Err(AppendError::Taken);
-        }
-        self.0.entries.borrow_mut().extend_from_slice(new);
         self.0.appends.set(self.0.appends.get() + 1);
         if fault == Fault::LostAfterCommit {
             std::future::pending::<()>().await;
@@ -113,11 +143,51 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
         Ok(())
     }
 
-    async fn quarantine(&self, seq: Seq, _reason: &str) -> Result<(), Error> {
+    async fn quarantine(&self, place: Place, _reason: &str) -> Result<(), Error> {
         let mut quarantined = self.0.quarantined.borrow_mut();
-        if !quarantined.contains(&seq) {
-            quarantined.push(seq);
+        if !quarantined.contains(&place) {
+            quarantined.push(place);
         }
+        Ok(())
+    }
+
+    async fn read_segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<V>>, Error> {
+        let segments = self.0.segments.borrow();
+        let read = |id: &SegmentId| match segments.get(id) {
+            Some(entry) => (*id, self.readable(Place::Segment(*id), entry)),
+            None => (*id, Err(Error::new(Code::DatabaseDamaged, "a segment is missing"))),
+        };
+        Ok(ids.iter().map(read).collect())
+    }
+
+    async fn write_segments(&self, new: &[Entry<V>]) -> Result<Vec<(SegmentId, Entry<V>)>, Error> {
+        self.fail()?;
+        let mut segments = self.0.segments.borrow_mut();
+        let next = segments.last_key_value().map_or(1, |(id, _)| id + 1);
+        let written: Vec<_> = (next..).zip(new.iter().cloned()).collect();
+        segments.extend(written.iter().cloned());
+        Ok(written)
+    }
+
+    async fn switch(&self, base: &Base) -> Result<bool, Error> {
+        self.fail()?;
+        let mut stored = self.0.base.borrow_mut();
+        if stored.generation + 1 != base.generation {
+            return Ok(false);
+        }
+        *stored = base.clone();
+        Ok(true)
+    }
+
+    async fn sweep(&self) -> Result<(), Error> {
+        let base = self.0.base.borrow();
+        self.0.entries.borrow_mut().retain(|seq, _| *seq > base.through);
+        let mut segments = self.0.segments.borrow_mut();
+        segments.retain(|id, _| base.segments.contains(id));
+        Ok(())
+    }
+
+    async fn fetch(&self, _values: &[V]) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -5,6 +5,11 @@
 //! become true, already decided. Replaying all entries in order gives the state, in every tab and
 //! after every crash; deciding happens before, in [`crate::replica`].
 //!
+//! Compaction folds the log into *segments*: entries again, whose facts are the state at one
+//! position, in as few words as possible. The *base* names that position and the segments; the state
+//! is the base's segments and the log after it. Segments are written first and the base is switched
+//! in one transaction, so an interrupted compaction leaves only what [`Store::sweep`] removes.
+//!
 //! `conformance` is the one suite that every store has to pass.
 
 #[cfg(test)]
@@ -19,10 +24,25 @@ use crate::model::{Action, Key, MutationNo, Name, Refusal, Version};
 use std::rc::Rc;
 
 /// The format of entries; a store with a higher one is refused.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Position of an entry in the log; the first is 1.
 pub type Seq = u64;
+/// Number of a segment; the first is 1.
+pub type SegmentId = u64;
+
+/// What compaction has folded: the state at `through` is what these segments say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Base {
+    /// How many times the base was switched; tells two compactions apart.
+    pub generation: u64,
+    /// The newest entry that the segments contain; 0 where nothing was folded yet.
+    pub through: Seq,
+    /// The segments, in the order in which they are read.
+    pub segments: Vec<SegmentId>,
+    /// The counts at that position.
+    pub summary: Summary,
+}
 
 /// One thing that has become true.
 #[derive(Debug, Clone)]
@@ -133,6 +153,24 @@ pub struct Entry<V> {
     pub summary: Summary,
 }
 
+impl<V> Entry<V> {
+    /// Every record in it.
+    pub fn each_value<'a>(&'a self, mut visit: impl FnMut(&'a V)) {
+        for fact in &self.facts {
+            match fact {
+                Fact::Queued { value, .. }
+                | Fact::Acked { value, .. }
+                | Fact::Remote { value, .. } => value.iter().for_each(&mut visit),
+                Fact::Conflicted(c) => {
+                    let sides = [&c.base, &c.local, &c.remote, &c.result];
+                    sides.into_iter().flatten().for_each(&mut visit);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 /// What is known right after opening.
 #[derive(Debug, Clone)]
 pub struct Tail {
@@ -142,6 +180,8 @@ pub struct Tail {
     pub seq: Seq,
     /// The newest entry's counts; none where it cannot be read.
     pub summary: Option<Summary>,
+    /// Where replaying begins.
+    pub base: Base,
 }
 
 /// Why an append did not happen. In every case nothing of it is stored.
@@ -153,6 +193,15 @@ pub enum AppendError {
     /// The store has failed.
     #[error(transparent)]
     Failed(#[from] Error),
+}
+
+/// Where an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the log.
+    Log(Seq),
+    /// In the segments.
+    Segment(SegmentId),
 }
 
 /// An entry as read; one that cannot be understood takes none of the others down.
@@ -171,5 +220,20 @@ pub trait Store<V>: 'static {
     /// Appends all `entries` at `after + 1` and following, or none.
     async fn append(&self, after: Seq, entries: &[Entry<V>]) -> Result<(), AppendError>;
     /// Keeps a copy of an entry that could not be read, with the reason.
-    async fn quarantine(&self, seq: Seq, reason: &str) -> Result<(), Error>;
+    async fn quarantine(&self, place: Place, reason: &str) -> Result<(), Error>;
+    /// Reads segments, in the given order. Their values can be fetched again.
+    async fn read_segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<V>>, Error>;
+    /// Writes segments that the base does not name yet. The answer has the same entries, with values
+    /// that can be fetched again.
+    async fn write_segments(&self, entries: &[Entry<V>]) -> Result<Vec<(SegmentId, Entry<V>)>, Error>;
+    /// Makes `base` the base, if the stored one is of the generation before it; answers whether.
+    async fn switch(&self, base: &Base) -> Result<bool, Error>;
+    /// Deletes what the base does not need. Only while no other tab has the database open: one that
+    /// is behind would append where entries have been.
+    async fn sweep(&self) -> Result<(), Error>;
+    /// Brings values into memory that are not there.
+    async fn fetch(&self, values: &[V]) -> Result<(), Error>;
+    /// Lets the values go that were not used for the longest time, until what is held is within the
+    /// budget. Only what can be fetched again goes.
+    fn evict(&self) {}
 }

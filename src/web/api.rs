@@ -6,6 +6,7 @@ use super::clock::WebClock;
 use super::codec::conflict_to_js;
 use super::glue::{get, get_text};
 use super::idb::{IdbStore, database_name};
+use super::value::{Row, Rows};
 use super::signals::{self, Signals};
 use super::{options, view};
 use crate::driver::{Listener, Manager};
@@ -18,7 +19,7 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use wasm_bindgen::prelude::*;
 
-type WebManager = Manager<JsValue, IdbStore, JsBackend, WebClock>;
+type WebManager = Manager<Row, IdbStore, JsBackend, WebClock>;
 type Js<T> = std::result::Result<T, JsValue>;
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -43,8 +44,8 @@ impl Host {
     }
 }
 
-impl Listener<JsValue> for Host {
-    fn committed(&self, collections: &[Name], notices: &[Notice<JsValue>], own: bool) {
+impl Listener<Row> for Host {
+    fn committed(&self, collections: &[Name], notices: &[Notice<Row>], own: bool) {
         let names: Array = collections.iter().map(|c| super::glue::name(c)).collect();
         let manager = self.manager.borrow();
         let notices = manager.as_ref().map_or_else(Array::new, |manager| {
@@ -69,6 +70,7 @@ pub struct Core {
     manager: WebManager,
     shared: Rc<RefCell<Option<WebManager>>>,
     signals: RefCell<Option<Signals>>,
+    keys: super::codec::KeyFields,
 }
 
 /// The numbers of `write`'s `kind`, as in `npm/collection.js`.
@@ -87,11 +89,14 @@ impl Core {
     }
 
     async fn open_inner(options: JsValue, backend: JsValue, host: JsValue) -> Result<Core> {
-        let backend = JsBackend::new(backend)?;
-        let options = options::parse(options, backend.is_some())?;
+        let has_backend = !backend.is_undefined() && !backend.is_null();
+        let options = options::parse(options, has_backend)?;
+        let backend = JsBackend::new(backend, &options.keys)?;
         crate::options::check(&options.settings.collections)?;
         let name = database_name(&options.name, &options.user);
-        let store = IdbStore::open(name, options.durability, options.keys).await?;
+        let keys = options.keys.clone();
+        let memory = options.memory_bytes;
+        let store = IdbStore::open(name, options.durability, options.keys, memory).await?;
         let shared = Rc::new(RefCell::new(None));
         let listener = Box::new(Host {
             object: host,
@@ -112,19 +117,28 @@ impl Core {
             manager,
             shared,
             signals: RefCell::new(Some(signals)),
+            keys,
         })
     }
 
-    /// Writes one item or a list of them: records (`create`, `put`), `[key, patch]` (`update`) or
-    /// keys (`delete`). Calls `done(error, count)`.
-    pub fn write(&self, collection: &str, kind: u8, items: &Array, done: Function) {
-        match parse_writes(kind, items) {
+    /// Writes a list of items: records (`create`, `put`) as objects or as JSON texts, `[key, patch,
+    /// names]` (`update`) or keys (`delete`). `keys` has the records' keys, each with a U+0000 after it;
+    /// without it they are looked up. Calls `done(error, count)`.
+    pub fn write(
+        &self,
+        collection: &str,
+        kind: u8,
+        items: &Array,
+        keys: Option<String>,
+        done: Function,
+    ) {
+        match self.parse_writes(collection, kind, items, keys) {
             Ok(writes) => self.submit(Intent::Write(collection.into(), writes), done),
             Err(error) => answer(&done, Err(error)),
         }
     }
 
-    fn submit(&self, intent: Intent<JsValue>, done: Function) {
+    fn submit(&self, intent: Intent<Row>, done: Function) {
         self.manager
             .submit(intent, Box::new(move |result| answer(&done, result)));
     }
@@ -144,30 +158,26 @@ impl Core {
     /// One record, or `undefined`.
     pub fn get(&self, collection: &str, key: &str) -> Js<JsValue> {
         let found = self.manager.get(collection, key).map_err(thrown)?;
-        Ok(found.unwrap_or(JsValue::UNDEFINED))
+        Ok(found.map_or(JsValue::UNDEFINED, |row| row.object()))
     }
 
     /// All records, by key.
     pub fn all(&self, collection: &str) -> Js<Array> {
-        let out = Array::new();
-        let push = |value: &JsValue| {
-            out.push(value);
-        };
+        let mut out = Objects::default();
+        let push = |row: &Row| out.push(row);
         self.manager.each(collection, push).map_err(thrown)?;
-        Ok(out)
+        Ok(out.finish())
     }
 
     /// The records that a query selects.
     pub fn find(&self, collection: &str, query: &JsValue) -> Js<Array> {
         let query = view::parse_query(query).map_err(thrown)?;
-        let out = Array::new();
-        let push = |value: &JsValue| {
-            out.push(value);
-        };
+        let mut out = Objects::default();
+        let push = |row: &Row| out.push(row);
         self.manager
             .find(collection, &query, push)
             .map_err(thrown)?;
-        Ok(out)
+        Ok(out.finish())
     }
 
     /// How many records a query selects.
@@ -266,32 +276,96 @@ fn answer(done: &Function, result: Result<usize>) {
     let _ = called;
 }
 
-fn parse_writes(kind: u8, items: &Array) -> Result<Vec<Write<JsValue>>> {
-    let mut writes = Vec::with_capacity(items.length() as usize);
-    for item in items.iter() {
-        writes.push(match kind {
-            CREATE => Write::Create(item),
-            PUT => Write::Put(item),
-            UPDATE => {
-                let pair: Array = item.unchecked_into();
-                let (key, patch, names) = (pair.get(0), pair.get(1), pair.get(2));
-                let names: Array = names.unchecked_into();
-                let changed = names
-                    .iter()
-                    .filter_map(|n| n.as_string())
-                    .map(Rc::from)
-                    .collect();
-                Write::Update {
-                    key: parse_key(&key)?,
-                    patch,
-                    changed,
-                }
-            }
-            DELETE => Write::Delete(parse_key(&item)?),
-            _ => return Err(Error::new(Code::InvalidOptions, "there is no such write")),
-        });
+/// Records for the app. Those that stand together are handed over together.
+#[derive(Default)]
+struct Objects {
+    out: Array,
+    range: Option<(Rc<Rows>, u32, u32)>,
+}
+
+impl Objects {
+    fn push(&mut self, row: &Row) {
+        if let Some((rows, _, to)) = &mut self.range
+            && Rc::ptr_eq(rows, &row.rows)
+            && *to == row.at
+        {
+            *to += 1;
+            return;
+        }
+        self.flush();
+        self.range = Some((row.rows.clone(), row.at, row.at + 1));
     }
-    Ok(writes)
+
+    fn flush(&mut self) {
+        if let Some((rows, from, to)) = self.range.take() {
+            rows.push_objects(&self.out, from, to);
+        }
+    }
+
+    fn finish(mut self) -> Array {
+        self.flush();
+        self.out
+    }
+}
+
+impl Core {
+    fn parse_writes(
+        &self,
+        collection: &str,
+        kind: u8,
+        items: &Array,
+        keys: Option<String>,
+    ) -> Result<Vec<Write<Row>>> {
+        match kind {
+            CREATE => Ok(self.records(collection, items, keys).map(Write::Create).collect()),
+            PUT => Ok(self.records(collection, items, keys).map(Write::Put).collect()),
+            UPDATE => items.iter().map(parse_update).collect(),
+            DELETE => {
+                let keys = items.iter().map(|key| parse_key(&key).map(Write::Delete));
+                keys.collect()
+            }
+            _ => Err(Error::new(Code::InvalidOptions, "there is no such write")),
+        }
+    }
+
+    fn records(
+        &self,
+        collection: &str,
+        items: &Array,
+        keys: Option<String>,
+    ) -> impl Iterator<Item = Row> + use<> {
+        let none: Rc<str> = "".into();
+        let field = self.keys.get(collection).unwrap_or(&none);
+        let keys: Rc<[Key]> = keys.map_or_else(
+            || Rc::from([]),
+            |joined| super::glue::split(&joined).map(Key::from).collect(),
+        );
+        let rows = if items.get(0).is_string() {
+            Rows::of_texts(items, field, keys)
+        } else {
+            Rows::of_objects(items, field, keys)
+        };
+        (0..items.length()).map(move |at| Row {
+            rows: rows.clone(),
+            at,
+        })
+    }
+}
+
+fn parse_update(item: JsValue) -> Result<Write<Row>> {
+    let pair: Array = item.unchecked_into();
+    let (key, patch, names) = (pair.get(0), pair.get(1), pair.get(2));
+    let names: Array = names.unchecked_into();
+    let changed = names
+        .iter()
+        .filter_map(|n| n.as_string())
+        .map(Rc::from)
+        .collect();
+    Ok(Write::Update {
+        key: parse_key(&key)?,
+        patch: Row::of_object(&patch, &"".into()),
+        changed,
+    })
 }
 
 fn parse_key(key: &JsValue) -> Result<Key> {

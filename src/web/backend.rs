@@ -3,51 +3,25 @@
 //! Whatever it throws becomes a class of failure; whatever it answers is checked before any of it
 //! is believed.
 
+use super::codec::KeyFields;
 use super::glue::{self, get, get_number, get_text};
+use super::value::{Row, Rows};
 use crate::driver::{Backend, Call, PushAnswer};
 use crate::engine::Failure;
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Change, Page, Pulled, Refusal, Verdict, Version};
-use js_sys::{Array, Promise};
-use serde::Deserialize;
+use js_sys::{Array, Float64Array, Object, Promise};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::AbortController;
 
 /// The app's object.
-pub(super) struct JsBackend(JsValue);
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ResultDto {
-    id: String,
-    status: String,
-    version_number: Option<f64>,
-    #[serde(default, with = "serde_wasm_bindgen::preserve")]
-    data: JsValue,
-    #[serde(default)]
-    deleted: bool,
-    at: Option<String>,
-    message: Option<String>,
-    code: Option<String>,
-    #[serde(default)]
-    retryable: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ChangeDto {
-    #[serde(rename = "type")]
-    collection: String,
-    id: String,
-    version_number: f64,
-    #[serde(default)]
-    deleted: bool,
-    #[serde(default, with = "serde_wasm_bindgen::preserve")]
-    data: JsValue,
-    at: Option<String>,
+pub(super) struct JsBackend {
+    object: JsValue,
+    /// The key field of each collection, as an object.
+    key_fields: JsValue,
 }
 
 fn odd(what: impl AsRef<str>) -> Failure {
@@ -100,38 +74,19 @@ fn to_failure(error: &JsValue) -> Failure {
     Failure::from_status(status.unwrap_or(0.0) as u16, retry_after_ms, &code, &text)
 }
 
-fn version(number: f64) -> Option<Version> {
-    let whole = number.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&number);
-    whole.then_some(Version(number as u64))
-}
-
-fn record(data: JsValue, what: &str) -> Result<Option<JsValue>, Failure> {
-    if data.is_undefined() || data.is_null() {
-        Ok(None)
-    } else if data.is_object() && !Array::is_array(&data) {
-        Ok(Some(data))
-    } else {
-        Err(odd(format!("{what}: data is not an object")))
-    }
-}
-
-fn list(answer: &JsValue, field: &str) -> Result<Array, Failure> {
-    let list = get(answer, field);
-    if Array::is_array(&list) {
-        Ok(list.unchecked_into())
-    } else {
-        Err(odd(format!("the answer has no list of {field}")))
-    }
-}
-
 impl JsBackend {
     /// Checks that the object is a backend; none where the app gave none.
-    pub(super) fn new(object: JsValue) -> Result<Option<Self>, Error> {
+    pub(super) fn new(object: JsValue, keys: &KeyFields) -> Result<Option<Self>, Error> {
         if object.is_undefined() || object.is_null() {
             return Ok(None);
         }
         if get(&object, "push").is_function() && get(&object, "pull").is_function() {
-            return Ok(Some(Self(object)));
+            let fields = Object::new();
+            for (collection, field) in keys {
+                glue::set(&fields, collection, &glue::name(field));
+            }
+            let key_fields = fields.into();
+            return Ok(Some(Self { object, key_fields }));
         }
         Err(Error::new(
             Code::InvalidOptions,
@@ -140,17 +95,44 @@ impl JsBackend {
     }
 }
 
-impl Backend<JsValue> for JsBackend {
+/// The parts of an answer, if it has the shape it should have: whatever else a text says.
+fn parts(split: JsValue) -> Result<JsValue, Failure> {
+    match split.as_string() {
+        Some(wrong) => Err(odd(wrong)),
+        None => Ok(split),
+    }
+}
+
+fn texts(parts: &JsValue, field: &str) -> Vec<Rc<str>> {
+    let joined = get_text(parts, field).unwrap_or_default();
+    glue::split(&joined).map(Rc::from).collect()
+}
+
+fn versions(parts: &JsValue) -> Vec<f64> {
+    get(parts, "versions")
+        .dyn_into::<Float64Array>()
+        .map_or_else(|_| Vec::new(), |versions| versions.to_vec())
+}
+
+fn optional(object: &JsValue, field: &str) -> Option<Rc<str>> {
+    get_text(object, field).map(Rc::from)
+}
+
+impl Backend<Row> for JsBackend {
     async fn push(
         &self,
-        changes: &[Change<JsValue>],
+        changes: &[Change<Row>],
         call: &Call,
-    ) -> Result<PushAnswer<JsValue>, Failure> {
+    ) -> Result<PushAnswer<Row>, Failure> {
         let list = Array::new();
         for change in changes {
             let names = change.changed.as_ref();
             let changed = names.map(|n| n.iter().map(|n| glue::name(n)).collect::<Array>());
-            glue::change(
+            let (rows, row) = match &change.data {
+                Some(row) => (row.rows.js(), row.at),
+                None => (JsValue::UNDEFINED, 0),
+            };
+            glue::change_json(
                 &list,
                 &change.id,
                 &glue::name(&change.collection),
@@ -158,23 +140,29 @@ impl Backend<JsValue> for JsBackend {
                 &change.key,
                 change.version.0 as f64,
                 &change.at,
-                change.data.as_ref().unwrap_or(&JsValue::UNDEFINED),
+                &rows,
+                row,
                 &changed.map_or(JsValue::UNDEFINED, JsValue::from),
             );
         }
         let start = |abort: &AbortController| {
-            glue::call_push(&self.0, &list, abort, &call.client, call.refresh)
+            glue::call_push(&self.object, &list, abort, &call.client, call.refresh)
         };
         let answer = answer(start).await?;
-        let results = self::list(&answer, "results")?;
-        if results.length() as usize != changes.len() {
-            let (got, want) = (results.length(), changes.len());
-            return Err(odd(format!("{got} results for {want} changes")));
-        }
-        let results = results.iter().map(verdict).collect::<Result<_, _>>()?;
+        let parts = parts(glue::split_results(&answer, changes.len() as u32))?;
+        let others: Array = get(&parts, "others").unchecked_into();
+        let results = texts(&parts, "ids").into_iter().zip(versions(&parts));
+        let results = results.enumerate().map(|(i, (id, version))| {
+            let version = Version(version as u64);
+            let other = others.get(i as u32);
+            if other.is_undefined() {
+                return (id, Verdict::Success { version, data: None });
+            }
+            (id, verdict(&other, version))
+        });
         Ok(PushAnswer {
-            results,
-            server_ms: get_number(&answer, "serverTime"),
+            results: results.collect(),
+            server_ms: get_number(&parts, "serverTime"),
         })
     }
 
@@ -183,10 +171,10 @@ impl Backend<JsValue> for JsBackend {
         checkpoint: Option<&str>,
         limit: usize,
         call: &Call,
-    ) -> Result<Page<JsValue>, Failure> {
+    ) -> Result<Page<Row>, Failure> {
         let start = |abort: &AbortController| {
             glue::call_pull(
-                &self.0,
+                &self.object,
                 checkpoint,
                 limit as f64,
                 abort,
@@ -195,82 +183,67 @@ impl Backend<JsValue> for JsBackend {
             )
         };
         let answer = answer(start).await?;
-        let changes = self::list(&answer, "changes")?;
-        if changes.length() as usize > limits::PAGE_ACCEPTED_MAX {
-            return Err(odd("the page has too many changes"));
-        }
-        let checkpoint = get_text(&answer, "checkpoint").map(Rc::from);
+        let most = limits::PAGE_ACCEPTED_MAX as u32;
+        let parts = parts(glue::split_page(&answer, most, &self.key_fields))?;
+        let ids: Rc<[Rc<str>]> = texts(&parts, "ids").into();
+        let rows: Array = get(&parts, "texts").unchecked_into();
+        // Their keys are known, so none has to be parsed for it: of which field they are says nothing.
+        let all = Rows::of_texts(&rows, &"".into(), ids.clone());
+        let changes = ids.iter().zip(versions(&parts)).enumerate();
+        let types = name_list(&texts(&parts, "types"));
+        let ats = texts(&parts, "ats");
+        let changes = changes.map(|(i, (key, version))| Pulled {
+            collection: types[i].clone(),
+            key: key.clone(),
+            version: Version(version as u64),
+            data: (!rows.get(i as u32).is_null()).then(|| Row {
+                rows: all.clone(),
+                at: i as u32,
+            }),
+            at: Some(ats[i].clone()).filter(|at| !at.is_empty()),
+        });
         Ok(Page {
-            changes: changes.iter().map(pulled).collect::<Result<_, _>>()?,
-            checkpoint: checkpoint.ok_or_else(|| odd("the answer has no checkpoint"))?,
-            has_more: get(&answer, "hasMore").as_bool().unwrap_or(false),
-            server_ms: get_number(&answer, "serverTime"),
+            changes: changes.collect(),
+            checkpoint: optional(&parts, "checkpoint").unwrap_or_default(),
+            has_more: get(&parts, "hasMore").as_bool().unwrap_or(false),
+            server_ms: get_number(&parts, "serverTime"),
         })
     }
 }
 
-fn verdict(result: JsValue) -> Result<(Rc<str>, Verdict<JsValue>), Failure> {
-    let dto: ResultDto =
-        serde_wasm_bindgen::from_value(result).map_err(|e| odd(format!("a result: {e}")))?;
-    let need_version = || {
-        let number = dto.version_number.and_then(version);
-        number.ok_or_else(|| odd("a result has no whole versionNumber"))
-    };
-    let verdict = match dto.status.as_str() {
-        "success" => Verdict::Success {
-            version: need_version()?,
-            data: record(dto.data, "a result")?,
+/// Names that recur share one allocation.
+fn name_list(names: &[Rc<str>]) -> Vec<Rc<str>> {
+    let mut last: Option<Rc<str>> = None;
+    let shared = names.iter().map(|name| match &last {
+        Some(known) if known == name => known.clone(),
+        _ => last.insert(name.clone()).clone(),
+    });
+    shared.collect()
+}
+
+/// A verdict that is more than "success"; `split_results` has checked its shape.
+fn verdict(other: &JsValue, version: Version) -> Verdict<Row> {
+    let text = get(other, "text");
+    let data = text.is_string().then(|| Row::of_text(&text, &"".into()));
+    match get_text(other, "status").as_deref() {
+        Some("success") => Verdict::Success { version, data },
+        Some("conflict") => Verdict::Conflict {
+            version,
+            data,
+            at: optional(other, "at"),
         },
-        "conflict" => {
-            let version = need_version()?;
-            let data = record(dto.data, "a result")?;
-            if data.is_none() && !dto.deleted {
-                return Err(odd("a conflict has neither data nor deleted"));
-            }
-            Verdict::Conflict {
-                version,
-                data,
-                at: dto.at.map(Rc::from),
-            }
-        }
-        "failed" => {
-            let text = dto
-                .message
-                .unwrap_or_else(|| "the server refuses the change".into());
-            let message: String = text.chars().take(limits::MESSAGE_CHARS_MAX).collect();
-            let code = dto.code.unwrap_or_else(|| "rejected".into());
+        _ => {
+            let message = get_text(other, "message");
+            let message = message.unwrap_or_else(|| "the server refuses the change".into());
+            let message: String = message.chars().take(limits::MESSAGE_CHARS_MAX).collect();
             let refusal = Refusal {
-                code: code.into(),
+                code: optional(other, "code").unwrap_or_else(|| "rejected".into()),
                 message: message.into(),
             };
             Verdict::Failed {
                 refusal,
-                retryable: dto.retryable,
+                retryable: get(other, "retryable").as_bool().unwrap_or(false),
             }
         }
-        other => return Err(odd(format!("a result has the unknown status {other:?}"))),
-    };
-    Ok((dto.id.into(), verdict))
-}
-
-fn pulled(change: JsValue) -> Result<Pulled<JsValue>, Failure> {
-    let dto: ChangeDto =
-        serde_wasm_bindgen::from_value(change).map_err(|e| odd(format!("a change: {e}")))?;
-    let version = version(dto.version_number).filter(|v| v.0 > 0);
-    let version = version.ok_or_else(|| odd("a change has no positive versionNumber"))?;
-    let data = if dto.deleted {
-        None
-    } else {
-        record(dto.data, "a change")?
-    };
-    if data.is_none() && !dto.deleted {
-        return Err(odd("a change has neither data nor deleted"));
     }
-    Ok(Pulled {
-        collection: dto.collection.into(),
-        key: dto.id.into(),
-        version,
-        data,
-        at: dto.at.map(Rc::from),
-    })
 }

@@ -1,29 +1,29 @@
-//! Log entries as plain JavaScript objects, format 1.
+//! Log entries and segments as plain JavaScript objects, format 2.
 //!
 //! ```text
-//! { format: 1, at, clock: [ms, counter], summary: { pending, conflict, failed, next, counts, pulled },
+//! { format: 2, at, clock: [ms, counter], summary: { pending, conflict, failed, next, counts, pulled },
 //!   facts: [ … ] }
 //! ```
 //!
-//! Facts that are alike travel as one: a bulk write is `{ kind: "queued", collection, key: "id",
-//! action: "create", first: 12, records: [ … ] }`, a page `{ kind: "remote", collection, key, versions: [ … ],
-//! records: [ … ] }`.
-//! IndexedDB charges by the request and by the object, and a person who looks into the store finds
-//! their records as they are.
+//! Facts that are alike travel as one run: a bulk write is `{ kind: "queued", collection, action:
+//! "create", first: 12, keys: "a\0b\0", rows: [ … ] }`, a page `{ kind: "remote", collection, keys, versions,
+//! rows: [ … ] }`. A row is a record as JSON text: the browser reads a list of strings several times
+//! faster than a list of objects, and a person who looks into the store can still read them.
+//!
+//! Format 1 had objects (`records`) in place of texts, and the name of the key field in place of the
+//! keys; it is still read.
 
-use super::glue::{get, get_number, get_text, joined_keys, name, set};
-use crate::conflict::{Conflict, Outcome};
-use crate::error::{Code, Error, Result};
-use crate::hlc::Hlc;
-use crate::model::{Action, Key, MutationNo, Name, Refusal, Version};
-use crate::options::Strategy;
+use super::glue::{self, name, set};
+use super::value::{Row, Rows};
+use crate::conflict::Conflict;
+use crate::model::{MutationNo, Name};
 use crate::store::{Entry, FORMAT, Fact, Summary};
-use js_sys::{Array, Object};
+use js_sys::{Array, Float64Array, Object};
 use std::collections::HashMap;
 use std::rc::Rc;
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::JsValue;
 
-/// The key field of each collection: stored once for a run, so that no record's key is repeated.
+/// The key field of each collection.
 pub(super) type KeyFields = HashMap<Name, Rc<str>>;
 
 fn object(kind: &str) -> Object {
@@ -40,19 +40,23 @@ fn texts<'a>(texts: impl Iterator<Item = &'a Rc<str>>) -> Array {
     texts.map(|t| name(t)).collect()
 }
 
+fn text_or_null(value: Option<&Row>) -> JsValue {
+    value.map_or(JsValue::NULL, Row::json)
+}
+
 /// Writes an entry.
-pub(super) fn encode(entry: &Entry<JsValue>, keys: &KeyFields) -> Object {
+pub(super) fn encode(entry: &Entry<Row>) -> Object {
     let out = Object::new();
     set(&out, "format", &JsValue::from(FORMAT));
     set(&out, "at", &entry.at_ms.into());
     let clock = Array::of2(&entry.hlc.ms.into(), &entry.hlc.counter.into());
     set(&out, "clock", &clock);
     set(&out, "summary", &encode_summary(&entry.summary));
-    set(&out, "facts", &encode_facts(&entry.facts, keys));
+    set(&out, "facts", &encode_facts(&entry.facts));
     out
 }
 
-fn encode_summary(summary: &Summary) -> JsValue {
+pub(super) fn encode_summary(summary: &Summary) -> JsValue {
     let out = Object::new();
     set(&out, "pending", &number(summary.pending as u64));
     set(&out, "conflict", &number(summary.conflict as u64));
@@ -69,158 +73,204 @@ fn encode_summary(summary: &Summary) -> JsValue {
     out.into()
 }
 
-/// A run of alike facts under construction.
-struct Run {
-    out: Object,
-    records: Array,
-    numbers: Array,
-    next: MutationNo,
+/// The rows of a run. Rows that stand together in one list are taken over together.
+#[derive(Default)]
+struct RowList {
+    texts: Option<Array>,
+    range: Option<(Rc<Rows>, u32, u32)>,
 }
 
-fn encode_facts(facts: &[Fact<JsValue>], keys: &KeyFields) -> Array {
-    let out = Array::new();
-    let mut run: Option<(Run, &Fact<JsValue>)> = None;
-    for fact in facts {
-        if let Some((run, first)) = &mut run
-            && extend(run, first, fact)
+impl RowList {
+    fn push(&mut self, row: Option<&Row>) {
+        if let (Some((rows, _, to)), Some(row)) = (&mut self.range, row)
+            && Rc::ptr_eq(rows, &row.rows)
+            && *to == row.at
         {
+            *to += 1;
+            return;
+        }
+        if self.range.is_some() || row.is_none() {
+            self.flush();
+        }
+        match row {
+            Some(row) => self.range = Some((row.rows.clone(), row.at, row.at + 1)),
+            None => {
+                self.texts.get_or_insert_default().push(&JsValue::NULL);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let texts = self.texts.get_or_insert_default();
+        if let Some((rows, from, to)) = self.range.take() {
+            for text in glue::rows_texts(&rows.js(), from, to).iter() {
+                texts.push(&text);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Array {
+        if let (None, Some((rows, from, to))) = (&self.texts, &self.range) {
+            return glue::rows_texts(&rows.js(), *from, *to);
+        }
+        self.flush();
+        self.texts.unwrap_or_default()
+    }
+}
+
+/// A run of alike facts under construction.
+struct Run<'a> {
+    first: &'a Fact<Row>,
+    next: MutationNo,
+    keys: String,
+    rows: RowList,
+    numbers: Vec<f64>,
+    versions: Vec<f64>,
+}
+
+fn encode_facts(facts: &[Fact<Row>]) -> Array {
+    let out = Array::new();
+    let mut run: Option<Run> = None;
+    for fact in facts {
+        if run.as_mut().is_some_and(|run| run.extend(fact)) {
             continue;
         }
-        run = start_run(fact, keys).map(|started| {
-            out.push(&started.out);
-            (started, fact)
-        });
+        if let Some(run) = run.take() {
+            out.push(&run.finish());
+        }
+        run = Run::start(fact);
         if run.is_none() {
             out.push(&encode_fact(fact));
         }
     }
+    if let Some(run) = run {
+        out.push(&run.finish());
+    }
     out
 }
 
-fn start_run(fact: &Fact<JsValue>, keys: &KeyFields) -> Option<Run> {
-    let (records, numbers) = (Array::new(), Array::new());
-    let key_of = |collection| name(keys.get(collection).map_or("id", AsRef::as_ref));
-    match fact {
-        Fact::Queued {
-            no,
-            replaces: None,
-            collection,
-            action,
-            value: Some(value),
-            changed,
-            ..
-        } => {
-            let out = object("queued");
-            set(&out, "collection", &name(collection));
-            set(&out, "key", &key_of(collection));
-            set(&out, "action", &name(action.as_str()));
-            set(&out, "first", &number(*no));
-            if let Some(changed) = changed {
-                set(&out, "changed", &texts(changed.iter()));
-            }
-            records.push(value);
-            set(&out, "records", &records);
-            Some(Run {
-                out,
-                records,
-                numbers,
-                next: no + 1,
-            })
-        }
-        Fact::Remote {
-            collection,
-            value: Some(value),
-            version,
-            ..
-        } => {
-            let out = object("remote");
-            set(&out, "collection", &name(collection));
-            set(&out, "key", &key_of(collection));
-            records.push(value);
-            numbers.push(&number(version.0));
-            set(&out, "versions", &numbers);
-            set(&out, "records", &records);
-            Some(Run {
-                out,
-                records,
-                numbers,
-                next: 0,
-            })
-        }
-        Fact::Acked {
-            no,
-            version,
-            value: None,
-        } => {
-            let out = object("acked");
-            records.push(&number(*no));
-            numbers.push(&number(version.0));
-            set(&out, "numbers", &records);
-            set(&out, "versions", &numbers);
-            Some(Run {
-                out,
-                records,
-                numbers,
-                next: 0,
-            })
-        }
-        _ => None,
-    }
-}
-
-fn extend(run: &mut Run, first: &Fact<JsValue>, fact: &Fact<JsValue>) -> bool {
-    match (first, fact) {
-        (
-            Fact::Queued {
-                collection: c1,
-                action: a1,
-                changed: ch1,
-                ..
-            },
+impl<'a> Run<'a> {
+    fn start(first: &'a Fact<Row>) -> Option<Self> {
+        let next = match first {
             Fact::Queued {
                 no,
                 replaces: None,
+                value: Some(_),
+                ..
+            } => *no,
+            Fact::Remote { .. } | Fact::Acked { value: None, .. } => 0,
+            _ => return None,
+        };
+        let mut run = Self {
+            first,
+            next,
+            keys: String::new(),
+            rows: RowList::default(),
+            numbers: Vec::new(),
+            versions: Vec::new(),
+        };
+        run.extend(first).then_some(run)
+    }
+
+    fn add(&mut self, key: &str, value: Option<&Row>) {
+        self.keys.push_str(key);
+        self.keys.push('\0');
+        self.rows.push(value);
+    }
+
+    fn extend(&mut self, fact: &Fact<Row>) -> bool {
+        match (self.first, fact) {
+            (
+                Fact::Queued {
+                    collection: c1,
+                    action: a1,
+                    changed: ch1,
+                    ..
+                },
+                Fact::Queued {
+                    no,
+                    replaces: None,
+                    collection,
+                    key,
+                    action,
+                    value: Some(value),
+                    changed,
+                },
+            ) if c1 == collection && a1 == action && ch1 == changed && self.next == *no => {
+                self.add(key, Some(value));
+                self.next += 1;
+                true
+            }
+            (
+                Fact::Remote { collection: c1, .. },
+                Fact::Remote {
+                    collection,
+                    key,
+                    value,
+                    version,
+                },
+            ) if c1 == collection => {
+                self.add(key, value.as_ref());
+                self.versions.push(version.0 as f64);
+                true
+            }
+            (
+                Fact::Acked { .. },
+                Fact::Acked {
+                    no,
+                    version,
+                    value: None,
+                },
+            ) => {
+                self.numbers.push(*no as f64);
+                self.versions.push(version.0 as f64);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn finish(self) -> Object {
+        let versions = || JsValue::from(Float64Array::from(self.versions.as_slice()));
+        match self.first {
+            Fact::Queued {
+                no,
                 collection,
                 action,
-                value: Some(v),
                 changed,
                 ..
-            },
-        ) if c1 == collection && a1 == action && ch1 == changed && run.next == *no => {
-            run.records.push(v);
-            run.next += 1;
-            true
+            } => {
+                let out = object("queued");
+                set(&out, "collection", &name(collection));
+                set(&out, "action", &name(action.as_str()));
+                set(&out, "first", &number(*no));
+                if let Some(changed) = changed {
+                    set(&out, "changed", &texts(changed.iter()));
+                }
+                set(&out, "keys", &JsValue::from_str(&self.keys));
+                set(&out, "rows", &self.rows.finish());
+                out
+            }
+            Fact::Remote { collection, .. } => {
+                let out = object("remote");
+                set(&out, "collection", &name(collection));
+                set(&out, "versions", &versions());
+                set(&out, "keys", &JsValue::from_str(&self.keys));
+                set(&out, "rows", &self.rows.finish());
+                out
+            }
+            _ => {
+                let out = object("acked");
+                let numbers = Float64Array::from(self.numbers.as_slice());
+                set(&out, "numbers", &numbers);
+                set(&out, "versions", &versions());
+                out
+            }
         }
-        (
-            Fact::Remote { collection: c1, .. },
-            Fact::Remote {
-                collection,
-                value: Some(value),
-                version,
-                ..
-            },
-        ) if c1 == collection => {
-            run.records.push(value);
-            run.numbers.push(&number(version.0));
-            true
-        }
-        (
-            Fact::Acked { .. },
-            Fact::Acked {
-                no,
-                version,
-                value: None,
-            },
-        ) => {
-            run.records.push(&number(*no));
-            run.numbers.push(&number(version.0));
-            true
-        }
-        _ => false,
     }
 }
 
-fn encode_fact(fact: &Fact<JsValue>) -> Object {
+fn encode_fact(fact: &Fact<Row>) -> Object {
     match fact {
         Fact::Queued {
             no,
@@ -239,7 +289,7 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
             set(&out, "collection", &name(collection));
             set(&out, "key", &JsValue::from_str(key));
             set(&out, "action", &name(action.as_str()));
-            set(&out, "record", value.as_ref().unwrap_or(&JsValue::NULL));
+            set(&out, "record", &text_or_null(value.as_ref()));
             if let Some(changed) = changed {
                 set(&out, "changed", &texts(changed.iter()));
             }
@@ -249,17 +299,14 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
         Fact::Rebased { no } => numbered("rebased", *no),
         Fact::Sent { nos } => {
             let out = object("sent");
-            set(
-                &out,
-                "numbers",
-                &nos.iter().map(|no| number(*no)).collect::<Array>(),
-            );
+            let numbers: Vec<f64> = nos.iter().map(|no| *no as f64).collect();
+            set(&out, "numbers", &Float64Array::from(numbers.as_slice()));
             out
         }
         Fact::Acked { no, version, value } => {
             let out = numbered("stored", *no);
             set(&out, "version", &number(version.0));
-            set(&out, "record", value.as_ref().unwrap_or(&JsValue::NULL));
+            set(&out, "record", &text_or_null(value.as_ref()));
             out
         }
         Fact::Refused {
@@ -277,21 +324,8 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
             }
             out
         }
-        Fact::Remote {
-            collection,
-            key,
-            version,
-            value,
-        } => {
-            let out = object("tombstone");
-            set(&out, "collection", &name(collection));
-            set(&out, "key", &JsValue::from_str(key));
-            set(&out, "version", &number(version.0));
-            if let Some(value) = value {
-                set(&out, "record", value);
-            }
-            out
-        }
+        // Always in runs.
+        Fact::Remote { .. } => object("remote"),
         Fact::Checkpoint {
             checkpoint,
             collections,
@@ -305,7 +339,7 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
         }
         Fact::Conflicted(conflict) => {
             let out = object("conflict");
-            set(&out, "conflict", &conflict_to_js(conflict));
+            set(&out, "conflict", &conflict_with(conflict, Row::json));
             out
         }
         Fact::ConflictsCleared => object("conflicts-cleared"),
@@ -318,8 +352,12 @@ fn numbered(kind: &str, no: MutationNo) -> Object {
     out
 }
 
-/// A conflict as the store keeps it and the app sees it.
-pub(super) fn conflict_to_js(conflict: &Conflict<JsValue>) -> Object {
+/// A conflict as the app sees it.
+pub(super) fn conflict_to_js(conflict: &Conflict<Row>) -> Object {
+    conflict_with(conflict, Row::object)
+}
+
+fn conflict_with(conflict: &Conflict<Row>, show: impl Fn(&Row) -> JsValue) -> Object {
     let out = Object::new();
     set(&out, "id", &JsValue::from_str(&conflict.id));
     set(&out, "collection", &name(&conflict.collection));
@@ -334,238 +372,8 @@ pub(super) fn conflict_to_js(conflict: &Conflict<JsValue>) -> Object {
         ("result", &conflict.result),
     ];
     for (side, value) in sides {
-        set(&out, side, value.as_ref().unwrap_or(&JsValue::NULL));
+        set(&out, side, &value.as_ref().map_or(JsValue::NULL, &show));
     }
     out
 }
 
-fn damaged(what: &str) -> Error {
-    Error::new(
-        Code::DatabaseDamaged,
-        format!("a log entry is damaged: {what}"),
-    )
-}
-
-fn need_number(object: &JsValue, field: &str) -> Result<f64> {
-    get_number(object, field).ok_or_else(|| damaged(field))
-}
-
-fn need_whole(object: &JsValue, field: &str) -> Result<u64> {
-    whole(&get(object, field)).ok_or_else(|| damaged(field))
-}
-
-fn whole(value: &JsValue) -> Option<u64> {
-    let number = value.as_f64()?;
-    let fits = (0.0..=9_007_199_254_740_991.0).contains(&number) && number.fract() == 0.0;
-    fits.then_some(number as u64)
-}
-
-fn need_text(object: &JsValue, field: &str) -> Result<Rc<str>> {
-    get_text(object, field)
-        .map(Rc::from)
-        .ok_or_else(|| damaged(field))
-}
-
-fn need_array(object: &JsValue, field: &str) -> Result<Array> {
-    get(object, field).dyn_into().map_err(|_| damaged(field))
-}
-
-fn text_list(object: &JsValue, field: &str) -> Option<Rc<[Rc<str>]>> {
-    let list: Array = get(object, field).dyn_into().ok()?;
-    list.iter().map(|t| t.as_string().map(Rc::from)).collect()
-}
-
-fn record(value: JsValue) -> Result<Option<JsValue>> {
-    if value.is_null() || value.is_undefined() {
-        Ok(None)
-    } else if value.is_object() {
-        Ok(Some(value))
-    } else {
-        Err(damaged("record"))
-    }
-}
-
-/// Reads an entry back.
-pub(super) fn decode(entry: &JsValue) -> Result<Entry<JsValue>> {
-    let format = need_whole(entry, "format")?;
-    if format > u64::from(FORMAT) {
-        return Err(Error::new(
-            Code::DatabaseNewer,
-            format!("a log entry has format {format}; this version reads up to {FORMAT}"),
-        ));
-    }
-    let clock = need_array(entry, "clock")?;
-    let reading = |i| clock.get(i).as_f64().ok_or_else(|| damaged("clock"));
-    let mut facts = Vec::new();
-    for fact in need_array(entry, "facts")?.iter() {
-        decode_fact(&fact, &mut facts)?;
-    }
-    Ok(Entry {
-        at_ms: need_number(entry, "at")?,
-        hlc: Hlc {
-            ms: reading(0)?,
-            counter: reading(1)? as u32,
-        },
-        facts,
-        summary: decode_summary(&get(entry, "summary")).ok_or_else(|| damaged("summary"))?,
-    })
-}
-
-/// Reads only the counts of an entry.
-pub(super) fn decode_summary(summary: &JsValue) -> Option<Summary> {
-    let count = |field| whole(&get(summary, field));
-    let counts: Object = get(summary, "counts").dyn_into().ok()?;
-    let counts = Object::entries(&counts);
-    let counts = counts.iter().filter_map(|pair| {
-        let pair: Array = pair.dyn_into().ok()?;
-        Some((
-            pair.get(0).as_string()?.into(),
-            whole(&pair.get(1))? as usize,
-        ))
-    });
-    Some(Summary {
-        pending: count("pending")? as usize,
-        conflict: count("conflict")? as usize,
-        failed: count("failed")? as usize,
-        next_no: count("next")?,
-        counts: counts.collect(),
-        pulled_ms: get_number(summary, "pulled"),
-    })
-}
-
-fn action_of(fact: &JsValue) -> Result<Action> {
-    get_text(fact, "action")
-        .and_then(|a| Action::parse(&a))
-        .ok_or_else(|| damaged("action"))
-}
-
-fn decode_fact(fact: &JsValue, facts: &mut Vec<Fact<JsValue>>) -> Result<()> {
-    let kind = get_text(fact, "kind").ok_or_else(|| damaged("kind"))?;
-    let no = || need_whole(fact, "number");
-    facts.push(match kind.as_str() {
-        "queued" => {
-            let (collection, records, keys) = decode_records(fact)?;
-            let (first, action) = (need_whole(fact, "first")?, action_of(fact)?);
-            let changed = text_list(fact, "changed");
-            for (i, (value, key)) in records.iter().zip(keys).enumerate() {
-                facts.push(Fact::Queued {
-                    no: first + i as u64,
-                    replaces: None,
-                    collection: collection.clone(),
-                    key,
-                    action,
-                    value: record(value)?,
-                    changed: changed.clone(),
-                });
-            }
-            return Ok(());
-        }
-        "remote" => {
-            let (collection, records, keys) = decode_records(fact)?;
-            let versions = need_array(fact, "versions")?;
-            for (i, (value, key)) in records.iter().zip(keys).enumerate() {
-                let version = whole(&versions.get(i as u32)).ok_or_else(|| damaged("versions"))?;
-                facts.push(Fact::Remote {
-                    collection: collection.clone(),
-                    key,
-                    value: record(value)?,
-                    version: Version(version),
-                });
-            }
-            return Ok(());
-        }
-        "acked" => {
-            let versions = need_array(fact, "versions")?;
-            for (no, version) in need_array(fact, "numbers")?.iter().zip(versions.iter()) {
-                let (Some(no), Some(version)) = (whole(&no), whole(&version)) else {
-                    return Err(damaged("acked"));
-                };
-                facts.push(Fact::Acked {
-                    no,
-                    version: Version(version),
-                    value: None,
-                });
-            }
-            return Ok(());
-        }
-        "rewritten" => Fact::Queued {
-            no: no()?,
-            replaces: whole(&get(fact, "replaces")),
-            collection: need_text(fact, "collection")?,
-            key: need_text(fact, "key")?,
-            action: action_of(fact)?,
-            value: record(get(fact, "record"))?,
-            changed: text_list(fact, "changed"),
-        },
-        "cancelled" => Fact::Cancelled { no: no()? },
-        "rebased" => Fact::Rebased { no: no()? },
-        "sent" => {
-            let nos = need_array(fact, "numbers")?;
-            let nos: Option<Vec<u64>> = nos.iter().map(|n| whole(&n)).collect();
-            Fact::Sent {
-                nos: nos.ok_or_else(|| damaged("numbers"))?,
-            }
-        }
-        "stored" => Fact::Acked {
-            no: no()?,
-            version: Version(need_whole(fact, "version")?),
-            value: record(get(fact, "record"))?,
-        },
-        "refused" => Fact::Refused {
-            no: no()?,
-            refusal: Refusal {
-                code: need_text(fact, "code")?,
-                message: need_text(fact, "message")?,
-            },
-            attempts: need_whole(fact, "attempts")? as u32,
-            next_attempt_ms: get_number(fact, "nextAttemptAt"),
-        },
-        "tombstone" => Fact::Remote {
-            collection: need_text(fact, "collection")?,
-            key: need_text(fact, "key")?,
-            value: record(get(fact, "record"))?,
-            version: Version(need_whole(fact, "version")?),
-        },
-        "checkpoint" => Fact::Checkpoint {
-            checkpoint: get_text(fact, "checkpoint").map(Rc::from),
-            collections: text_list(fact, "collections").ok_or_else(|| damaged("collections"))?,
-        },
-        "conflict" => Fact::Conflicted(Rc::new(decode_conflict(&get(fact, "conflict"))?)),
-        "conflicts-cleared" => Fact::ConflictsCleared,
-        other => return Err(damaged(other)),
-    });
-    Ok(())
-}
-
-/// The collection, records and keys of a run.
-fn decode_records(fact: &JsValue) -> Result<(Name, Array, Vec<Key>)> {
-    let collection = need_text(fact, "collection")?;
-    let records = need_array(fact, "records")?;
-    let field = need_text(fact, "key")?;
-    if !records.iter().all(|r| r.is_object()) {
-        return Err(damaged("records"));
-    }
-    let joined = joined_keys(&records, &name(&field));
-    let keys: Vec<Key> = joined.split_terminator('\0').map(Key::from).collect();
-    if keys.len() != records.length() as usize {
-        return Err(damaged("keys"));
-    }
-    Ok((collection, records, keys))
-}
-
-fn decode_conflict(value: &JsValue) -> Result<Conflict<JsValue>> {
-    let strategy = need_text(value, "strategy")?;
-    let outcome = need_text(value, "outcome")?;
-    Ok(Conflict {
-        id: need_text(value, "id")?,
-        collection: need_text(value, "collection")?,
-        key: need_text(value, "key")?,
-        at_ms: need_number(value, "at")?,
-        strategy: Strategy::parse(&strategy).ok_or_else(|| damaged("strategy"))?,
-        outcome: Outcome::parse(&outcome).ok_or_else(|| damaged("outcome"))?,
-        base: record(get(value, "base"))?,
-        local: record(get(value, "local"))?,
-        remote: record(get(value, "remote"))?,
-        result: record(get(value, "result"))?,
-    })
-}

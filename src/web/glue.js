@@ -45,13 +45,64 @@ function equal(a, b) {
   return keys.every((key) => Object.hasOwn(b, key) && equal(a[key], b[key]));
 }
 
-// About as long as the record is in JSON; strings count three bytes a character at worst.
-export function weight(value) {
-  if (typeof value === "string") return value.length * 3 + 2;
-  if (typeof value !== "object" || value === null) return 20;
-  let sum = 2;
-  for (const key in value) sum += key.length + 4 + weight(value[key]);
-  return sum;
+// --- rows: records as JSON texts, parsed when somebody looks at one ---
+
+export function rowsOfTexts(texts) {
+  return { texts, objects: new Array(texts.length) };
+}
+
+export function rowsOfObjects(objects) {
+  return { texts: new Array(objects.length), objects };
+}
+
+export function rowObject(rows, at) {
+  return (rows.objects[at] ??= JSON.parse(rows.texts[at]));
+}
+
+export function rowJson(rows, at) {
+  return (rows.texts[at] ??= JSON.stringify(rows.objects[at]));
+}
+
+// Bytes in a request: characters outside of ASCII take up to three.
+export function rowWeight(rows, at) {
+  const text = rowJson(rows, at);
+  let bytes = text.length;
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 127) bytes += 2;
+  return bytes;
+}
+
+// Bytes in memory, about: the text, and the object once it was looked at.
+export function rowsBytes({ texts, objects }) {
+  let bytes = 0;
+  for (let at = 0; at < texts.length; at++) bytes += 64 + 3 * rowJson({ texts, objects }, at).length;
+  return bytes;
+}
+
+/** Whether a list has nothing but texts of objects, and `null` for none. */
+export function isRows(list) {
+  return list.every(
+    (text) =>
+      text === null || (typeof text === "string" && text.startsWith("{") && text.endsWith("}")),
+  );
+}
+
+/** A part of them as texts, for the store. */
+export function rowsTexts(rows, from, to) {
+  if (from === 0 && to === rows.texts.length && !rows.texts.includes(undefined)) return rows.texts;
+  const out = new Array(to - from);
+  for (let at = from; at < to; at++) out[at - from] = rowJson(rows, at);
+  return out;
+}
+
+/** Appends a part of them as objects. Many are parsed at once: that is twice as fast. */
+export function pushObjects(out, rows, from, to) {
+  const { texts, objects } = rows;
+  if (to - from > 16 && objects[from] === undefined && objects[to - 1] === undefined) {
+    const parsed = JSON.parse(`[${texts.slice(from, to).join(",")}]`);
+    for (let at = from; at < to; at++) out.push((objects[at] ??= parsed[at - from]));
+  } else {
+    for (let at = from; at < to; at++) out.push(rowObject(rows, at));
+  }
 }
 
 // Keys of many records in one string; a key cannot contain the separator.
@@ -61,16 +112,99 @@ export function joinedKeys(records, field) {
   return joined;
 }
 
-export function change(list, id, type, action, offlineId, versionNumber, at, data, changed) {
-  const it = { id, type, action, offlineId, versionNumber, at };
-  if (versionNumber > 0) it.serverId = offlineId;
-  if (data !== undefined) it.data = data;
-  if (changed !== undefined) it.changed = changed;
-  list.push(it);
+// --- what travels ---
+
+/** Appends a change as JSON (docs/PROTOCOL.md). */
+export function changeJson(list, id, type, action, offlineId, versionNumber, at, rows, row, names) {
+  const head = { id, type, action, offlineId, versionNumber, at };
+  if (versionNumber > 0) head.serverId = offlineId;
+  if (names !== undefined) head.changed = names;
+  let text = JSON.stringify(head);
+  if (rows !== undefined) text = `${text.slice(0, -1)},"data":${rowJson(rows, row)}}`;
+  list.push(text);
+}
+
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isText = (value) => typeof value === "string" && !value.includes("\0");
+const isVersion = (value, least) => Number.isSafeInteger(value) && value >= least;
+
+/** The parts of a pulled page as lists, or what is wrong with it. */
+export function splitPage(answer, changesMax, keyFields) {
+  if (!isObject(answer) || !Array.isArray(answer.changes)) return "the answer has no list of changes";
+  const { changes, checkpoint, hasMore, serverTime } = answer;
+  if (changes.length > changesMax) return "the page has too many changes";
+  if (typeof checkpoint !== "string") return "the answer has no checkpoint";
+  let types = "";
+  let ids = "";
+  let ats = "";
+  const versions = new Float64Array(changes.length);
+  const texts = new Array(changes.length);
+  for (let i = 0; i < changes.length; i++) {
+    const it = changes[i];
+    if (!isObject(it)) return "a change is no object";
+    const { type, id, versionNumber, deleted = false, data, at } = it;
+    if (!isText(type) || !isText(id)) return "a change has no type or no id";
+    if (!isVersion(versionNumber, 1)) return "a change has no positive versionNumber";
+    if (typeof deleted !== "boolean") return "a change: deleted is true or false";
+    if (at !== undefined && at !== null && !isText(at)) return "a change: at is a string";
+    if (deleted) texts[i] = null;
+    else if (!isObject(data)) return "a change has neither data nor deleted";
+    else if (Object.hasOwn(keyFields, type) && data[keyFields[type]] !== id)
+      return `pulled ${type}: id and key field differ`;
+    else texts[i] = JSON.stringify(data);
+    types += type + "\0";
+    ids += id + "\0";
+    ats += (at ?? "") + "\0";
+    versions[i] = versionNumber;
+  }
+  return { types, ids, ats, versions, texts, checkpoint, hasMore: hasMore === true, serverTime };
+}
+
+/** The parts of the answer to a push as lists, or what is wrong with it. */
+export function splitResults(answer, count) {
+  if (!isObject(answer) || !Array.isArray(answer.results)) return "the answer has no list of results";
+  const { results, serverTime } = answer;
+  if (results.length !== count) return `${results.length} results for ${count} changes`;
+  let ids = "";
+  const versions = new Float64Array(count);
+  /** For each: what is more than "success" and a version. */
+  const others = new Array(count);
+  for (let i = 0; i < count; i++) {
+    const it = results[i];
+    if (!isObject(it)) return "a result is no object";
+    const { id, status, versionNumber, data, deleted = false, at, message, code } = it;
+    if (!isText(id)) return "a result has no id";
+    ids += id + "\0";
+    if (data !== undefined && data !== null && !isObject(data)) return "a result: data is no object";
+    for (const text of [at, message, code])
+      if (text !== undefined && text !== null && typeof text !== "string")
+        return "a result: at, message and code are strings";
+    if (status !== "failed" && !isVersion(versionNumber, 0))
+      return "a result has no whole versionNumber";
+    versions[i] = versionNumber ?? 0;
+    const text = isObject(data) ? JSON.stringify(data) : null;
+    if (status === "success") {
+      if (text !== null) others[i] = { status, text };
+    } else if (status === "conflict") {
+      if (text === null && deleted !== true) return "a conflict has neither data nor deleted";
+      others[i] = { status, text, at };
+    } else if (status === "failed") {
+      others[i] = { status, message, code, retryable: it.retryable === true };
+    } else {
+      return `a result has the unknown status ${JSON.stringify(status)}`;
+    }
+  }
+  return { ids, versions, others, serverTime };
 }
 
 export function callPush(backend, changes, controller, clientId, refresh) {
-  return Promise.resolve(backend.push(changes, { signal: controller.signal, clientId, refresh }));
+  const context = { signal: controller.signal, clientId, refresh };
+  // A backend that sends JSON takes it as it is.
+  return Promise.resolve(
+    typeof backend.pushJson === "function"
+      ? backend.pushJson(changes, context)
+      : backend.push(changes.map((text) => JSON.parse(text)), context),
+  );
 }
 
 export function callPull(backend, checkpoint, limit, controller, clientId, refresh) {
@@ -78,6 +212,6 @@ export function callPull(backend, checkpoint, limit, controller, clientId, refre
   return Promise.resolve(backend.pull(checkpoint ?? null, limit, context));
 }
 
-export function transaction(db, store, durability) {
-  return db.transaction(store, "readwrite", { durability });
+export function transaction(db, stores, mode, durability) {
+  return db.transaction(stores, mode, { durability });
 }

@@ -12,10 +12,28 @@ extern "C" {
     pub(super) fn patched(record: &JsValue, patch: &JsValue, names: &Array) -> JsValue;
     pub(super) fn picked(record: &JsValue, names: &Array) -> JsValue;
     pub(super) fn same(a: &JsValue, b: &JsValue, field: &JsValue) -> bool;
-    pub(super) fn weight(value: &JsValue) -> f64;
+    #[wasm_bindgen(js_name = rowsOfTexts)]
+    pub(super) fn rows_of_texts(texts: &Array) -> JsValue;
+    #[wasm_bindgen(js_name = rowsOfObjects)]
+    pub(super) fn rows_of_objects(objects: &Array) -> JsValue;
+    #[wasm_bindgen(js_name = rowObject)]
+    pub(super) fn row_object(rows: &JsValue, at: u32) -> JsValue;
+    #[wasm_bindgen(js_name = rowJson)]
+    pub(super) fn row_json(rows: &JsValue, at: u32) -> JsValue;
+    #[wasm_bindgen(js_name = rowWeight)]
+    pub(super) fn row_weight(rows: &JsValue, at: u32) -> f64;
+    #[wasm_bindgen(js_name = rowsBytes)]
+    pub(super) fn rows_bytes(rows: &JsValue) -> f64;
+    #[wasm_bindgen(js_name = isRows)]
+    pub(super) fn is_rows(texts: &Array) -> bool;
+    #[wasm_bindgen(js_name = rowsTexts)]
+    pub(super) fn rows_texts(rows: &JsValue, from: u32, to: u32) -> Array;
+    #[wasm_bindgen(js_name = pushObjects)]
+    pub(super) fn push_objects(out: &Array, rows: &JsValue, from: u32, to: u32);
     #[wasm_bindgen(js_name = joinedKeys)]
     pub(super) fn joined_keys(records: &Array, field: &JsValue) -> String;
-    pub(super) fn change(
+    #[wasm_bindgen(js_name = changeJson)]
+    pub(super) fn change_json(
         list: &Array,
         id: &str,
         collection: &JsValue,
@@ -23,9 +41,16 @@ extern "C" {
         key: &str,
         version: f64,
         at: &str,
-        data: &JsValue,
+        rows: &JsValue,
+        row: u32,
         changed: &JsValue,
     );
+    /// A text says what is wrong.
+    #[wasm_bindgen(js_name = splitPage)]
+    pub(super) fn split_page(answer: &JsValue, changes_max: u32, key_fields: &JsValue) -> JsValue;
+    /// A text says what is wrong.
+    #[wasm_bindgen(js_name = splitResults)]
+    pub(super) fn split_results(answer: &JsValue, count: u32) -> JsValue;
     #[wasm_bindgen(js_name = callPush, catch)]
     pub(super) fn call_push(
         backend: &JsValue,
@@ -46,7 +71,8 @@ extern "C" {
     #[wasm_bindgen(catch)]
     pub(super) fn transaction(
         db: &IdbDatabase,
-        store: &str,
+        stores: &Array,
+        mode: &str,
         durability: &str,
     ) -> Result<IdbTransaction, JsValue>;
 }
@@ -81,6 +107,11 @@ pub(super) fn get(object: &JsValue, field: &str) -> JsValue {
 pub(super) fn set(object: &Object, field: &str, value: &JsValue) {
     // Fails on frozen objects only.
     let _ = Reflect::set(object, &name(field), value);
+}
+
+/// The parts of a text in which each ends with a U+0000.
+pub(super) fn split(joined: &str) -> impl Iterator<Item = &str> {
+    joined.split_terminator('\0')
 }
 
 /// A string property.

@@ -5,8 +5,10 @@
 mod api;
 pub use api::Core;
 mod backend;
+mod budget;
 mod clock;
 mod codec;
+mod decode;
 mod glue;
 mod idb;
 mod options;

@@ -21,6 +21,7 @@ struct OptionsDto {
     durability: Option<String>,
     max_attempts: Option<f64>,
     auto_start: Option<bool>,
+    memory: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -40,6 +41,8 @@ pub(super) struct Options {
     pub(super) name: String,
     pub(super) user: String,
     pub(super) durability: &'static str,
+    /// What the records in memory may weigh.
+    pub(super) memory_bytes: f64,
     pub(super) settings: Settings,
     pub(super) keys: KeyFields,
 }
@@ -76,11 +79,16 @@ pub(super) fn parse(options: JsValue, has_backend: bool) -> Result<Options> {
         .iter()
         .map(|c| (c.name.clone(), c.key.clone()))
         .collect();
+    let memory_bytes = dto.memory.unwrap_or(limits::MEMORY_BYTES);
+    if memory_bytes.is_nan() || memory_bytes < 0.0 {
+        return Err(bad("memory: bytes, 0 or more"));
+    }
     let auto_start = dto.auto_start.unwrap_or(true);
     Ok(Options {
         name: dto.name,
         user: dto.user,
         durability,
+        memory_bytes,
         settings: Settings {
             collections,
             engine: Config {

@@ -94,14 +94,20 @@ pub(super) fn result(request: IdbRequest) -> impl Future<Output = Result<JsValue
 }
 
 /// An opened database; `not-found` where there is none yet (and none is made).
-pub(super) async fn opened(request: IdbOpenDbRequest) -> Result<IdbDatabase> {
+pub(super) async fn opened(
+    request: IdbOpenDbRequest,
+    upgrade_from: fn(&IdbDatabase, u32) -> bool,
+) -> Result<IdbDatabase> {
     let (once, answer) = Once::new();
     let missing = Rc::new(RefCell::new(false));
-    let upgrade = handler({
+    let upgrade = Closure::<dyn FnMut(JsValue)>::new({
         let (missing, request) = (missing.clone(), request.clone());
-        move || {
-            *missing.borrow_mut() = true;
-            if let Some(tx) = request.transaction() {
+        move |event: JsValue| {
+            let old = get(&event, "oldVersion").as_f64().unwrap_or(0.0);
+            if let Some(tx) = request.transaction()
+                && !upgrade_from(&tx.db(), old as u32)
+            {
+                *missing.borrow_mut() = true;
                 let _ = tx.abort();
             }
         }

@@ -1,22 +1,183 @@
-//! A record in the browser is the JavaScript object that the app handed over.
+//! A record in the browser: JSON text in a JavaScript string, parsed when somebody looks at it.
+//!
+//! Text, because the browser reads and writes a list of strings several times faster than a list
+//! of objects, and because a push sends text anyway. The text stays in JavaScript; wasm holds a
+//! position in a list ([`Rows`]). Rows that a segment keeps can be let go and fetched again.
 
 use super::glue;
+use crate::model::Key;
 use crate::value::{Scalar, Value};
 use js_sys::Array;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use wasm_bindgen::JsValue;
+
+/// Records that were written or read together.
+pub(super) struct Rows {
+    /// `{ texts, objects }` of `glue.js`; none while it is not in memory.
+    js: RefCell<Option<JsValue>>,
+    /// The records' keys, where the list came with them: no record is parsed for its key.
+    keys: Rc<[Key]>,
+    key_field: Rc<str>,
+    /// Where it can be fetched from again.
+    home: Cell<Option<Home>>,
+    bytes: Cell<f64>,
+    /// When it was last looked at, in ticks of the memory budget.
+    pub(super) used: Cell<u64>,
+    /// Looked at since the last tick.
+    touched: Cell<bool>,
+}
+
+/// A list in a segment: the segment's number and the position of its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Home {
+    pub(super) segment: u64,
+    pub(super) run: u32,
+}
+
+/// One record: a position in a list.
+#[derive(Clone)]
+pub struct Row {
+    pub(super) rows: Rc<Rows>,
+    pub(super) at: u32,
+}
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Row")
+    }
+}
+
+impl Rows {
+    fn new(js: JsValue, key_field: &Rc<str>, keys: Rc<[Key]>) -> Rc<Self> {
+        Rc::new(Self {
+            js: RefCell::new(Some(js)),
+            keys,
+            key_field: key_field.clone(),
+            home: Cell::new(None),
+            bytes: Cell::new(-1.0),
+            used: Cell::new(0),
+            touched: Cell::new(false),
+        })
+    }
+
+    /// Of JSON texts (`null` for none).
+    pub(super) fn of_texts(texts: &Array, key_field: &Rc<str>, keys: Rc<[Key]>) -> Rc<Self> {
+        Self::new(glue::rows_of_texts(texts), key_field, keys)
+    }
+
+    /// Of plain objects that nobody else changes.
+    pub(super) fn of_objects(objects: &Array, key_field: &Rc<str>, keys: Rc<[Key]>) -> Rc<Self> {
+        Self::new(glue::rows_of_objects(objects), key_field, keys)
+    }
+
+    /// Where the list can be fetched from again.
+    pub(super) fn home(&self) -> Option<Home> {
+        self.home.get()
+    }
+
+    pub(super) fn set_home(&self, home: Home) {
+        self.home.set(Some(home));
+    }
+
+    /// Roughly what it takes in memory.
+    pub(super) fn bytes(&self) -> f64 {
+        if self.bytes.get() < 0.0 {
+            let bytes = self.js.borrow().as_ref().map_or(0.0, glue::rows_bytes);
+            self.bytes.set(bytes);
+        }
+        self.bytes.get()
+    }
+
+    pub(super) fn is_resident(&self) -> bool {
+        self.js.borrow().is_some()
+    }
+
+    /// Dates it, if it was looked at since the last tick.
+    pub(super) fn note_use(&self, tick: u64) {
+        if self.touched.take() {
+            self.used.set(tick);
+        }
+    }
+
+    /// Lets the texts go.
+    pub(super) fn evict(&self) {
+        if self.home.get().is_some() {
+            self.js.replace(None);
+        }
+    }
+
+    /// Takes the texts back.
+    pub(super) fn restore(&self, texts: &Array) {
+        self.js.replace(Some(glue::rows_of_texts(texts)));
+    }
+
+    /// Appends a part of them as objects.
+    pub(super) fn push_objects(&self, out: &Array, from: u32, to: u32) {
+        if let Some(js) = &*self.js.borrow() {
+            self.touched.set(true);
+            glue::push_objects(out, js, from, to);
+        }
+    }
+
+    pub(super) fn js(&self) -> JsValue {
+        self.js.borrow().clone().unwrap_or(JsValue::UNDEFINED)
+    }
+}
+
+impl Row {
+    /// A record of its own.
+    pub(super) fn of_object(object: &JsValue, key_field: &Rc<str>) -> Self {
+        let rows = Rows::of_objects(&Array::of1(object), key_field, Rc::from([]));
+        Self { rows, at: 0 }
+    }
+
+    /// A record of its own, from its text.
+    pub(super) fn of_text(text: &JsValue, key_field: &Rc<str>) -> Self {
+        let rows = Rows::of_texts(&Array::of1(text), key_field, Rc::from([]));
+        Self { rows, at: 0 }
+    }
+
+    /// The record as an object: always the same one while it is in memory.
+    pub(super) fn object(&self) -> JsValue {
+        match &*self.rows.js.borrow() {
+            Some(js) => {
+                self.rows.touched.set(true);
+                glue::row_object(js, self.at)
+            }
+            None => JsValue::UNDEFINED,
+        }
+    }
+
+    /// The record as JSON.
+    pub(super) fn json(&self) -> JsValue {
+        match &*self.rows.js.borrow() {
+            Some(js) => glue::row_json(js, self.at),
+            None => JsValue::NULL,
+        }
+    }
+
+    fn field(&self, field: &str) -> JsValue {
+        glue::get(&self.object(), field)
+    }
+}
 
 fn array(names: &[Rc<str>]) -> Array {
     names.iter().map(|n| glue::name(n)).collect()
 }
 
-impl Value for JsValue {
+impl Value for Row {
     fn text(&self, field: &str) -> Option<Rc<str>> {
-        glue::get_text(self, field).map(Rc::from)
+        if *self.rows.key_field == *field
+            && let Some(key) = self.rows.keys.get(self.at as usize)
+        {
+            return Some(key.clone());
+        }
+        self.field(field).as_string().map(Rc::from)
     }
 
     fn scalar(&self, field: &str) -> Option<Scalar> {
-        let value = glue::get(self, field);
+        let value = self.field(field);
         match value.as_f64() {
             Some(number) => Some(Scalar::number(number)),
             None => value.as_string().map(|text| Scalar::Text(text.into())),
@@ -24,7 +185,7 @@ impl Value for JsValue {
     }
 
     fn names(&self) -> Vec<Rc<str>> {
-        glue::names(self)
+        glue::names(&self.object())
             .iter()
             .filter_map(|n| n.as_string())
             .map(Rc::from)
@@ -32,18 +193,31 @@ impl Value for JsValue {
     }
 
     fn patched(&self, patch: &Self, names: &[Rc<str>]) -> Self {
-        glue::patched(self, patch, &array(names))
+        let patched = glue::patched(&self.object(), &patch.object(), &array(names));
+        Self::of_object(&patched, &self.rows.key_field)
     }
 
     fn picked(&self, names: &[Rc<str>]) -> Self {
-        glue::picked(self, &array(names))
+        let picked = glue::picked(&self.object(), &array(names));
+        Self::of_object(&picked, &self.rows.key_field)
     }
 
     fn same_field(&self, other: &Self, field: &str) -> bool {
-        glue::same(self, other, &glue::name(field))
+        glue::same(&self.object(), &other.object(), &glue::name(field))
     }
 
     fn weight_bytes(&self) -> usize {
-        glue::weight(self) as usize
+        match &*self.rows.js.borrow() {
+            Some(js) => glue::row_weight(js, self.at) as usize,
+            None => 0,
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.rows, &other.rows) && self.at == other.at
+    }
+
+    fn is_resident(&self) -> bool {
+        self.rows.is_resident()
     }
 }

@@ -1,6 +1,7 @@
 //! What the app sees, as plain JavaScript objects.
 
 use super::codec::conflict_to_js;
+use super::value::Row;
 use super::glue::{get, get_number, get_text, name, set};
 use crate::driver::{OutboxView, Status};
 use crate::engine::Lane;
@@ -81,7 +82,7 @@ pub(super) fn status_to_js(status: &Status) -> JsValue {
     out.into()
 }
 
-pub(super) fn entry_to_js(entry: &OutboxView<JsValue>) -> JsValue {
+pub(super) fn entry_to_js(entry: &OutboxView<Row>) -> JsValue {
     let m = &entry.mutation;
     let out = Object::new();
     set(&out, "id", &JsValue::from_str(&entry.id));
@@ -111,7 +112,7 @@ pub(super) fn entry_to_js(entry: &OutboxView<JsValue>) -> JsValue {
 
 /// What is told with a commit: `[{ event, detail }]`. `entry` finds a parked mutation.
 pub(super) fn notices_to_js(
-    notices: &[Notice<JsValue>],
+    notices: &[Notice<Row>],
     client: &str,
     entry: impl Fn(u64) -> Option<JsValue>,
 ) -> Array {

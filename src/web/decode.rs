@@ -1,0 +1,347 @@
+//! Reads log entries and segments back: every shape is checked, nothing is believed.
+
+use super::codec::KeyFields;
+use super::glue::{self, get, get_number, get_text, name};
+use super::value::{Home, Row, Rows};
+use crate::conflict::{Conflict, Outcome};
+use crate::error::{Code, Error, Result};
+use crate::hlc::Hlc;
+use crate::model::{Action, Key, Name, Refusal, Version};
+use crate::options::Strategy;
+use crate::store::{Entry, FORMAT, Fact, Summary};
+use js_sys::{Array, Float64Array, Object};
+use std::rc::Rc;
+use wasm_bindgen::{JsCast, JsValue};
+
+pub(super) fn damaged(what: &str) -> Error {
+    Error::new(
+        Code::DatabaseDamaged,
+        format!("a log entry is damaged: {what}"),
+    )
+}
+
+fn need_number(object: &JsValue, field: &str) -> Result<f64> {
+    get_number(object, field).ok_or_else(|| damaged(field))
+}
+
+pub(super) fn need_whole(object: &JsValue, field: &str) -> Result<u64> {
+    whole(&get(object, field)).ok_or_else(|| damaged(field))
+}
+
+fn whole(value: &JsValue) -> Option<u64> {
+    whole_number(value.as_f64()?)
+}
+
+fn whole_number(number: f64) -> Option<u64> {
+    let fits = (0.0..=9_007_199_254_740_991.0).contains(&number) && number.fract() == 0.0;
+    fits.then_some(number as u64)
+}
+
+fn need_text(object: &JsValue, field: &str) -> Result<Rc<str>> {
+    get_text(object, field)
+        .map(Rc::from)
+        .ok_or_else(|| damaged(field))
+}
+
+fn need_array(object: &JsValue, field: &str) -> Result<Array> {
+    get(object, field).dyn_into().map_err(|_| damaged(field))
+}
+
+fn text_list(object: &JsValue, field: &str) -> Option<Rc<[Rc<str>]>> {
+    let list: Array = get(object, field).dyn_into().ok()?;
+    list.iter().map(|t| t.as_string().map(Rc::from)).collect()
+}
+
+fn record(value: &JsValue) -> Result<Option<Row>> {
+    let none = Rc::from("");
+    if value.is_null() || value.is_undefined() {
+        Ok(None)
+    } else if glue::is_rows(&Array::of1(value)) {
+        Ok(Some(Row::of_text(value, &none)))
+    } else if value.is_object() {
+        Ok(Some(Row::of_object(value, &none)))
+    } else {
+        Err(damaged("record"))
+    }
+}
+
+/// Reads an entry back; `segment` is its number if it is one.
+pub(super) fn decode(
+    entry: &JsValue,
+    keys: &KeyFields,
+    segment: Option<u64>,
+) -> Result<Entry<Row>> {
+    let format = need_whole(entry, "format")?;
+    if format > u64::from(FORMAT) {
+        return Err(Error::new(
+            Code::DatabaseNewer,
+            format!("a log entry has format {format}; this version reads up to {FORMAT}"),
+        ));
+    }
+    let clock = need_array(entry, "clock")?;
+    let reading = |i| clock.get(i).as_f64().ok_or_else(|| damaged("clock"));
+    let mut reader = Reader {
+        keys,
+        segment,
+        run: 0,
+        facts: Vec::new(),
+    };
+    for fact in need_array(entry, "facts")?.iter() {
+        reader.read(&fact)?;
+    }
+    Ok(Entry {
+        at_ms: need_number(entry, "at")?,
+        hlc: Hlc {
+            ms: reading(0)?,
+            counter: reading(1)? as u32,
+        },
+        facts: reader.facts,
+        summary: decode_summary(&get(entry, "summary")).ok_or_else(|| damaged("summary"))?,
+    })
+}
+
+/// The lists of rows in a segment, in the order in which [`decode`] numbers them.
+pub(super) fn lists(entry: &JsValue) -> Result<Vec<Array>> {
+    let facts = need_array(entry, "facts")?;
+    let rows = facts.iter().map(|fact| get(&fact, "rows").dyn_into::<Array>());
+    Ok(rows.filter_map(std::result::Result::ok).collect())
+}
+
+/// Reads only the counts of an entry.
+pub(super) fn decode_summary(summary: &JsValue) -> Option<Summary> {
+    let count = |field| whole(&get(summary, field));
+    let counts: Object = get(summary, "counts").dyn_into().ok()?;
+    let counts = Object::entries(&counts);
+    let counts = counts.iter().filter_map(|pair| {
+        let pair: Array = pair.dyn_into().ok()?;
+        Some((
+            pair.get(0).as_string()?.into(),
+            whole(&pair.get(1))? as usize,
+        ))
+    });
+    Some(Summary {
+        pending: count("pending")? as usize,
+        conflict: count("conflict")? as usize,
+        failed: count("failed")? as usize,
+        next_no: count("next")?,
+        counts: counts.collect(),
+        pulled_ms: get_number(summary, "pulled"),
+    })
+}
+
+fn action_of(fact: &JsValue) -> Result<Action> {
+    get_text(fact, "action")
+        .and_then(|a| Action::parse(&a))
+        .ok_or_else(|| damaged("action"))
+}
+
+struct Reader<'a> {
+    keys: &'a KeyFields,
+    segment: Option<u64>,
+    run: u32,
+    facts: Vec<Fact<Row>>,
+}
+
+/// A run's records: their collection, their keys, and a list of rows.
+struct Records {
+    collection: Name,
+    keys: Rc<[Key]>,
+    rows: Rc<Rows>,
+    texts: Array,
+}
+
+impl Records {
+    fn value(&self, at: usize) -> Option<Row> {
+        let there = !self.texts.get(at as u32).is_null();
+        there.then(|| Row {
+            rows: self.rows.clone(),
+            at: at as u32,
+        })
+    }
+}
+
+impl Reader<'_> {
+    fn records(&mut self, fact: &JsValue) -> Result<Records> {
+        let collection: Name = need_text(fact, "collection")?;
+        let old: std::result::Result<Array, _> = get(fact, "records").dyn_into();
+        let key_field = self.keys.get(&collection).cloned();
+        let key_field = key_field.unwrap_or_else(|| "id".into());
+        let (texts, joined) = if let Ok(objects) = &old {
+            // Format 1.
+            if !objects.iter().all(|r| r.is_object()) {
+                return Err(damaged("records"));
+            }
+            let field = need_text(fact, "key")?;
+            (objects.clone(), glue::joined_keys(objects, &name(&field)))
+        } else {
+            let joined = get_text(fact, "keys").ok_or_else(|| damaged("keys"))?;
+            (need_array(fact, "rows")?, joined)
+        };
+        let keys: Rc<[Key]> = glue::split(&joined).map(Key::from).collect();
+        if keys.len() != texts.length() as usize {
+            return Err(damaged("keys"));
+        }
+        let rows = if old.is_ok() {
+            Rows::of_objects(&texts, &key_field, keys.clone())
+        } else {
+            if !glue::is_rows(&texts) {
+                return Err(damaged("rows"));
+            }
+            Rows::of_texts(&texts, &key_field, keys.clone())
+        };
+        if let Some(segment) = self.segment {
+            let run = self.run;
+            rows.set_home(Home { segment, run });
+        }
+        self.run += 1;
+        Ok(Records {
+            collection,
+            keys,
+            rows,
+            texts,
+        })
+    }
+
+    fn read(&mut self, fact: &JsValue) -> Result<()> {
+        let kind = get_text(fact, "kind").ok_or_else(|| damaged("kind"))?;
+        match kind.as_str() {
+            "queued" => self.read_queued(fact),
+            "remote" => self.read_remote(fact),
+            "acked" => self.read_acked(fact),
+            _ => {
+                self.facts.push(read_single(&kind, fact)?);
+                Ok(())
+            }
+        }
+    }
+
+    fn read_queued(&mut self, fact: &JsValue) -> Result<()> {
+        let records = self.records(fact)?;
+        let (first, action) = (need_whole(fact, "first")?, action_of(fact)?);
+        let changed = text_list(fact, "changed");
+        for (i, key) in records.keys.iter().enumerate() {
+            self.facts.push(Fact::Queued {
+                no: first + i as u64,
+                replaces: None,
+                collection: records.collection.clone(),
+                key: key.clone(),
+                action,
+                value: Some(records.value(i).ok_or_else(|| damaged("rows"))?),
+                changed: changed.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn read_remote(&mut self, fact: &JsValue) -> Result<()> {
+        let records = self.records(fact)?;
+        let versions = wholes(fact, "versions")?;
+        if versions.len() != records.keys.len() {
+            return Err(damaged("versions"));
+        }
+        for (i, (key, version)) in records.keys.iter().zip(versions).enumerate() {
+            self.facts.push(Fact::Remote {
+                collection: records.collection.clone(),
+                key: key.clone(),
+                value: records.value(i),
+                version: Version(version),
+            });
+        }
+        Ok(())
+    }
+
+    fn read_acked(&mut self, fact: &JsValue) -> Result<()> {
+        let (numbers, versions) = (wholes(fact, "numbers")?, wholes(fact, "versions")?);
+        if numbers.len() != versions.len() {
+            return Err(damaged("versions"));
+        }
+        for (no, version) in numbers.into_iter().zip(versions) {
+            self.facts.push(Fact::Acked {
+                no,
+                version: Version(version),
+                value: None,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A list of whole numbers: a typed array, or in format 1 a list.
+pub(super) fn wholes(fact: &JsValue, field: &str) -> Result<Vec<u64>> {
+    let value = get(fact, field);
+    let numbers = match value.dyn_into::<Float64Array>() {
+        Ok(numbers) => numbers.to_vec(),
+        Err(value) => {
+            let list: Array = value.dyn_into().map_err(|_| damaged(field))?;
+            let numbers: Option<Vec<f64>> = list.iter().map(|n| n.as_f64()).collect();
+            numbers.ok_or_else(|| damaged(field))?
+        }
+    };
+    let numbers: Option<Vec<u64>> = numbers.into_iter().map(whole_number).collect();
+    numbers.ok_or_else(|| damaged(field))
+}
+
+fn read_single(kind: &str, fact: &JsValue) -> Result<Fact<Row>> {
+    let no = || need_whole(fact, "number");
+    Ok(match kind {
+        "rewritten" => Fact::Queued {
+            no: no()?,
+            replaces: whole(&get(fact, "replaces")),
+            collection: need_text(fact, "collection")?,
+            key: need_text(fact, "key")?,
+            action: action_of(fact)?,
+            value: record(&get(fact, "record"))?,
+            changed: text_list(fact, "changed"),
+        },
+        "cancelled" => Fact::Cancelled { no: no()? },
+        "rebased" => Fact::Rebased { no: no()? },
+        "sent" => {
+            let nos = wholes(fact, "numbers")?;
+            Fact::Sent { nos }
+        }
+        "stored" => Fact::Acked {
+            no: no()?,
+            version: Version(need_whole(fact, "version")?),
+            value: record(&get(fact, "record"))?,
+        },
+        "refused" => Fact::Refused {
+            no: no()?,
+            refusal: Refusal {
+                code: need_text(fact, "code")?,
+                message: need_text(fact, "message")?,
+            },
+            attempts: need_whole(fact, "attempts")? as u32,
+            next_attempt_ms: get_number(fact, "nextAttemptAt"),
+        },
+        "tombstone" => Fact::Remote {
+            collection: need_text(fact, "collection")?,
+            key: need_text(fact, "key")?,
+            value: record(&get(fact, "record"))?,
+            version: Version(need_whole(fact, "version")?),
+        },
+        "checkpoint" => Fact::Checkpoint {
+            checkpoint: get_text(fact, "checkpoint").map(Rc::from),
+            collections: text_list(fact, "collections").ok_or_else(|| damaged("collections"))?,
+        },
+        "conflict" => Fact::Conflicted(Rc::new(decode_conflict(&get(fact, "conflict"))?)),
+        "conflicts-cleared" => Fact::ConflictsCleared,
+        other => return Err(damaged(other)),
+    })
+}
+
+fn decode_conflict(value: &JsValue) -> Result<Conflict<Row>> {
+    let strategy = need_text(value, "strategy")?;
+    let outcome = need_text(value, "outcome")?;
+    Ok(Conflict {
+        id: need_text(value, "id")?,
+        collection: need_text(value, "collection")?,
+        key: need_text(value, "key")?,
+        at_ms: need_number(value, "at")?,
+        strategy: Strategy::parse(&strategy).ok_or_else(|| damaged("strategy"))?,
+        outcome: Outcome::parse(&outcome).ok_or_else(|| damaged("outcome"))?,
+        base: record(&get(value, "base"))?,
+        local: record(&get(value, "local"))?,
+        remote: record(&get(value, "remote"))?,
+        result: record(&get(value, "result"))?,
+    })
+}
