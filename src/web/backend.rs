@@ -160,6 +160,7 @@ impl Backend<JsValue> for JsBackend {
                 &change.at,
                 change.data.as_ref().unwrap_or(&JsValue::UNDEFINED),
                 &changed.map_or(JsValue::UNDEFINED, JsValue::from),
+                change.group.as_deref(),
             );
         }
         let start = |abort: &AbortController| {

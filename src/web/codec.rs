@@ -11,12 +11,14 @@
 //! IndexedDB charges by the request and by the object, and a person who looks into the store finds
 //! their records as they are.
 
+use super::codec_mutation::{get_shows, mutation_from_js, mutation_to_js, set_shows, set_text};
 use super::glue::{get, get_number, get_text, joined_keys, name, set};
 use crate::conflict::{Conflict, Outcome};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::model::{Action, Key, MutationNo, Name, Refusal, Version};
 use crate::options::Strategy;
+use crate::shown::Shown;
 use crate::store::{Entry, FORMAT, Fact, Summary};
 use js_sys::{Array, Object};
 use std::collections::HashMap;
@@ -107,7 +109,10 @@ fn start_run(fact: &Fact<JsValue>, keys: &KeyFields) -> Option<Run> {
             collection,
             action,
             value: Some(value),
+            shows: Shown::Own,
             changed,
+            group: None,
+            origin: None,
             ..
         } => {
             let out = object("queued");
@@ -183,7 +188,10 @@ fn extend(run: &mut Run, first: &Fact<JsValue>, fact: &Fact<JsValue>) -> bool {
                 collection,
                 action,
                 value: Some(v),
+                shows: Shown::Own,
                 changed,
+                group: None,
+                origin: None,
                 ..
             },
         ) if c1 == collection && a1 == action && ch1 == changed && run.next == *no => {
@@ -229,7 +237,10 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
             key,
             action,
             value,
+            shows,
             changed,
+            group,
+            origin,
         } => {
             let out = object("rewritten");
             set(&out, "number", &number(*no));
@@ -243,6 +254,9 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
             if let Some(changed) = changed {
                 set(&out, "changed", &texts(changed.iter()));
             }
+            set_shows(&out, shows);
+            set_text(&out, "group", group.as_deref());
+            set_text(&out, "origin", origin.as_deref());
             out
         }
         Fact::Cancelled { no } => numbered("cancelled", *no),
@@ -309,6 +323,27 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
             out
         }
         Fact::ConflictsCleared => object("conflicts-cleared"),
+        Fact::Held(held) => {
+            let out = object("held");
+            set(&out, "mutation", &mutation_to_js(held));
+            out
+        }
+        Fact::Local {
+            collection,
+            key,
+            value,
+        } => {
+            let out = object("local");
+            set(&out, "collection", &name(collection));
+            set(&out, "key", &JsValue::from_str(key));
+            set(&out, "record", value.as_ref().unwrap_or(&JsValue::NULL));
+            out
+        }
+        Fact::Schema { version } => {
+            let out = object("schema");
+            set(&out, "version", &JsValue::from(*version));
+            out
+        }
     }
 }
 
@@ -455,7 +490,10 @@ fn decode_fact(fact: &JsValue, facts: &mut Vec<Fact<JsValue>>) -> Result<()> {
                     key,
                     action,
                     value: record(value)?,
+                    shows: Shown::Own,
                     changed: changed.clone(),
+                    group: None,
+                    origin: None,
                 });
             }
             return Ok(());
@@ -495,7 +533,10 @@ fn decode_fact(fact: &JsValue, facts: &mut Vec<Fact<JsValue>>) -> Result<()> {
             key: need_text(fact, "key")?,
             action: action_of(fact)?,
             value: record(get(fact, "record"))?,
+            shows: get_shows(fact).map_err(damaged)?,
             changed: text_list(fact, "changed"),
+            group: get_text(fact, "group").map(Rc::from),
+            origin: get_text(fact, "origin").map(Rc::from),
         },
         "cancelled" => Fact::Cancelled { no: no()? },
         "rebased" => Fact::Rebased { no: no()? },
@@ -532,6 +573,18 @@ fn decode_fact(fact: &JsValue, facts: &mut Vec<Fact<JsValue>>) -> Result<()> {
         },
         "conflict" => Fact::Conflicted(Rc::new(decode_conflict(&get(fact, "conflict"))?)),
         "conflicts-cleared" => Fact::ConflictsCleared,
+        "held" => {
+            let held = mutation_from_js(&get(fact, "mutation")).map_err(damaged)?;
+            Fact::Held(Box::new(held))
+        }
+        "local" => Fact::Local {
+            collection: need_text(fact, "collection")?,
+            key: need_text(fact, "key")?,
+            value: record(get(fact, "record"))?,
+        },
+        "schema" => Fact::Schema {
+            version: u32::try_from(need_whole(fact, "version")?).map_err(|_| damaged("version"))?,
+        },
         other => return Err(damaged(other)),
     });
     Ok(())

@@ -61,11 +61,12 @@ export function joinedKeys(records, field) {
   return joined;
 }
 
-export function change(list, id, type, action, offlineId, versionNumber, at, data, changed) {
+export function change(list, id, type, action, offlineId, versionNumber, at, data, changed, group) {
   const it = { id, type, action, offlineId, versionNumber, at };
   if (versionNumber > 0) it.serverId = offlineId;
   if (data !== undefined) it.data = data;
   if (changed !== undefined) it.changed = changed;
+  if (group !== undefined) it.group = group;
   list.push(it);
 }
 

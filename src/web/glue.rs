@@ -25,6 +25,7 @@ extern "C" {
         at: &str,
         data: &JsValue,
         changed: &JsValue,
+        group: Option<&str>,
     );
     #[wasm_bindgen(js_name = callPush, catch)]
     pub(super) fn call_push(

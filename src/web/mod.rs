@@ -7,6 +7,7 @@ pub use api::Core;
 mod backend;
 mod clock;
 mod codec;
+mod codec_mutation;
 mod glue;
 mod idb;
 mod options;
