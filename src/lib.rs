@@ -23,6 +23,7 @@ pub mod limits;
 pub mod model;
 pub mod options;
 pub mod replica;
+pub mod shown;
 pub mod store;
 pub mod value;
 #[cfg(target_family = "wasm")]

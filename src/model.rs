@@ -1,6 +1,7 @@
 //! The nouns: mutations, versions, what a backend is sent and what it answers.
 
 use crate::hlc::Hlc;
+use crate::shown::{Names, Shown};
 use std::rc::Rc;
 
 /// A collection's name.
@@ -79,10 +80,12 @@ pub struct Mutation<V> {
     pub key: Key,
     /// What it does.
     pub action: Action,
-    /// The record after it; none for a delete.
+    /// The record after it, as it is pushed; none for a delete.
     pub value: Option<V>,
+    /// What the record shows meanwhile.
+    pub shows: Shown<V>,
     /// The fields that an update changed; none when it replaced the record.
-    pub changed: Option<Rc<[Rc<str>]>>,
+    pub changed: Option<Names>,
     /// The version it was made on.
     pub base_version: Version,
     /// The content it was made on.
@@ -107,6 +110,22 @@ pub struct Mutation<V> {
     pub next_attempt_ms: Option<f64>,
     /// Why it was refused last.
     pub error: Option<Refusal>,
+    /// The atomic group it belongs to: the id on the wire of the group's first mutation.
+    pub group: Option<Rc<str>>,
+    /// Its id on the wire, where that is not made of this client's id and its number: it was queued
+    /// in another database and taken over from a backup.
+    pub origin: Option<Rc<str>>,
+}
+
+/// One queued mutation as it stands, with what the backend has of its record.
+#[derive(Debug, Clone)]
+pub struct Held<V> {
+    /// The mutation.
+    pub mutation: Mutation<V>,
+    /// What the backend has of its record.
+    pub shadow: Option<V>,
+    /// The backend's version of that.
+    pub version: Version,
 }
 
 /// One change as it travels (docs/PROTOCOL.md).
@@ -130,6 +149,8 @@ pub struct Change<V> {
     pub changed: Option<Rc<[Rc<str>]>>,
     /// Hybrid logical clock as text.
     pub at: String,
+    /// The atomic group it belongs to.
+    pub group: Option<Rc<str>>,
 }
 
 /// The backend's verdict on one change.
@@ -192,6 +213,29 @@ pub struct Page<V> {
 #[must_use]
 pub fn wire_id(client: &str, no: MutationNo) -> String {
     format!("{client}.{no}")
+}
+
+impl<V> Mutation<V> {
+    /// Its id on the wire, in this client's database.
+    #[must_use]
+    pub fn wire_id(&self, client: &str) -> String {
+        self.origin
+            .as_deref()
+            .map_or_else(|| wire_id(client, self.no), str::to_owned)
+    }
+
+    /// The client that made it: the one whose id is in its id.
+    #[must_use]
+    pub fn author<'a>(&'a self, client: &'a str) -> &'a str {
+        let origin = self.origin.as_deref().and_then(|id| id.rsplit_once('.'));
+        origin.map_or(client, |(author, _)| author)
+    }
+
+    /// Its clock reading as text, as its author wrote it.
+    #[must_use]
+    pub fn at_text(&self, client: &str) -> String {
+        self.at.to_text(self.author(client))
+    }
 }
 
 /// The number in an id on the wire, if it is this client's.

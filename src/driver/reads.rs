@@ -4,7 +4,7 @@ use super::{Backend, Clock, Manager};
 use crate::conflict::Conflict;
 use crate::engine::{Lane, Network, Phase};
 use crate::error::{Code, Error, Result};
-use crate::model::{Mutation, MutationNo, MutationState, Name, wire_id};
+use crate::model::{Mutation, MutationNo, MutationState, Name};
 use crate::replica::collection::Collection;
 use crate::replica::index::Query;
 use crate::store::Store;
@@ -130,23 +130,21 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         self.with(name, |c| Ok(c.find(query)?.len()))?
     }
 
-    /// `synced`, `pending`, `syncing`, `conflict` or `failed`; none where there is no record.
+    /// `synced`, `pending`, `syncing`, `conflict`, `failed` or `local`; none where there is no record.
     ///
     /// # Errors
     /// `unknown-collection`.
     pub fn state(&self, name: &str, key: &str) -> Result<Option<&'static str>> {
-        let head = self.with(name, |c| {
+        let replica = self.0.replica.borrow();
+        self.with(name, |c| {
             let record = c.record(key)?;
-            match &record.pending {
-                Some(pending) => Some(Some(pending.head)),
-                None => record.value.is_some().then_some(None),
+            let head = record.pending.as_ref().map(|pending| pending.head);
+            match head.and_then(|no| replica.outbox.get(no)) {
+                Some(head) => Some(self.state_of(head)),
+                None if record.local.is_some() => Some("local"),
+                None => record.value.is_some().then_some("synced"),
             }
-        })?;
-        Ok(head.map(|head| {
-            let replica = self.0.replica.borrow();
-            head.and_then(|no| replica.outbox.get(no))
-                .map_or("synced", |m| self.state_of(m))
-        }))
+        })
     }
 
     fn state_of(&self, m: &Mutation<V>) -> &'static str {
@@ -189,12 +187,15 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     fn view_of(&self, replica: &crate::replica::Replica<V>, m: &Mutation<V>) -> OutboxView<V> {
-        let id = |no| wire_id(replica.client(), no);
+        let id = |no| {
+            let found = replica.outbox.get(no);
+            found.map(|m| m.wire_id(replica.client()))
+        };
         OutboxView {
-            id: id(m.no),
+            id: m.wire_id(replica.client()),
             mutation: m.clone(),
             state: self.state_of(m),
-            waits_for: replica.waits_for(m).map(id),
+            waits_for: replica.waits_for(m).and_then(id),
         }
     }
 

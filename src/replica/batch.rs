@@ -1,7 +1,7 @@
 //! Which mutations can be pushed next, and what is sent of them.
 
 use super::Replica;
-use crate::model::{Action, Change, Mutation, MutationNo, wire_id};
+use crate::model::{Action, Change, Mutation, MutationNo};
 use crate::value::Value;
 use std::collections::HashSet;
 
@@ -78,7 +78,7 @@ impl<V: Value> Replica<V> {
             (value, _) => value.clone(),
         };
         Some(Change {
-            id: wire_id(&self.client, no),
+            id: m.wire_id(&self.client),
             no,
             collection: m.collection.clone(),
             action: m.action,
@@ -86,7 +86,8 @@ impl<V: Value> Replica<V> {
             version: m.base_version,
             data,
             changed: partial.cloned(),
-            at: m.at.to_text(&self.client),
+            at: m.at_text(&self.client),
+            group: m.group.clone(),
         })
     }
 }

@@ -19,6 +19,35 @@ pub struct Record<V> {
     pub version: Version,
     /// Queued changes of this record.
     pub pending: Option<Box<Pending<V>>>,
+    /// Set where the record is local-only; it has no queued changes then.
+    pub local: Option<Box<Aside<V>>>,
+}
+
+/// What a local-only record hides.
+#[derive(Debug, Clone)]
+pub struct Aside<V> {
+    /// What the backend has.
+    pub shadow: Option<V>,
+}
+
+impl<V> Record<V> {
+    /// What the backend has, whatever shows.
+    #[must_use]
+    pub fn remote(&self) -> Option<&V> {
+        match (&self.pending, &self.local) {
+            (Some(pending), _) => pending.shadow.as_ref(),
+            (None, Some(aside)) => aside.shadow.as_ref(),
+            (None, None) => self.value.as_ref(),
+        }
+    }
+
+    /// Whether nothing at all is known.
+    fn is_blank(&self) -> bool {
+        self.value.is_none()
+            && self.version == Version(0)
+            && self.pending.is_none()
+            && self.local.is_none()
+    }
 }
 
 impl<V> Default for Record<V> {
@@ -27,6 +56,7 @@ impl<V> Default for Record<V> {
             value: None,
             version: Version(0),
             pending: None,
+            local: None,
         }
     }
 }
@@ -115,7 +145,7 @@ impl<V: Value> Collection<V> {
                 }
             }
         }
-        match record {
+        match record.filter(|r| !r.is_blank()) {
             Some(record) => self.records.insert(key.clone(), record),
             None => self.records.remove(key),
         }

@@ -5,6 +5,7 @@
 //! an intent. Facts of a commit under way are applied at once and undone if it fails, so each
 //! intent of a group is decided on what those before it have left.
 
+mod apply;
 mod batch;
 pub mod collection;
 pub mod index;
@@ -15,11 +16,11 @@ mod plan_sync;
 use crate::conflict::Conflict;
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::model::{Action, Key, Mutation, MutationNo, MutationState, Name, Version};
+use crate::model::{Key, Mutation, MutationNo, MutationState, Name};
 use crate::options::CollectionSpec;
 use crate::store::{Fact, Summary};
 use crate::value::Value;
-use collection::{Collection, Pending, Record};
+use collection::{Collection, Record};
 use outbox::Outbox;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -38,6 +39,7 @@ pub struct Replica<V> {
     hlc: Hlc,
     next_no: MutationNo,
     pulled_ms: Option<f64>,
+    data_version: u32,
     max_attempts: u32,
     undo: Option<Undo<V>>,
 }
@@ -52,6 +54,7 @@ struct Undo<V> {
     hlc: Hlc,
     next_no: MutationNo,
     pulled_ms: Option<f64>,
+    data_version: u32,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,7 @@ impl<V: Value> Replica<V> {
             hlc: Hlc::default(),
             next_no: 1,
             pulled_ms: None,
+            data_version: 0,
             max_attempts,
             undo: None,
         };
@@ -127,6 +131,12 @@ impl<V: Value> Replica<V> {
         self.pulled_ms
     }
 
+    /// The version of the app's data; 0 until one was stored.
+    #[must_use]
+    pub fn data_version(&self) -> u32 {
+        self.data_version
+    }
+
     /// The clock's last reading.
     #[must_use]
     pub fn hlc(&self) -> Hlc {
@@ -166,6 +176,7 @@ impl<V: Value> Replica<V> {
             hlc: self.hlc,
             next_no: self.next_no,
             pulled_ms: self.pulled_ms,
+            data_version: self.data_version,
         });
     }
 
@@ -184,6 +195,7 @@ impl<V: Value> Replica<V> {
         self.hlc = undo.hlc;
         self.next_no = undo.next_no;
         self.pulled_ms = undo.pulled_ms;
+        self.data_version = undo.data_version;
     }
 
     /// A point within a commit to go back to, for an intent that fails half-way.
@@ -289,11 +301,12 @@ impl<V: Value> Replica<V> {
                 let c = self.intern(collection);
                 let mut record = self.collections[c].record(key).cloned().unwrap_or_default();
                 record.version = *version;
-                match &mut record.pending {
-                    Some(pending) => pending.shadow.clone_from(value),
-                    None => record.value.clone_from(value),
+                match (&mut record.pending, &mut record.local) {
+                    (Some(pending), _) => pending.shadow.clone_from(value),
+                    (None, Some(aside)) => aside.shadow.clone_from(value),
+                    (None, None) => record.value.clone_from(value),
                 }
-                self.set_record(c, key, record);
+                self.show(c, key, record);
             }
             Fact::Checkpoint {
                 checkpoint,
@@ -312,6 +325,13 @@ impl<V: Value> Replica<V> {
                 self.conflicts.drain(..over);
             }
             Fact::ConflictsCleared => self.conflicts.clear(),
+            Fact::Held(held) => self.apply_held(held),
+            Fact::Local {
+                collection,
+                key,
+                value,
+            } => self.apply_local(collection, key, value.as_ref()),
+            Fact::Schema { version } => self.data_version = *version,
         }
     }
 
@@ -320,145 +340,5 @@ impl<V: Value> Replica<V> {
             change(&mut mutation);
             self.set_mutation(no, Some(mutation));
         }
-    }
-
-    fn apply_queued(&mut self, fact: &Fact<V>, at_ms: f64, hlc: Hlc) {
-        let Fact::Queued {
-            no,
-            replaces,
-            collection,
-            key,
-            action,
-            value,
-            changed,
-        } = fact
-        else {
-            return;
-        };
-        let c = self.intern(collection);
-        self.next_no = self.next_no.max(no + 1);
-        let mut record = self.collections[c].record(key).cloned().unwrap_or_default();
-        let old = replaces
-            .or(Some(*no))
-            .and_then(|n| self.outbox.get(n))
-            .cloned();
-        let new_content = Mutation {
-            no: *no,
-            collection: collection.clone(),
-            key: key.clone(),
-            action: *action,
-            value: value.clone(),
-            changed: changed.clone(),
-            base_version: record.version,
-            base: None,
-            priority: 0,
-            behind: false,
-            at: hlc,
-            created_ms: at_ms,
-            sent: false,
-            state: MutationState::Pending,
-            attempts: 0,
-            last_attempt_ms: None,
-            next_attempt_ms: None,
-            error: None,
-        };
-        let mutation = match (&old, &mut record.pending) {
-            (Some(old), Some(pending)) => {
-                if let Some(replaced) = replaces {
-                    self.set_mutation(*replaced, None);
-                    if pending.head == *replaced {
-                        pending.head = *no;
-                    } else {
-                        pending.tail = Some(*no);
-                    }
-                }
-                Mutation {
-                    base_version: old.base_version,
-                    base: old.base.clone(),
-                    created_ms: old.created_ms,
-                    ..new_content
-                }
-            }
-            (_, Some(pending)) => {
-                // Behind one that is in flight; its base comes with the acknowledgement.
-                pending.tail = Some(*no);
-                Mutation {
-                    base_version: Version(0),
-                    ..new_content
-                }
-            }
-            (_, None) => {
-                let shadow = record.value.take();
-                let base = shadow.clone();
-                record.pending = Some(Box::new(Pending {
-                    shadow,
-                    head: *no,
-                    tail: None,
-                }));
-                Mutation {
-                    base,
-                    ..new_content
-                }
-            }
-        };
-        record.value.clone_from(value);
-        let behind = record.pending.as_ref().is_some_and(|p| p.tail == Some(*no));
-        let priority = self.collections[c].spec.priority;
-        self.set_record(c, key, record);
-        self.set_mutation(
-            *no,
-            Some(Mutation {
-                priority,
-                behind,
-                ..mutation
-            }),
-        );
-    }
-
-    /// A mutation leaves: confirmed (`acked`), or given up.
-    fn apply_gone(&mut self, no: MutationNo, acked: Option<(Version, &Option<V>)>) {
-        let Some(gone) = self.outbox.get(no).cloned() else {
-            return;
-        };
-        self.set_mutation(no, None);
-        let c = self.intern(&gone.collection);
-        let Some(mut record) = self.collections[c].record(&gone.key).cloned() else {
-            return;
-        };
-        let Some(mut pending) = record.pending.take() else {
-            return;
-        };
-        // What the backend had right after it: the base of what was written on top of it. A page
-        // may have brought a newer state since; then the next push meets a conflict, as it should.
-        let mut base = (pending.shadow.clone(), record.version);
-        if let Some((version, stored)) = acked {
-            let value = stored.clone().or_else(|| gone.value.clone());
-            base = (value.filter(|_| gone.action != Action::Delete), version);
-            if version >= record.version {
-                (pending.shadow, record.version) = base.clone();
-            }
-        }
-        if pending.tail == Some(no) {
-            record.value = self.outbox.get(pending.head).and_then(|h| h.value.clone());
-            pending.tail = None;
-            record.pending = Some(pending);
-        } else if let Some(next) = pending.tail.take() {
-            pending.head = next;
-            let as_sent = matches!(acked, Some((_, None)));
-            self.edit(next, |m| {
-                m.behind = false;
-                // Changed fields go on top of what the backend has, where that is something else
-                // than what they were written on.
-                if let (false, Some(names), Some(on)) = (as_sent, &m.changed, &base.0) {
-                    m.value = m.value.as_ref().map(|value| on.patched(value, names));
-                }
-                (m.base, m.base_version) = base;
-            });
-            record.value = self.outbox.get(next).and_then(|m| m.value.clone());
-            record.pending = Some(pending);
-        } else {
-            record.value = pending.shadow.take();
-        }
-        self.set_record(c, &gone.key, record);
     }
 }

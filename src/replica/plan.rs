@@ -19,6 +19,7 @@ use crate::limits;
 use crate::model::{
     Action, Key, Mutation, MutationNo, MutationState, Name, Page, Verdict, Version,
 };
+use crate::shown::{Names, Shown};
 use crate::store::Fact;
 use crate::value::Value;
 use std::rc::Rc;
@@ -67,8 +68,8 @@ pub enum Intent<V> {
 /// What the app is told about once the commit is durable.
 #[derive(Debug, Clone)]
 pub enum Notice<V> {
-    /// A mutation was confirmed: its number, collection, key and action.
-    Confirmed(MutationNo, Name, Key, Action),
+    /// A mutation was confirmed: its number, id on the wire, collection, key and action.
+    Confirmed(MutationNo, Rc<str>, Name, Key, Action),
     /// A mutation was parked.
     Parked(MutationNo),
     /// A conflict was settled.
@@ -190,7 +191,10 @@ impl<V: Value> Replica<V> {
     pub(crate) fn note_touched(&self, fact: &Fact<V>, collections: &mut Vec<Name>) {
         let of = |no: &MutationNo| self.outbox.get(*no).map(|m| &m.collection);
         let name = match fact {
-            Fact::Queued { collection, .. } | Fact::Remote { collection, .. } => Some(collection),
+            Fact::Queued { collection, .. }
+            | Fact::Remote { collection, .. }
+            | Fact::Local { collection, .. } => Some(collection),
+            Fact::Held(held) => Some(&held.mutation.collection),
             Fact::Cancelled { no }
             | Fact::Acked { no, .. }
             | Fact::Refused { no, .. }
@@ -277,7 +281,7 @@ impl<V: Value> Replica<V> {
         name: &Name,
         key: &Key,
         value: Option<V>,
-        changed: Option<Rc<[Rc<str>]>>,
+        changed: Option<Names>,
         now: Now,
         plan: &mut Plan<V>,
     ) {
@@ -307,6 +311,9 @@ impl<V: Value> Replica<V> {
             }
             _ => (fresh, None, action, changed),
         };
+        let kept = last.filter(|_| replaces.is_none());
+        let origin = kept.filter(|m| m.no == no).and_then(|m| m.origin.clone());
+        let group = last.filter(|m| !m.sent).and_then(|m| m.group.clone());
         let (collection, key) = (name.clone(), key.clone());
         let fact = Fact::Queued {
             no,
@@ -315,7 +322,10 @@ impl<V: Value> Replica<V> {
             key,
             action,
             value,
+            shows: Shown::Own,
             changed,
+            group,
+            origin,
         };
         self.put_true(fact, now, plan);
     }
@@ -332,7 +342,8 @@ impl<V: Value> Replica<V> {
         };
         plan.count = chosen.len();
         for m in chosen {
-            self.requeue(&m, m.action, m.value.clone(), m.changed.clone(), now, plan);
+            let (value, changed) = (m.value.clone(), m.changed.clone());
+            self.requeue(&m, m.action, value, changed, m.shows.clone(), now, plan);
         }
         Ok(())
     }
@@ -343,7 +354,8 @@ impl<V: Value> Replica<V> {
         old: &Mutation<V>,
         action: Action,
         value: Option<V>,
-        changed: Option<Rc<[Rc<str>]>>,
+        changed: Option<Names>,
+        shows: Shown<V>,
         now: Now,
         plan: &mut Plan<V>,
     ) -> MutationNo {
@@ -357,7 +369,10 @@ impl<V: Value> Replica<V> {
             key,
             action,
             value,
+            shows,
             changed,
+            group: old.group.clone(),
+            origin: None,
         };
         self.put_true(fact, now, plan);
         no
@@ -385,8 +400,8 @@ impl<V: Value> Replica<V> {
 pub(super) fn coalesce<V>(
     first: &Mutation<V>,
     then: Action,
-    changed: Option<Rc<[Rc<str>]>>,
-) -> Option<(Action, Option<Rc<[Rc<str>]>>)> {
+    changed: Option<Names>,
+) -> Option<(Action, Option<Names>)> {
     match (first.action, then) {
         // Behind a delete in flight the create has a base to go back to: the deletion.
         (Action::Create, Action::Delete) => None,

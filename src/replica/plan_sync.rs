@@ -6,9 +6,8 @@ use crate::backoff;
 use crate::conflict::{Conflict, Outcome, Sides, settle};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
-use crate::model::{
-    Action, Mutation, MutationNo, Page, Pulled, Refusal, Verdict, Version, wire_id,
-};
+use crate::model::{Action, Mutation, MutationNo, Page, Pulled, Refusal, Verdict, Version};
+use crate::shown::Shown;
 use crate::store::Fact;
 use crate::value::Value;
 use std::rc::Rc;
@@ -37,8 +36,9 @@ impl<V: Value> Replica<V> {
                     now,
                     plan,
                 );
+                let id = m.wire_id(&self.client).into();
                 plan.notices
-                    .push(Notice::Confirmed(no, m.collection, m.key, m.action));
+                    .push(Notice::Confirmed(no, id, m.collection, m.key, m.action));
             }
             Verdict::Conflict { version, data, at } => {
                 self.plan_conflict(&m, version, data, at.as_ref(), now, plan);
@@ -81,7 +81,8 @@ impl<V: Value> Replica<V> {
             self.put_true(Fact::Cancelled { no: tail.no }, now, plan);
             match coalesce(m, tail.action, tail.changed.clone()) {
                 Some((action, changed)) => {
-                    self.requeue(m, action, tail.value, changed, now, plan);
+                    let shows = shown_of_both(m, &tail);
+                    self.requeue(m, action, tail.value, changed, shows, now, plan);
                 }
                 None => self.put_true(Fact::Cancelled { no: m.no }, now, plan),
             }
@@ -111,14 +112,15 @@ impl<V: Value> Replica<V> {
         if known > Some(version) {
             // A page has brought a newer state since: ask again on the same base, under a new id,
             // and hear about that one.
-            self.requeue(m, m.action, m.value.clone(), m.changed.clone(), now, plan);
+            let (value, changed) = (m.value.clone(), m.changed.clone());
+            self.requeue(m, m.action, value, changed, m.shows.clone(), now, plan);
             return;
         }
         let newest = self.tail_of(m);
         let local = newest
             .as_ref()
             .map_or_else(|| m.value.clone(), |t| t.value.clone());
-        let local_at = newest.as_ref().map_or(m.at, |t| t.at).to_text(&self.client);
+        let local_at = newest.as_ref().unwrap_or(m).at_text(&self.client);
         self.hear(remote_at, now);
         let fact = Fact::Remote {
             collection,
@@ -134,7 +136,7 @@ impl<V: Value> Replica<V> {
         // Our own earlier change, whose answer was lost: no conflict, only a newer base.
         let own = remote_at
             .and_then(|at| Hlc::parse(at))
-            .is_some_and(|(_, c)| c == self.client);
+            .is_some_and(|(_, c)| *c == *m.author(&self.client));
         let same = match (&local, &remote) {
             (None, None) => true,
             (Some(a), Some(b)) => same_content(a, b),
@@ -144,6 +146,7 @@ impl<V: Value> Replica<V> {
             self.put_true(Fact::Cancelled { no: m.no }, now, plan);
             plan.notices.push(Notice::Confirmed(
                 m.no,
+                m.wire_id(&self.client).into(),
                 m.collection.clone(),
                 m.key.clone(),
                 m.action,
@@ -170,13 +173,14 @@ impl<V: Value> Replica<V> {
                     (Some(_), None) => Action::Create,
                     (Some(_), Some(_)) => Action::Update,
                 };
-                let no = self.requeue(m, action, result.clone(), None, now, plan);
+                let shows = newest.map_or_else(|| m.shows.clone(), |tail| shown_of_both(m, &tail));
+                let no = self.requeue(m, action, result.clone(), None, shows, now, plan);
                 self.put_true(Fact::Rebased { no }, now, plan);
             }
         }
         if !own {
             let conflict = Rc::new(Conflict {
-                id: wire_id(&self.client, m.no).into(),
+                id: m.wire_id(&self.client).into(),
                 collection: m.collection.clone(),
                 key: m.key.clone(),
                 at_ms: now.at_ms,
@@ -264,10 +268,11 @@ impl<V: Value> Replica<V> {
         if let Some(head) = head
             && head.sent
             && let Some(at) = &change.at
-            && **at == *head.at.to_text(&self.client)
+            && **at == *head.at_text(&self.client)
         {
             // The answer to our push was lost; the pull confirms it.
             let (no, action) = (head.no, head.action);
+            let id = head.wire_id(&self.client).into();
             let fact = Fact::Acked {
                 no,
                 version: change.version,
@@ -276,7 +281,7 @@ impl<V: Value> Replica<V> {
             self.put_true(fact, now, plan);
             let (collection, key) = (change.collection, change.key);
             plan.notices
-                .push(Notice::Confirmed(no, collection, key, action));
+                .push(Notice::Confirmed(no, id, collection, key, action));
             return Ok(());
         }
         plan.count += 1;
@@ -301,7 +306,13 @@ impl<V: Value> Replica<V> {
     }
 }
 
-fn same_content<V: Value>(a: &V, b: &V) -> bool {
+/// What shows of a mutation and the one behind it, when one takes the place of both.
+fn shown_of_both<V: Value>(first: &Mutation<V>, tail: &Mutation<V>) -> Shown<V> {
+    let (own, changed) = (first.value.as_ref(), first.changed.as_ref());
+    first.shows.followed_by(own, changed, &tail.shows)
+}
+
+pub(super) fn same_content<V: Value>(a: &V, b: &V) -> bool {
     let mut names = a.names();
     names.extend(b.names());
     names.iter().all(|name| a.same_field(b, name))

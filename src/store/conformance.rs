@@ -6,8 +6,9 @@
 use super::{AppendError, Entry, Fact, Store, Summary};
 use crate::conflict::{Conflict, Outcome};
 use crate::hlc::Hlc;
-use crate::model::{Action, Refusal, Version};
+use crate::model::{Action, Held, Mutation, MutationState, Refusal, Version};
 use crate::options::Strategy;
+use crate::shown::Shown;
 use crate::value::Value;
 use std::rc::Rc;
 
@@ -152,8 +153,78 @@ fn queued<V: Value>(
         key,
         action,
         value,
+        shows: Shown::Own,
         changed,
+        group: None,
+        origin: None,
     }
+}
+
+/// A mutation that is not as simple as those of a bulk write.
+fn rewritten<V: Value>(
+    record: &impl Fn(u32) -> V,
+    shows: Shown<V>,
+    group: Option<&str>,
+    origin: Option<&str>,
+) -> Fact<V> {
+    Fact::Queued {
+        no: 12,
+        replaces: None,
+        collection: "sites".into(),
+        key: "r4".into(),
+        action: Action::Update,
+        value: Some(record(4)),
+        shows,
+        changed: Some([Rc::from("n")].into()),
+        group: group.map(Rc::from),
+        origin: origin.map(Rc::from),
+    }
+}
+
+fn held<V: Value>(record: &impl Fn(u32) -> V, full: bool) -> Fact<V> {
+    let one = |n| full.then(|| record(n));
+    let mutation = Mutation {
+        no: 31,
+        collection: "sites".into(),
+        key: "r6".into(),
+        action: if full { Action::Update } else { Action::Delete },
+        value: one(6),
+        shows: if full {
+            Shown::Patch(record(7), [Rc::from("n")].into())
+        } else {
+            Shown::Own
+        },
+        changed: full.then(|| [Rc::from("n")].into()),
+        base_version: Version(3),
+        base: one(5),
+        priority: 0,
+        behind: full,
+        at: Hlc {
+            ms: 77.0,
+            counter: 5,
+        },
+        created_ms: 70.5,
+        sent: full,
+        state: if full {
+            MutationState::Failed
+        } else {
+            MutationState::Pending
+        },
+        attempts: 2,
+        last_attempt_ms: full.then_some(81.0),
+        next_attempt_ms: full.then_some(90.0),
+        error: full.then(|| Refusal {
+            code: "invalid".into(),
+            message: "é".into(),
+        }),
+        group: full.then(|| "c.30".into()),
+        origin: full.then(|| "other.9".into()),
+    };
+    Fact::Held(Box::new(Held {
+        mutation,
+        shadow: one(8),
+        version: Version(4),
+    }))
 }
 
 fn remote<V: Value>(record: &impl Fn(u32) -> V, n: u32, version: u64) -> Fact<V> {
@@ -216,6 +287,30 @@ fn all_facts<V: Value>(record: &impl Fn(u32) -> V) -> Vec<Fact<V>> {
         remote(record, 7, 9),
         Fact::Conflicted(Rc::new(conflict)),
         Fact::ConflictsCleared,
+        rewritten(record, Shown::Before, None, None),
+        rewritten(record, Shown::Record(None), Some("c.3"), None),
+        rewritten(record, Shown::Record(Some(record(9))), None, Some("o.1")),
+        rewritten(
+            record,
+            Shown::Patch(record(2), [Rc::from("n"), Rc::from("m")].into()),
+            Some("c.3"),
+            Some("o.2"),
+        ),
+        queued(record, 40, None, 2, Action::Update),
+        rewritten(record, Shown::Own, Some("c.3"), None),
+        held(record, true),
+        held(record, false),
+        Fact::Local {
+            collection: "notes".into(),
+            key: "r1".into(),
+            value: Some(record(1)),
+        },
+        Fact::Local {
+            collection: "notes".into(),
+            key: "r1".into(),
+            value: None,
+        },
+        Fact::Schema { version: 3 },
         Fact::Checkpoint {
             checkpoint: None,
             collections: Rc::from([]),
@@ -246,6 +341,12 @@ fn shape<V: Value>(fact: &Fact<V>) -> String {
         None => "none".to_owned(),
         Some(v) => format!("{:?} {:?} {:?}", v.names(), v.text("id"), v.scalar("n")),
     };
+    let shown = |shows: &Shown<V>| match shows {
+        Shown::Own => "own".to_owned(),
+        Shown::Before => "before".to_owned(),
+        Shown::Patch(patch, names) => format!("{} {names:?}", one(&Some(patch.clone()))),
+        Shown::Record(record) => one(record),
+    };
     match fact {
         Fact::Queued {
             no,
@@ -254,11 +355,43 @@ fn shape<V: Value>(fact: &Fact<V>) -> String {
             key,
             action,
             value,
+            shows,
             changed,
+            group,
+            origin,
         } => format!(
-            "queued {no} {replaces:?} {collection} {key} {action:?} {} {changed:?}",
-            one(value)
+            "queued {no} {replaces:?} {collection} {key} {action:?} {} {} {changed:?} {group:?} {origin:?}",
+            one(value),
+            shown(shows),
         ),
+        Fact::Held(held) => {
+            let m = &held.mutation;
+            let texts = [&m.value, &m.base, &held.shadow].map(one).join(" ");
+            let times = (m.created_ms, m.last_attempt_ms, m.next_attempt_ms, m.at);
+            let rest = (
+                m.sent,
+                m.state,
+                m.attempts,
+                &m.error,
+                m.behind,
+                held.version,
+            );
+            let ids = (&m.group, &m.origin, &m.changed, m.base_version);
+            format!(
+                "held {} {} {} {:?} {texts} {} {times:?} {rest:?} {ids:?}",
+                m.no,
+                m.collection,
+                m.key,
+                m.action,
+                shown(&m.shows)
+            )
+        }
+        Fact::Local {
+            collection,
+            key,
+            value,
+        } => format!("local {collection} {key} {}", one(value)),
+        Fact::Schema { version } => format!("schema {version}"),
         Fact::Cancelled { no } => format!("cancelled {no}"),
         Fact::Sent { nos } => format!("sent {nos:?}"),
         Fact::Acked { no, version, value } => format!("acked {no} {version:?} {}", one(value)),

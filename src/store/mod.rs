@@ -20,7 +20,8 @@ pub mod memory;
 use crate::conflict::Conflict;
 use crate::error::Error;
 use crate::hlc::Hlc;
-use crate::model::{Action, Key, MutationNo, Name, Refusal, Version};
+use crate::model::{Action, Held, Key, MutationNo, Name, Refusal, Version};
+use crate::shown::{Names, Shown};
 use std::rc::Rc;
 
 /// The format of entries; a store with a higher one is refused.
@@ -61,8 +62,33 @@ pub enum Fact<V> {
         action: Action,
         /// The record after it.
         value: Option<V>,
+        /// What the record shows until the backend has confirmed.
+        shows: Shown<V>,
         /// Fields changed by an update that did not replace the record.
-        changed: Option<Rc<[Rc<str>]>>,
+        changed: Option<Names>,
+        /// The atomic group the mutation belongs to.
+        group: Option<Rc<str>>,
+        /// The mutation's id on the wire, where it comes from another database. A mutation that is
+        /// rewritten under a new number has none.
+        origin: Option<Rc<str>>,
+    },
+    /// A queued mutation as it stands: nothing follows from it that is not in it. It brings one over
+    /// from elsewhere (a backup, a rescue copy, a compacted log, a migration); the one at the head
+    /// of a record comes before the one behind it.
+    Held(Box<Held<V>>),
+    /// A local-only record: never queued, and no page changes it.
+    Local {
+        /// The record's collection.
+        collection: Name,
+        /// The record's key.
+        key: Key,
+        /// The record; none: it is gone, and what the backend has shows again.
+        value: Option<V>,
+    },
+    /// The version of the app's data from here on.
+    Schema {
+        /// The version.
+        version: u32,
     },
     /// A mutation is gone; its record is what the backend has.
     Cancelled {

@@ -50,7 +50,7 @@ impl Listener<Row> for Host {
         let manager = self.manager.borrow();
         let notices = manager.as_ref().map_or_else(Array::new, |manager| {
             let entry = |no| manager.outbox_entry(no).map(|e| view::entry_to_js(&e));
-            view::notices_to_js(notices, &manager.client(), entry)
+            view::notices_to_js(notices, entry)
         });
         self.call("committed", &[&names, &notices, &own.into()]);
     }

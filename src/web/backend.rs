@@ -143,6 +143,7 @@ impl Backend<Row> for JsBackend {
                 &rows,
                 row,
                 &changed.map_or(JsValue::UNDEFINED, JsValue::from),
+                change.group.as_deref(),
             );
         }
         let start = |abort: &AbortController| {

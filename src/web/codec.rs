@@ -13,10 +13,12 @@
 //! Format 1 had objects (`records`) in place of texts, and the name of the key field in place of the
 //! keys; it is still read.
 
+use super::codec_mutation::{mutation_to_js, set_shows, set_text};
 use super::glue::{self, name, set};
 use super::value::{Row, Rows};
 use crate::conflict::Conflict;
 use crate::model::{MutationNo, Name};
+use crate::shown::Shown;
 use crate::store::{Entry, FORMAT, Fact, Summary};
 use js_sys::{Array, Float64Array, Object};
 use std::collections::HashMap;
@@ -156,6 +158,9 @@ impl<'a> Run<'a> {
                 no,
                 replaces: None,
                 value: Some(_),
+                shows: Shown::Own,
+                group: None,
+                origin: None,
                 ..
             } => *no,
             Fact::Remote { .. } | Fact::Acked { value: None, .. } => 0,
@@ -194,7 +199,10 @@ impl<'a> Run<'a> {
                     key,
                     action,
                     value: Some(value),
+                    shows: Shown::Own,
                     changed,
+                    group: None,
+                    origin: None,
                 },
             ) if c1 == collection && a1 == action && ch1 == changed && self.next == *no => {
                 self.add(key, Some(value));
@@ -279,7 +287,10 @@ fn encode_fact(fact: &Fact<Row>) -> Object {
             key,
             action,
             value,
+            shows,
             changed,
+            group,
+            origin,
         } => {
             let out = object("rewritten");
             set(&out, "number", &number(*no));
@@ -290,9 +301,12 @@ fn encode_fact(fact: &Fact<Row>) -> Object {
             set(&out, "key", &JsValue::from_str(key));
             set(&out, "action", &name(action.as_str()));
             set(&out, "record", &text_or_null(value.as_ref()));
+            set_shows(&out, shows, &Row::json);
             if let Some(changed) = changed {
                 set(&out, "changed", &texts(changed.iter()));
             }
+            set_text(&out, "group", group.as_deref());
+            set_text(&out, "origin", origin.as_deref());
             out
         }
         Fact::Cancelled { no } => numbered("cancelled", *no),
@@ -343,6 +357,27 @@ fn encode_fact(fact: &Fact<Row>) -> Object {
             out
         }
         Fact::ConflictsCleared => object("conflicts-cleared"),
+        Fact::Held(held) => {
+            let out = object("held");
+            set(&out, "mutation", &mutation_to_js(held, &Row::json));
+            out
+        }
+        Fact::Local {
+            collection,
+            key,
+            value,
+        } => {
+            let out = object("local");
+            set(&out, "collection", &name(collection));
+            set(&out, "key", &JsValue::from_str(key));
+            set(&out, "record", &text_or_null(value.as_ref()));
+            out
+        }
+        Fact::Schema { version } => {
+            let out = object("schema");
+            set(&out, "version", &JsValue::from(*version));
+            out
+        }
     }
 }
 

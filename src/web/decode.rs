@@ -1,6 +1,7 @@
 //! Reads log entries and segments back: every shape is checked, nothing is believed.
 
 use super::codec::KeyFields;
+use super::codec_mutation::{get_shows, mutation_from_js};
 use super::glue::{self, get, get_number, get_text, name};
 use super::value::{Home, Row, Rows};
 use crate::conflict::{Conflict, Outcome};
@@ -8,6 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::model::{Action, Key, Name, Refusal, Version};
 use crate::options::Strategy;
+use crate::shown::Shown;
 use crate::store::{Entry, FORMAT, Fact, Summary};
 use js_sys::{Array, Float64Array, Object};
 use std::rc::Rc;
@@ -52,13 +54,14 @@ fn text_list(object: &JsValue, field: &str) -> Option<Rc<[Rc<str>]>> {
     list.iter().map(|t| t.as_string().map(Rc::from)).collect()
 }
 
-fn record(value: &JsValue) -> Result<Option<Row>> {
+/// A record, as text or (in format 1, and in what people hand in) as an object.
+pub(super) fn record(value: &JsValue) -> Result<Option<Row>> {
     let none = Rc::from("");
     if value.is_null() || value.is_undefined() {
         Ok(None)
     } else if glue::is_rows(&Array::of1(value)) {
         Ok(Some(Row::of_text(value, &none)))
-    } else if value.is_object() {
+    } else if value.is_object() && !Array::is_array(value) {
         Ok(Some(Row::of_object(value, &none)))
     } else {
         Err(damaged("record"))
@@ -227,7 +230,10 @@ impl Reader<'_> {
                 key: key.clone(),
                 action,
                 value: Some(records.value(i).ok_or_else(|| damaged("rows"))?),
+                shows: Shown::Own,
                 changed: changed.clone(),
+                group: None,
+                origin: None,
             });
         }
         Ok(())
@@ -291,7 +297,10 @@ fn read_single(kind: &str, fact: &JsValue) -> Result<Fact<Row>> {
             key: need_text(fact, "key")?,
             action: action_of(fact)?,
             value: record(&get(fact, "record"))?,
+            shows: get_shows(fact).map_err(damaged)?,
             changed: text_list(fact, "changed"),
+            group: get_text(fact, "group").map(Rc::from),
+            origin: get_text(fact, "origin").map(Rc::from),
         },
         "cancelled" => Fact::Cancelled { no: no()? },
         "rebased" => Fact::Rebased { no: no()? },
@@ -325,6 +334,18 @@ fn read_single(kind: &str, fact: &JsValue) -> Result<Fact<Row>> {
         },
         "conflict" => Fact::Conflicted(Rc::new(decode_conflict(&get(fact, "conflict"))?)),
         "conflicts-cleared" => Fact::ConflictsCleared,
+        "held" => {
+            let held = mutation_from_js(&get(fact, "mutation")).map_err(damaged)?;
+            Fact::Held(Box::new(held))
+        }
+        "local" => Fact::Local {
+            collection: need_text(fact, "collection")?,
+            key: need_text(fact, "key")?,
+            value: record(&get(fact, "record"))?,
+        },
+        "schema" => Fact::Schema {
+            version: u32::try_from(need_whole(fact, "version")?).map_err(|_| damaged("version"))?,
+        },
         other => return Err(damaged(other)),
     })
 }

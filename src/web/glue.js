@@ -115,10 +115,23 @@ export function joinedKeys(records, field) {
 // --- what travels ---
 
 /** Appends a change as JSON (docs/PROTOCOL.md). */
-export function changeJson(list, id, type, action, offlineId, versionNumber, at, rows, row, names) {
+export function changeJson(
+  list,
+  id,
+  type,
+  action,
+  offlineId,
+  versionNumber,
+  at,
+  rows,
+  row,
+  names,
+  group,
+) {
   const head = { id, type, action, offlineId, versionNumber, at };
   if (versionNumber > 0) head.serverId = offlineId;
   if (names !== undefined) head.changed = names;
+  if (group !== undefined) head.group = group;
   let text = JSON.stringify(head);
   if (rows !== undefined) text = `${text.slice(0, -1)},"data":${rowJson(rows, row)}}`;
   list.push(text);

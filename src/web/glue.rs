@@ -44,6 +44,7 @@ extern "C" {
         rows: &JsValue,
         row: u32,
         changed: &JsValue,
+        group: Option<&str>,
     );
     /// A text says what is wrong.
     #[wasm_bindgen(js_name = splitPage)]

@@ -8,6 +8,7 @@ mod backend;
 mod budget;
 mod clock;
 mod codec;
+mod codec_mutation;
 mod decode;
 mod glue;
 mod idb;

@@ -8,6 +8,7 @@ use super::idb::{IdbStore, database_name, random_id};
 use crate::error::Code;
 use crate::hlc::Hlc;
 use crate::model::Action;
+use crate::shown::Shown;
 use crate::store::{Entry, Fact, Store, Summary, conformance};
 use js_sys::{Array, Object};
 use rexie::{ObjectStore, Rexie};
@@ -54,7 +55,10 @@ fn created(no: u64, n: u32) -> Fact<JsValue> {
         key: format!("r{n}").into(),
         action: Action::Create,
         value: Some(record(n)),
+        shows: Shown::Own,
         changed: None,
+        group: None,
+        origin: None,
     }
 }
 

@@ -6,7 +6,6 @@ use super::glue::{get, get_number, get_text, name, set};
 use crate::driver::{OutboxView, Status};
 use crate::engine::Lane;
 use crate::error::{Code, Error, Result};
-use crate::model::wire_id;
 use crate::replica::index::Query;
 use crate::replica::plan::Notice;
 use crate::value::Scalar;
@@ -113,15 +112,14 @@ pub(super) fn entry_to_js(entry: &OutboxView<Row>) -> JsValue {
 /// What is told with a commit: `[{ event, detail }]`. `entry` finds a parked mutation.
 pub(super) fn notices_to_js(
     notices: &[Notice<Row>],
-    client: &str,
     entry: impl Fn(u64) -> Option<JsValue>,
 ) -> Array {
     let out = Array::new();
     for notice in notices {
         let (event, detail): (&str, JsValue) = match notice {
-            Notice::Confirmed(no, collection, key, action) => {
+            Notice::Confirmed(_, id, collection, key, action) => {
                 let detail = Object::new();
-                set(&detail, "id", &JsValue::from_str(&wire_id(client, *no)));
+                set(&detail, "id", &JsValue::from_str(id));
                 set(&detail, "collection", &name(collection));
                 set(&detail, "key", &JsValue::from_str(key));
                 set(&detail, "action", &name(action.as_str()));
