@@ -1,7 +1,7 @@
 // One collection: writes that resolve when they are durable, reads from memory, live queries.
 
 import { fail, toError } from "./errors.js";
-import { copyRecord } from "./record.js";
+import { copyRecord, recordText } from "./record.js";
 
 // As in src/web/api.rs.
 const CREATE = 0;
@@ -21,22 +21,24 @@ function list(items, what) {
 
 export class Collection {
   #manager;
+  #key;
 
-  constructor(name, manager) {
+  constructor(name, manager, key) {
     this.name = name;
     this.#manager = manager;
+    this.#key = key;
   }
 
   create(record) {
-    return this.#write(CREATE, () => [copyRecord(record)]);
+    return this.#put(CREATE, () => [record]);
   }
 
   put(record) {
-    return this.#write(PUT, () => [copyRecord(record)]);
+    return this.#put(PUT, () => [record]);
   }
 
   putMany(records) {
-    return this.#write(PUT, () => list(records, "putMany: records").map(copyRecord));
+    return this.#put(PUT, () => list(records, "putMany: records"));
   }
 
   update(key, patch) {
@@ -84,10 +86,33 @@ export class Collection {
     return this.#manager.live.add(this, query, fn);
   }
 
-  #write(kind, prepare) {
+  /** Records, as texts, with their keys beside them: nothing has to be parsed to be stored. */
+  #put(kind, records) {
+    let keys = "";
+    const prepare = () =>
+      records().map((record) => {
+        const text = recordText(record);
+        keys += this.#keyOf(record) + "\0";
+        return text;
+      });
+    return this.#write(kind, prepare, () => keys);
+  }
+
+  #keyOf(record) {
+    const key = record[this.#key];
+    if (typeof key === "string" && !key.includes("\0")) return key;
+    const message =
+      typeof key === "string"
+        ? "a key must not contain the character U+0000"
+        : `the record has no string in its key field "${this.#key}"`;
+    throw fail("invalid-key", message);
+  }
+
+  #write(kind, prepare, keys = () => undefined) {
     return new Promise((resolve, reject) => {
       this.#manager.now((core) => {
-        core.write(this.name, kind, prepare(), (error) =>
+        const items = prepare();
+        core.write(this.name, kind, items, keys(), (error) =>
           error ? reject(toError(error)) : resolve(),
         );
       });

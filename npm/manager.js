@@ -2,7 +2,7 @@
 
 import { Collection, LiveQueries } from "./collection.js";
 import { LandfallError, fail, toError } from "./errors.js";
-import { Tabs } from "./tabs.js";
+import { Presence, Tabs } from "./tabs.js";
 
 const EVENTS = ["mutation", "conflict", "parked", "pulled", "error"];
 /** What the status of a tab that does not sync takes from the one that does. */
@@ -31,6 +31,7 @@ export class SyncManager {
   #core = null;
   #closed = false;
   #tabs = null;
+  #presence;
   #leader = null;
   #collections = new Map();
   #handlers = new Map(EVENTS.map((event) => [event, new Set()]));
@@ -46,6 +47,7 @@ export class SyncManager {
   constructor(name, user) {
     this.name = name;
     this.user = user;
+    this.#presence = new Presence(`landfall:${name}:${user}`);
     this.live = new LiveQueries(report);
     this.outbox = Object.freeze({
       list: (filter) => this.read((core) => core.outboxList(filter)),
@@ -72,15 +74,18 @@ export class SyncManager {
     const host = {
       committed: (collections, notices, own) => this.#committed(collections, notices, own),
       status: () => this.#changed(),
+      folded: () => this.#sweep(),
       failed: (error) => this.#emit("error", { ...error, at: Date.now() }),
     };
     try {
+      await this.#presence.enter();
       this.#core = await Core.open(options, backend, host);
     } catch (error) {
+      this.#presence.leave();
       throw error instanceof Error ? error : toError(error);
     }
-    for (const name of Object.keys(options.collections)) {
-      this.#collections.set(name, new Collection(name, this));
+    for (const [name, { key }] of Object.entries(options.collections)) {
+      this.#collections.set(name, new Collection(name, this, key));
     }
     this.#tabs = new Tabs(`landfall:${this.name}:${this.user}`, {
       lead: () => this.#core?.signal("lead"),
@@ -122,7 +127,10 @@ export class SyncManager {
     return new Promise((resolve, reject) => {
       const run = () => {
         try {
-          resolve(this.now(use));
+          const answer = this.now(use);
+          // Not all of it was in memory: once more, when it is.
+          if (this.#core.missed()) this.#core.fetch((error) => (error ? reject(toError(error)) : run()));
+          else resolve(answer);
         } catch (error) {
           reject(error);
         }
@@ -211,6 +219,14 @@ export class SyncManager {
     const status = { syncing: this.status.outbox.syncing };
     for (const field of LEADING) status[field] = this.status[field];
     this.#tabs?.send("status", { status });
+  }
+
+  /** Deletes what compactions have left, if no other tab may still look at it. */
+  async #sweep() {
+    await this.#presence.alone(
+      () => new Promise((resolve) => (this.#closed ? resolve() : this.#core.sweep(resolve))),
+    );
+    if (this.#closed) this.#presence.leave();
   }
 
   async #measureStorage() {
@@ -339,6 +355,7 @@ export class SyncManager {
     await new Promise((resolve) => this.#core.close(resolve));
     this.#closed = true;
     this.#tabs.close();
+    this.#presence.leave();
     this.#changed();
     await null;
   }

@@ -1,70 +1,76 @@
-// Copies what the app hands over, so that a later change of its object changes nothing here, and
-// refuses what could not travel as JSON: it would be lost on the way to the server.
+// Turns what the app hands over into JSON text, so that a later change of its object changes nothing
+// here, and refuses what JSON would drop or alter: it would be lost on the way to the server.
 
 import { fail } from "./errors.js";
 
 /** Deeper values are refused; a cycle is found at this depth at the latest. */
 const DEPTH_MAX = 64;
 
-/** A deep copy of a record, or an error that names the path. */
-export function copyRecord(record) {
+/** A record as JSON, or an error that names the path. */
+export function recordText(record) {
   if (typeof record !== "object" || record === null || Array.isArray(record)) {
     throw fail("invalid-record", `a record is a plain object, not ${describe(record)}`);
   }
-  return copyObject(record, "", 0);
+  checkObject(record, "", 0);
+  return JSON.stringify(record);
 }
 
-function copy(value, path, depth) {
+/** A deep copy of a record, or an error that names the path. */
+export function copyRecord(record) {
+  return JSON.parse(recordText(record));
+}
+
+function check(value, path, name, depth) {
   switch (typeof value) {
     case "string":
     case "boolean":
-      return value;
+      return;
     case "number":
-      if (Number.isFinite(value)) return value;
-      throw fail("invalid-record", `${path}: ${value} cannot travel as JSON; use null`);
+      if (Number.isFinite(value)) return;
+      throw fail("invalid-record", `${join(path, name)}: ${value} cannot travel as JSON; use null`);
     case "object":
-      if (value === null) return null;
+      if (value === null) return;
       if (depth >= DEPTH_MAX) {
-        throw fail("not-cloneable", `${path}: nested deeper than ${DEPTH_MAX}, or a cycle`);
+        const at = join(path, name);
+        throw fail("not-cloneable", `${at}: nested deeper than ${DEPTH_MAX}, or a cycle`);
       }
-      return Array.isArray(value) ? copyArray(value, path, depth) : copyObject(value, path, depth);
+      if (Array.isArray(value)) checkArray(value, join(path, name), depth);
+      else checkObject(value, join(path, name), depth);
+      return;
     case "function":
     case "symbol":
-      throw fail("not-cloneable", `${path}: a ${typeof value} cannot be stored`);
+      throw fail("not-cloneable", `${join(path, name)}: a ${typeof value} cannot be stored`);
     default:
-      throw fail("invalid-record", `${path}: ${describe(value)} cannot travel as JSON`);
+      throw fail(
+        "invalid-record",
+        `${join(path, name)}: ${describe(value)} cannot travel as JSON`,
+      );
   }
 }
 
-function copyArray(list, path, depth) {
-  const out = new Array(list.length);
-  for (let i = 0; i < list.length; i++) out[i] = copy(list[i], `${path}[${i}]`, depth + 1);
-  return out;
+function join(path, name) {
+  return typeof name === "number" ? `${path}[${name}]` : path === "" ? name : `${path}.${name}`;
 }
 
-function copyObject(object, path, depth) {
+function checkArray(list, path, depth) {
+  for (let i = 0; i < list.length; i++) check(list[i], path, i, depth + 1);
+}
+
+function checkObject(object, path, depth) {
   const prototype = Object.getPrototypeOf(object);
   if (prototype !== Object.prototype && prototype !== null && !isForeignPlain(prototype)) {
     throw fail("not-cloneable", `${path || "the record"}: ${describe(object)} is not plain data`);
   }
-  const out = {};
-  for (const name of Object.keys(object)) {
+  if (typeof object.toJSON === "function") {
+    throw fail("not-cloneable", `${join(path, "toJSON")}: a function cannot be stored`);
+  }
+  for (const name in object) {
     const value = object[name];
-    if (value === undefined) continue;
-    const at = path === "" ? name : `${path}.${name}`;
-    const copied = typeof value === "string" ? value : copy(value, at, depth + 1);
-    if (name === "__proto__") {
-      Object.defineProperty(out, name, {
-        value: copied,
-        enumerable: true,
-        configurable: true,
-        writable: true,
-      });
-    } else {
-      out[name] = copied;
+    // JSON leaves a field without a value out, and so do we.
+    if (typeof value !== "string" && value !== undefined && Object.hasOwn(object, name)) {
+      check(value, path, name, depth + 1);
     }
   }
-  return out;
 }
 
 // A plain object of another window or frame.

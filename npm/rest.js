@@ -43,7 +43,7 @@ export function rest(options) {
       if (body !== undefined) {
         init.method = "POST";
         all.set("content-type", "application/json");
-        init.body = JSON.stringify(body);
+        init.body = body;
         if (
           gzip &&
           init.body.length >= GZIP_FROM_BYTES &&
@@ -90,9 +90,16 @@ export function rest(options) {
     return answer;
   }
 
+  /** The changes as JSON texts: that is what the core has. */
+  function push(changes, context) {
+    const clientId = JSON.stringify(context.clientId);
+    const body = `{"protocol":1,"clientId":${clientId},"changes":[${changes.join(",")}]}`;
+    return json("/batch", context, body);
+  }
+
   return {
-    push: (changes, context) =>
-      json("/batch", context, { protocol: 1, clientId: context.clientId, changes }),
+    push: (changes, context) => push(changes.map((change) => JSON.stringify(change)), context),
+    pushJson: push,
     pull: (checkpoint, limit, context) => {
       const query = new URLSearchParams({ limit: String(limit) });
       if (checkpoint !== null) query.set("since", checkpoint);

@@ -4,6 +4,45 @@
 // BroadcastChannel tells the others to catch up with the log and what the leader is at. They would
 // be right without it, only later.
 
+const locks = () => globalThis.navigator?.locks;
+
+/**
+ * Says, for as long as the database is open here, that it is: what a tab that is behind might still
+ * look at, or write after, is not deleted meanwhile.
+ */
+export class Presence {
+  #name;
+  #leave = null;
+
+  constructor(database) {
+    this.#name = `${database}:open`;
+  }
+
+  /** Resolves when nobody deletes, which is nearly always at once. */
+  enter() {
+    if (!locks()) return Promise.resolve();
+    return new Promise((resolve) => {
+      locks().request(this.#name, { mode: "shared" }, () => {
+        resolve();
+        return new Promise((leave) => (this.#leave = leave));
+      });
+    });
+  }
+
+  /** Runs `work` if no other tab has the database open, and keeps others waiting until it is done. */
+  async alone(work) {
+    if (!this.#leave) return;
+    this.leave();
+    await locks().request(this.#name, { ifAvailable: true }, (lock) => (lock ? work() : undefined));
+    await this.enter();
+  }
+
+  leave() {
+    this.#leave?.();
+    this.#leave = null;
+  }
+}
+
 export class Tabs {
   #channel = null;
   #release = null;
@@ -20,12 +59,11 @@ export class Tabs {
         else if (data?.kind === "request") on.request(data.what);
       };
     }
-    const locks = globalThis.navigator?.locks;
-    if (!locks) {
+    if (!locks()) {
       on.lead();
       return;
     }
-    locks
+    locks()
       .request(database, { signal: this.#abort.signal }, () => {
         on.lead();
         return new Promise((resolve) => (this.#release = resolve));

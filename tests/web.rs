@@ -74,7 +74,7 @@ async fn called(run: impl FnOnce(Function)) -> Result<JsValue, JsValue> {
 
 async fn put(core: &Core, record: &str) -> Result<JsValue, JsValue> {
     let records = Array::of1(&js(record));
-    called(|done| core.write("sites", 1, &records, done)).await
+    called(|done| core.write("sites", 1, &records, None, done)).await
 }
 
 async fn settled(core: &Core) {

@@ -4,6 +4,7 @@
 //! [`sync`] runs the engine's effects. Everything is on one thread; the state is never borrowed
 //! across an await.
 
+mod fold;
 mod reads;
 mod sync;
 #[cfg(all(test, not(target_family = "wasm")))]
@@ -13,13 +14,14 @@ mod writer;
 pub use reads::{CollectionStatus, OutboxFilter, OutboxView, Status};
 pub use writer::Done;
 
-use crate::engine::{Config, Engine, Event, Failure, View};
+use crate::engine::{Config, Engine, Event, Failure, Phase, View};
 use crate::error::{Code, Error, Result};
 use crate::model::{Change, MutationNo, Name, Page, Verdict};
 use crate::options::{self, CollectionSpec};
 use crate::replica::Replica;
 use crate::replica::plan::Notice;
-use crate::store::{Seq, Store, Summary};
+use crate::replica::fold::Sizes;
+use crate::store::{Base, Seq, Store, Summary};
 use crate::value::Value;
 use futures_channel::oneshot;
 use std::cell::{Cell, RefCell};
@@ -86,6 +88,8 @@ pub trait Listener<V>: 'static {
     fn status_changed(&self);
     /// An error that no call can carry.
     fn failed(&self, error: &Error);
+    /// A compaction has left something behind that can be swept away once no other tab is open.
+    fn folded(&self) {}
 }
 
 /// What an app sets when it opens a database.
@@ -118,6 +122,14 @@ struct Inner<V, S, B, C> {
     /// The newest entry that this tab has taken in.
     seq: Cell<Seq>,
     loaded: Cell<bool>,
+    base: RefCell<Base>,
+    /// How many facts each segment of the base has.
+    sizes: RefCell<Sizes>,
+    /// Entries and facts in the log that no segment has.
+    unfolded: Cell<(usize, usize)>,
+    /// When the log last grew.
+    written_ms: Cell<f64>,
+    folding: Cell<bool>,
     /// What the newest entry said, until everything is loaded.
     summary: RefCell<Summary>,
     in_flight: RefCell<HashSet<MutationNo>>,
@@ -171,6 +183,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             writer: writer::Writer::default(),
             seq: Cell::new(0),
             loaded: Cell::new(false),
+            base: RefCell::new(tail.base),
+            sizes: RefCell::new(Sizes::new()),
+            unfolded: Cell::new((0, 0)),
+            written_ms: Cell::new(0.0),
+            folding: Cell::new(false),
             summary: RefCell::new(tail.summary.unwrap_or_default()),
             in_flight: RefCell::new(HashSet::new()),
             cancels: RefCell::new(Vec::new()),
@@ -205,6 +222,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     #[must_use]
     pub fn store(&self) -> &S {
         &self.0.store
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.engine.borrow().phase() == Phase::Closed
     }
 
     fn now_ms(&self) -> f64 {

@@ -122,6 +122,13 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         })?
     }
 
+    /// What has to be fetched before this query can be answered.
+    #[must_use]
+    pub fn missing_for_query(&self, name: &str, query: &Query) -> Vec<V> {
+        self.with(name, |c| c.missing_for(query.index.as_ref()))
+            .unwrap_or_default()
+    }
+
     /// How many records a query selects.
     ///
     /// # Errors

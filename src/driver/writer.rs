@@ -8,11 +8,12 @@ use super::{Backend, Clock, Manager};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::model::Name;
+use crate::model::{MutationNo, Name};
 use crate::replica::plan::{Intent, Notice, Now, Plan};
-use crate::store::{AppendError, Entry, Fact, Store};
+use crate::store::{AppendError, Entry, Fact, Place, Store};
 use crate::value::Value;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 
 /// Called once, when an intent is durable or refused; the number is how much was concerned.
 pub type Done = Box<dyn FnOnce(Result<usize>)>;
@@ -122,6 +123,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         for (done, result) in dones.into_iter().zip(results) {
             done(result);
         }
+        self.0.store.evict();
         for done in settles {
             done();
         }
@@ -129,6 +131,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     async fn commit(&self, intents: &[Intent<V>]) -> Vec<Result<usize>> {
         for _ in 0..limits::APPEND_RETRIES_MAX {
+            if let Err(error) = self.fetch_for(intents).await {
+                return vec![Err(error); intents.len()];
+            }
             let commit = self.decide(intents);
             if commit.entries.is_empty() {
                 self.0.replica.borrow_mut().commit();
@@ -139,6 +144,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 Ok(()) => {
                     self.0.replica.borrow_mut().commit();
                     self.0.seq.set(after + commit.entries.len() as u64);
+                    self.logged(commit.entries.iter().map(|e| e.facts.len()));
                     self.committed(&commit.collections, &commit.notices, true);
                     if commit.wrote {
                         self.run(Event::Wrote);
@@ -211,6 +217,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             }
         }
         let summary = replica.summary();
+        drop_superseded(&mut facts);
         let mut facts = facts.into_iter().peekable();
         while facts.peek().is_some() {
             let part: Vec<Fact<V>> = facts.by_ref().take(limits::ENTRY_FACTS_MAX).collect();
@@ -228,6 +235,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     async fn catch_up(&self) -> Result<()> {
         let mut collections = Vec::new();
         let first = !self.0.loaded.get();
+        if first {
+            self.load_base().await.inspect_err(|error| self.note(error))?;
+        }
         loop {
             let after = self.0.seq.get();
             let page = match self.0.store.read(after, limits::READ_ENTRIES_MAX).await {
@@ -240,22 +250,20 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             if page.is_empty() {
                 break;
             }
-            let mut damaged = Vec::new();
+            self.logged(page.iter().map(|(_, e)| e.as_ref().map_or(0, |e| e.facts.len())));
             for (seq, entry) in page {
                 self.0.seq.set(seq);
                 match entry {
-                    Ok(entry) => self.take_in(&entry, &mut collections),
-                    Err(error) => damaged.push((seq, error)),
-                }
-            }
-            for (seq, error) in damaged {
-                self.note(&error);
-                if let Err(error) = self.0.store.quarantine(seq, &error.message).await {
-                    self.note(&error);
+                    Ok(entry) => {
+                        self.fetch_for_facts(&entry.facts).await?;
+                        self.take_in(&entry, &mut collections);
+                    }
+                    Err(error) => self.set_aside(Place::Log(seq), &error).await,
                 }
             }
         }
         self.0.loaded.set(true);
+        self.0.store.evict();
         if first {
             let replica = self.0.replica.borrow();
             collections = replica
@@ -271,7 +279,19 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         Ok(())
     }
 
-    fn take_in(&self, entry: &Entry<V>, collections: &mut Vec<Name>) {
+    /// Keeps a copy of what cannot be read, tells the app, and pulls everything once more: what the
+    /// backend has is not lost with it.
+    pub(super) async fn set_aside(&self, place: Place, error: &Error) {
+        self.note(error);
+        if let Err(error) = self.0.store.quarantine(place, &error.message).await {
+            self.note(&error);
+        }
+        if !self.0.loaded.get() {
+            self.submit(Intent::ForgetCheckpoint, Box::new(|_| {}));
+        }
+    }
+
+    pub(super) fn take_in(&self, entry: &Entry<V>, collections: &mut Vec<Name>) {
         let mut replica = self.0.replica.borrow_mut();
         for fact in &entry.facts {
             replica.note_touched(fact, collections);
@@ -294,9 +314,55 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     /// Shows an error of the store in the status.
-    fn note(&self, error: &Error) {
+    pub(super) fn note(&self, error: &Error) {
         *self.0.store_error.borrow_mut() = Some((error.clone(), self.now_ms()));
         self.0.listener.failed(error);
         self.0.listener.status_changed();
     }
+}
+
+/// Of several writes that became one mutation within one commit, only the last needs to be stored.
+fn drop_superseded<V>(facts: &mut Vec<Fact<V>>) {
+    let mut last: HashMap<MutationNo, usize> = HashMap::new();
+    let mut doubled = false;
+    for (i, fact) in facts.iter().enumerate() {
+        if let Fact::Queued { no, .. } = fact {
+            doubled |= last.insert(*no, i).is_some();
+        }
+    }
+    if !doubled {
+        return;
+    }
+    // Only where nothing else was said of them in between.
+    for fact in facts.iter() {
+        match fact {
+            Fact::Queued {
+                replaces: Some(no), ..
+            }
+            | Fact::Cancelled { no }
+            | Fact::Acked { no, .. }
+            | Fact::Refused { no, .. }
+            | Fact::Rebased { no } => {
+                last.remove(no);
+            }
+            Fact::Held(held) => {
+                last.remove(&held.mutation.no);
+            }
+            Fact::Sent { nos } => nos.iter().for_each(|no| {
+                last.remove(no);
+            }),
+            _ => {}
+        }
+    }
+    let mut i = 0;
+    facts.retain(|fact| {
+        let at = i;
+        i += 1;
+        match fact {
+            Fact::Queued {
+                no, replaces: None, ..
+            } => last.get(no).is_none_or(|last| *last == at),
+            _ => true,
+        }
+    });
 }

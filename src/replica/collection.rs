@@ -4,6 +4,7 @@ use super::index::{Index, Query};
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, MutationNo, Version};
 use crate::options::CollectionSpec;
+use crate::store::SegmentId;
 use crate::value::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ pub struct Record<V> {
     pub pending: Option<Box<Pending<V>>>,
     /// Set where the record is local-only; it has no queued changes then.
     pub local: Option<Box<Aside<V>>>,
+    /// The segment that says all this; 0 where it is in the log.
+    pub home: SegmentId,
 }
 
 /// What a local-only record hides.
@@ -57,6 +60,7 @@ impl<V> Default for Record<V> {
             version: Version(0),
             pending: None,
             local: None,
+            home: 0,
         }
     }
 }
@@ -117,6 +121,25 @@ impl<V: Value> Collection<V> {
         self.records.get(key)?.value.as_ref()
     }
 
+    /// Everything that is known, in the order of the keys.
+    pub(super) fn records(&self) -> impl Iterator<Item = (&Key, &Record<V>)> {
+        self.records.iter()
+    }
+
+    /// Moves a record to a segment, if `unchanged` says so: its content stays what it is.
+    pub(super) fn rehome(
+        &mut self,
+        key: &str,
+        segment: SegmentId,
+        unchanged: impl FnOnce(&mut Record<V>) -> bool,
+    ) {
+        if let Some(record) = self.records.get_mut(key)
+            && unchanged(record)
+        {
+            record.home = segment;
+        }
+    }
+
     /// Everything the app sees, in the order of the keys.
     pub fn all(&self) -> impl DoubleEndedIterator<Item = (&Key, &V)> {
         self.records
@@ -126,29 +149,37 @@ impl<V: Value> Collection<V> {
 
     /// Replaces what is known of a key; answers what was known.
     pub(super) fn set(&mut self, key: &Key, record: Option<Record<V>>) -> Option<Record<V>> {
-        let has = record.as_ref().is_some_and(|r| r.value.is_some());
+        let had = self.records.get(key).is_some_and(|r| r.value.is_some());
+        let value = record.as_ref().and_then(|r| r.value.as_ref());
+        self.visible = self.visible - usize::from(had) + usize::from(value.is_some());
         let mut indexes = self.indexes.borrow_mut();
-        if let Some(value) = self.records.get(key).and_then(|r| r.value.as_ref()) {
-            self.visible -= 1;
-            for (index, fields) in indexes.iter_mut().zip(&self.spec.indexes) {
-                if let Some(index) = index {
-                    index.remove(fields, key, value);
-                }
+        for (slot, fields) in indexes.iter_mut().zip(&self.spec.indexes) {
+            let Some(index) = slot else { continue };
+            index.remove(key);
+            match value {
+                Some(value) if value.is_resident() => index.insert(fields, key, value),
+                // Built again when it is asked for.
+                Some(_) => *slot = None,
+                None => {}
             }
         }
-        if has {
-            self.visible += 1;
-            let value = record.as_ref().and_then(|r| r.value.as_ref());
-            for (index, fields) in indexes.iter_mut().zip(&self.spec.indexes) {
-                if let (Some(index), Some(value)) = (index, value) {
-                    index.insert(fields, key, value);
-                }
-            }
-        }
+        drop(indexes);
         match record.filter(|r| !r.is_blank()) {
             Some(record) => self.records.insert(key.clone(), record),
             None => self.records.remove(key),
         }
+    }
+
+    /// Contents that have to be in memory before a query on this index can be answered.
+    #[must_use]
+    pub fn missing_for(&self, index: Option<&Vec<Rc<str>>>) -> Vec<V> {
+        let at = self.spec.indexes.iter().position(|i| Some(i) == index);
+        let built = at.is_none_or(|at| self.indexes.borrow()[at].is_some());
+        if built {
+            return Vec::new();
+        }
+        let values = self.all().map(|(_, value)| value);
+        values.filter(|v| !v.is_resident()).cloned().collect()
     }
 
     /// The keys a query selects, in its order.

@@ -2,7 +2,7 @@
 
 use crate::model::Key;
 use crate::value::{Scalar, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::rc::Rc;
 
@@ -69,9 +69,10 @@ impl Query {
 }
 
 /// The records of a collection by the values of some fields. A record that lacks one of them is
-/// not in the index, as in IndexedDB.
+/// not in the index, as in IndexedDB. The second part finds a record's values again: its old
+/// content may not be in memory any more when it leaves.
 #[derive(Debug, Clone, Default)]
-pub struct Index(BTreeSet<(Vec<Scalar>, Key)>);
+pub struct Index(BTreeSet<(Vec<Scalar>, Key)>, HashMap<Key, Vec<Scalar>>);
 
 impl Index {
     fn values<V: Value>(fields: &[Rc<str>], value: &V) -> Option<Vec<Scalar>> {
@@ -80,12 +81,13 @@ impl Index {
 
     pub(super) fn insert<V: Value>(&mut self, fields: &[Rc<str>], key: &Key, value: &V) {
         if let Some(values) = Self::values(fields, value) {
-            self.0.insert((values, key.clone()));
+            self.0.insert((values.clone(), key.clone()));
+            self.1.insert(key.clone(), values);
         }
     }
 
-    pub(super) fn remove<V: Value>(&mut self, fields: &[Rc<str>], key: &Key, value: &V) {
-        if let Some(values) = Self::values(fields, value) {
+    pub(super) fn remove(&mut self, key: &Key) {
+        if let Some(values) = self.1.remove(key) {
             self.0.remove(&(values, key.clone()));
         }
     }

@@ -8,6 +8,7 @@
 mod apply;
 mod batch;
 pub mod collection;
+pub mod fold;
 pub mod index;
 pub mod outbox;
 pub mod plan;
@@ -18,7 +19,7 @@ use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Key, Mutation, MutationNo, MutationState, Name};
 use crate::options::CollectionSpec;
-use crate::store::{Fact, Summary};
+use crate::store::{Fact, SegmentId, Summary};
 use crate::value::Value;
 use collection::{Collection, Record};
 use outbox::Outbox;
@@ -42,6 +43,10 @@ pub struct Replica<V> {
     data_version: u32,
     max_attempts: u32,
     undo: Option<Undo<V>>,
+    /// The segment that is being read; 0 for the log and for what is new.
+    reading: SegmentId,
+    /// Mutations that came, changed or went since they were last asked for.
+    touched: Vec<MutationNo>,
 }
 
 /// What it takes to go back to where a commit began.
@@ -81,6 +86,8 @@ impl<V: Value> Replica<V> {
             data_version: 0,
             max_attempts,
             undo: None,
+            reading: 0,
+            touched: Vec::new(),
         };
         for spec in specs {
             replica
@@ -237,14 +244,21 @@ impl<V: Value> Replica<V> {
         at
     }
 
-    fn set_record(&mut self, c: usize, key: &Key, record: Record<V>) {
+    fn set_record(&mut self, c: usize, key: &Key, mut record: Record<V>) {
+        record.home = self.reading;
         let before = self.collections[c].set(key, Some(record));
         if let Some(undo) = &mut self.undo {
             undo.steps.push(Step::Record(c, key.clone(), before));
         }
     }
 
+    /// The mutations that came, changed or went since this was last asked.
+    pub fn take_touched(&mut self) -> Vec<MutationNo> {
+        std::mem::take(&mut self.touched)
+    }
+
     fn set_mutation(&mut self, no: MutationNo, mutation: Option<Mutation<V>>) {
+        self.touched.push(no);
         let before = self.outbox.set(no, mutation);
         if let Some(undo) = &mut self.undo {
             undo.steps.push(Step::Mutation(no, before));

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test suite")]
 
-use super::{AppendError, Entry, Fact, Store, Summary};
+use super::{AppendError, Entry, Fact, Place, Store, Summary};
 use crate::conflict::{Conflict, Outcome};
 use crate::hlc::Hlc;
 use crate::model::{Action, Held, Mutation, MutationState, Refusal, Version};
@@ -78,8 +78,8 @@ pub async fn run<V: Value, S: Store<V>>(store: S, other: S, record: impl Fn(u32)
     assert!(first.is_ok() != second.is_ok(), "{first:?} and {second:?}");
     assert_eq!(store.read(4, 10).await.unwrap().len(), 1);
 
-    store.quarantine(3, "a test").await.unwrap();
-    store.quarantine(3, "a test").await.unwrap();
+    store.quarantine(Place::Log(3), "a test").await.unwrap();
+    store.quarantine(Place::Log(3), "a test").await.unwrap();
     assert_eq!(
         store.read(2, 1).await.unwrap().len(),
         1,

@@ -14,6 +14,7 @@ use crate::engine::Event;
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, MutationNo, Name, parse_wire_id};
 use crate::replica::plan::{Intent, Notice, Write, check_key};
+use crate::value::Value;
 use js_sys::{Array, Function};
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -62,6 +63,10 @@ impl Listener<Row> for Host {
     fn failed(&self, error: &Error) {
         self.call("failed", &[&view::error_to_js(error)]);
     }
+
+    fn folded(&self) {
+        self.call("folded", &[]);
+    }
 }
 
 /// One open database.
@@ -71,6 +76,8 @@ pub struct Core {
     shared: Rc<RefCell<Option<WebManager>>>,
     signals: RefCell<Option<Signals>>,
     keys: super::codec::KeyFields,
+    /// What reads have asked for that is not in memory.
+    missing: RefCell<Vec<Row>>,
 }
 
 /// The numbers of `write`'s `kind`, as in `npm/collection.js`.
@@ -118,6 +125,7 @@ impl Core {
             shared,
             signals: RefCell::new(Some(signals)),
             keys,
+            missing: RefCell::default(),
         })
     }
 
@@ -155,10 +163,47 @@ impl Core {
         }));
     }
 
+    /// Whether what was asked since the last time was not all in memory: the answer was worth nothing
+    /// then, and has to be asked for again after `fetch`.
+    pub fn missed(&self) -> bool {
+        !self.missing.borrow().is_empty()
+    }
+
+    /// Brings into memory what was missed. Calls `done(error)`; what is asked in it finds everything.
+    pub fn fetch(&self, done: Function) {
+        let missing = self.missing.take();
+        let manager = self.manager.clone();
+        wasm_bindgen_futures::spawn_local(async move {
+            answer(&done, manager.fetch_values(missing).await.map(|()| 0));
+        });
+    }
+
+    /// Folds the log now. Calls `done(error, 1 or 0)`.
+    pub fn fold(&self, done: Function) {
+        let manager = self.manager.clone();
+        wasm_bindgen_futures::spawn_local(async move {
+            answer(&done, manager.fold().await.map(usize::from));
+        });
+    }
+
+    /// Deletes what compactions have left. Only while no other tab has the database open.
+    pub fn sweep(&self, done: Function) {
+        let manager = self.manager.clone();
+        wasm_bindgen_futures::spawn_local(async move {
+            answer(&done, manager.sweep().await.map(|()| 0));
+        });
+    }
+
     /// One record, or `undefined`.
     pub fn get(&self, collection: &str, key: &str) -> Js<JsValue> {
         let found = self.manager.get(collection, key).map_err(thrown)?;
-        Ok(found.map_or(JsValue::UNDEFINED, |row| row.object()))
+        Ok(found.map_or(JsValue::UNDEFINED, |row| {
+            if row.is_resident() {
+                return row.object();
+            }
+            self.missing.borrow_mut().push(row);
+            JsValue::UNDEFINED
+        }))
     }
 
     /// All records, by key.
@@ -166,23 +211,29 @@ impl Core {
         let mut out = Objects::default();
         let push = |row: &Row| out.push(row);
         self.manager.each(collection, push).map_err(thrown)?;
-        Ok(out.finish())
+        Ok(self.found(out))
     }
 
     /// The records that a query selects.
     pub fn find(&self, collection: &str, query: &JsValue) -> Js<Array> {
         let query = view::parse_query(query).map_err(thrown)?;
+        if self.needs_index(collection, &query) {
+            return Ok(Array::new());
+        }
         let mut out = Objects::default();
         let push = |row: &Row| out.push(row);
         self.manager
             .find(collection, &query, push)
             .map_err(thrown)?;
-        Ok(out.finish())
+        Ok(self.found(out))
     }
 
     /// How many records a query selects.
     pub fn count(&self, collection: &str, query: &JsValue) -> Js<f64> {
         let query = view::parse_query(query).map_err(thrown)?;
+        if self.needs_index(collection, &query) {
+            return Ok(0.0);
+        }
         self.manager
             .count(collection, &query)
             .map(|n| n as f64)
@@ -280,6 +331,7 @@ fn answer(done: &Function, result: Result<usize>) {
 #[derive(Default)]
 struct Objects {
     out: Array,
+    missing: Vec<Row>,
     range: Option<(Rc<Rows>, u32, u32)>,
 }
 
@@ -293,6 +345,10 @@ impl Objects {
             return;
         }
         self.flush();
+        if !row.is_resident() {
+            self.missing.push(row.clone());
+            return;
+        }
         self.range = Some((row.rows.clone(), row.at, row.at + 1));
     }
 
@@ -301,14 +357,22 @@ impl Objects {
             rows.push_objects(&self.out, from, to);
         }
     }
-
-    fn finish(mut self) -> Array {
-        self.flush();
-        self.out
-    }
 }
 
 impl Core {
+    fn found(&self, mut objects: Objects) -> Array {
+        objects.flush();
+        self.missing.borrow_mut().append(&mut objects.missing);
+        objects.out
+    }
+
+    fn needs_index(&self, collection: &str, query: &crate::replica::index::Query) -> bool {
+        let mut missing = self.manager.missing_for_query(collection, query);
+        let some = !missing.is_empty();
+        self.missing.borrow_mut().append(&mut missing);
+        some
+    }
+
     fn parse_writes(
         &self,
         collection: &str,

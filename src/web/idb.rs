@@ -510,7 +510,7 @@ impl Store<Row> for IdbStore {
         let base = result(base.map_err(|e| storage_error(&e))?);
         let (base, keys) = futures_util::join!(base, result(keys));
         let (base, keys): (Base, Array) = (decode_base(&base?)?, keys?.unchecked_into());
-        log.delete(&range(base.through, false)?)
+        log.delete(&range(base.through, false)?.into())
             .map_err(|e| storage_error(&e))?;
         for key in keys.iter() {
             let named = key.as_f64().is_some_and(|k| base.segments.contains(&(k as u64)));

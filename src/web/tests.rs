@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use super::codec::{self, KeyFields};
+use super::decode;
+use super::value::Row;
 use super::glue::{self, get};
 use super::idb::{IdbStore, database_name, random_id};
 use crate::error::Code;
@@ -21,20 +23,20 @@ fn keys() -> KeyFields {
     [("sites".into(), "id".into()), ("notes".into(), "id".into())].into()
 }
 
-fn record(n: u32) -> JsValue {
+fn record(n: u32) -> Row {
     let record = Object::new();
     glue::set(&record, "id", &format!("r{n}").into());
     glue::set(&record, "n", &n.into());
-    record.into()
+    Row::of_object(&record, &"id".into())
 }
 
 async fn store(name: &str) -> IdbStore {
-    IdbStore::open(name.to_owned(), "relaxed", keys())
+    IdbStore::open(name.to_owned(), "relaxed", keys(), 1e9)
         .await
         .unwrap()
 }
 
-fn entry(facts: Vec<Fact<JsValue>>) -> Entry<JsValue> {
+fn entry(facts: Vec<Fact<Row>>) -> Entry<Row> {
     let hlc = Hlc {
         ms: 1.0,
         counter: 2,
@@ -47,7 +49,7 @@ fn entry(facts: Vec<Fact<JsValue>>) -> Entry<JsValue> {
     }
 }
 
-fn created(no: u64, n: u32) -> Fact<JsValue> {
+fn created(no: u64, n: u32) -> Fact<Row> {
     Fact::Queued {
         no,
         replaces: None,
@@ -71,7 +73,7 @@ async fn indexeddb_conforms() {
 #[wasm_bindgen_test]
 async fn indexeddb_conforms_with_strict_durability() {
     let name = database_name("conformance", &random_id());
-    let open = || IdbStore::open(name.clone(), "strict", keys());
+    let open = || IdbStore::open(name.clone(), "strict", keys(), 1e9);
     conformance::run(open().await.unwrap(), open().await.unwrap(), record).await;
 }
 
@@ -100,7 +102,7 @@ async fn a_database_of_a_newer_version_is_refused_untouched() {
         .version(7)
         .add_object_store(ObjectStore::new("log"));
     newer.build().await.unwrap().close();
-    let error = IdbStore::open(name.clone(), "relaxed", keys())
+    let error = IdbStore::open(name.clone(), "relaxed", keys(), 1e9)
         .await
         .err()
         .unwrap();
@@ -115,31 +117,32 @@ async fn a_database_of_a_newer_version_is_refused_untouched() {
 async fn a_database_of_somebody_else_is_refused() {
     let name = database_name("foreign", &random_id());
     let foreign = Rexie::builder(&name)
-        .version(1)
+        .version(2)
         .add_object_store(ObjectStore::new("things"));
     foreign.build().await.unwrap().close();
-    let error = IdbStore::open(name, "relaxed", keys()).await.err().unwrap();
+    let error = IdbStore::open(name, "relaxed", keys(), 1e9).await.err().unwrap();
     assert_eq!(error.code, Code::DatabaseDamaged);
 }
 
 #[wasm_bindgen_test]
-fn records_are_stored_as_they_are_and_in_runs() {
+fn records_are_stored_as_readable_text_and_in_runs() {
     let facts = vec![created(1, 1), created(2, 2), created(3, 3)];
-    let stored = codec::encode(&entry(facts), &keys());
+    let stored = codec::encode(&entry(facts));
     let runs: Array = get(&stored, "facts").into();
     assert_eq!(runs.length(), 1);
-    let records: Array = get(&runs.get(0), "records").into();
-    assert_eq!(get(&records.get(2), "id").as_string().unwrap(), "r3");
+    let rows: Array = get(&runs.get(0), "rows").into();
+    let text = rows.get(2).as_string().unwrap();
+    assert_eq!(text, r#"{"id":"r3","n":3}"#);
 }
 
 #[wasm_bindgen_test]
 fn damage_is_named_and_a_newer_format_is_told_apart() {
-    let whole = || codec::encode(&entry(vec![created(1, 1)]), &keys());
-    assert!(codec::decode(&whole()).is_ok());
+    let whole = || codec::encode(&entry(vec![created(1, 1)]));
+    assert!(decode::decode(&whole(), &keys(), None).is_ok());
     let code = |damage: &dyn Fn(&Object)| {
         let stored = whole();
         damage(&stored);
-        codec::decode(&stored).err().map(|e| e.code)
+        decode::decode(&stored, &keys(), None).err().map(|e| e.code)
     };
     let damaged = Some(Code::DatabaseDamaged);
     assert_eq!(code(&|e| glue::set(e, "facts", &JsValue::NULL)), damaged);
@@ -155,7 +158,7 @@ fn damage_is_named_and_a_newer_format_is_told_apart() {
         damaged
     );
     assert_eq!(
-        code(&|e| glue::set(&run(e), "records", &Array::of1(&7.into()))),
+        code(&|e| glue::set(&run(e), "rows", &Array::of1(&7.into()))),
         damaged
     );
     assert_eq!(
@@ -170,7 +173,7 @@ fn damage_is_named_and_a_newer_format_is_told_apart() {
         Array::new().into(),
     ];
     for value in odd {
-        assert_eq!(codec::decode(&value).err().map(|e| e.code), damaged);
+        assert_eq!(decode::decode(&value, &keys(), None).err().map(|e| e.code), damaged);
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Home {
 
 /// One record: a position in a list.
 #[derive(Clone)]
-pub struct Row {
+pub(super) struct Row {
     pub(super) rows: Rc<Rows>,
     pub(super) at: u32,
 }

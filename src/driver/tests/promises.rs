@@ -1,6 +1,7 @@
 //! DESIGN's promises, one test at least for each.
 
 use super::rig::*;
+use crate::store::Place;
 use crate::engine::{Event, Phase};
 use crate::replica::plan::Intent;
 use crate::store::memory::Fault as Disk;
@@ -269,13 +270,13 @@ fn a_damaged_entry_is_set_aside_and_takes_no_other_down() {
                 .await
                 .unwrap();
         }
-        device.store.damage(2);
+        device.store.damage(Place::Log(2));
         let again = device.open_idle().await;
         assert_eq!(
             dump(&again, "sites").await,
             [r#"{"id":"s0","n":0}"#, r#"{"id":"s2","n":2}"#]
         );
-        assert_eq!(device.store.quarantined(), [2]);
+        assert_eq!(device.store.quarantined(), [Place::Log(2)]);
         assert_eq!(
             again.status().error.unwrap().0.code.as_str(),
             "database-damaged"

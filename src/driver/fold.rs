@@ -1,0 +1,249 @@
+//! Compaction, and what is not in memory.
+//!
+//! The state at one position is written as segments, a few at a time, while writing goes on; then
+//! the base is switched in one small transaction. Nothing is deleted before that, and log entries
+//! only while no other tab is open ([`Manager::sweep`]): one that is behind would append where they
+//! have been.
+
+use super::{Backend, Clock, Manager};
+use crate::error::Result;
+use crate::limits;
+use crate::replica::fold::Fold;
+use crate::replica::plan::{Intent, Write};
+use crate::store::{Base, Fact, Place, Seq, Store};
+use crate::value::Value;
+use futures_channel::oneshot;
+
+impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
+    /// Reads the segments of the base.
+    pub(super) async fn load_base(&self) -> Result<()> {
+        let base = self.0.base.borrow().clone();
+        let mut collections = Vec::new();
+        for ids in base.segments.chunks(limits::SEGMENTS_AT_ONCE) {
+            for (id, entry) in self.0.store.read_segments(ids).await? {
+                match entry {
+                    Ok(entry) => {
+                        self.0.sizes.borrow_mut().insert(id, entry.facts.len());
+                        self.0.replica.borrow_mut().read_from(id);
+                        self.take_in(&entry, &mut collections);
+                        self.0.replica.borrow_mut().read_from(0);
+                    }
+                    Err(error) => self.set_aside(Place::Segment(id), &error).await,
+                }
+            }
+            self.0.store.evict();
+        }
+        if base.through > 0 {
+            let mut replica = self.0.replica.borrow_mut();
+            replica.reserve_no(base.summary.next_no);
+            self.0.seq.set(base.through);
+        }
+        Ok(())
+    }
+
+    /// Takes account of entries that are in the log now.
+    pub(super) fn logged(&self, facts: impl Iterator<Item = usize>) {
+        let (mut entries, mut count) = self.0.unfolded.get();
+        for facts in facts {
+            entries += 1;
+            count += facts;
+        }
+        self.0.unfolded.set((entries, count));
+        self.0.written_ms.set(self.now_ms());
+        if entries >= limits::FOLD_ENTRIES_MIN || count >= limits::FOLD_FACTS_MIN {
+            self.schedule_fold();
+        }
+    }
+
+    fn schedule_fold(&self) {
+        if self.0.folding.replace(true) {
+            return;
+        }
+        let manager = self.clone();
+        self.0.clock.spawn(Box::pin(async move {
+            loop {
+                let quiet_ms = manager.now_ms() - manager.0.written_ms.get();
+                if quiet_ms >= limits::FOLD_QUIET_MS || quiet_ms < 0.0 {
+                    break;
+                }
+                let rest_ms = limits::FOLD_QUIET_MS - quiet_ms;
+                manager.0.clock.sleep(rest_ms).await;
+            }
+            // It is tried again after the next write; the log is whole without it.
+            let folded = manager.fold().await;
+            manager.0.folding.set(false);
+            if folded.is_ok_and(|folded| folded) {
+                manager.0.listener.folded();
+            }
+        }));
+    }
+
+    /// Folds the log into segments; answers whether it did. Only the tab that syncs does, so that two
+    /// do not do the same work.
+    ///
+    /// # Errors
+    /// What the store reports. Nothing is lost by it.
+    pub async fn fold(&self) -> Result<bool> {
+        let leads = self.0.engine.borrow().leader() && !self.is_closed();
+        if !leads {
+            return Ok(false);
+        }
+        let (tell, told) = oneshot::channel();
+        let manager = self.clone();
+        // Between two commits: what is folded is what the log says.
+        self.settle(Box::new(move || {
+            let _ = tell.send(manager.capture());
+        }));
+        let Ok((through, unfolded, fold)) = told.await else {
+            return Ok(false);
+        };
+        if self.is_closed() {
+            return Ok(false);
+        }
+        let old = self.0.base.borrow().clone();
+        let mut written = Vec::with_capacity(fold.entries.len());
+        for part in fold.entries.chunks(limits::SEGMENTS_AT_ONCE) {
+            let mut missing = Vec::new();
+            for entry in part {
+                entry.each_value(|v| missing.extend((!v.is_resident()).then(|| v.clone())));
+            }
+            self.0.store.fetch(&missing).await?;
+            written.extend(self.0.store.write_segments(part).await?);
+            self.0.store.evict();
+        }
+        let new = written.iter().map(|(id, _)| *id);
+        let base = Base {
+            generation: old.generation + 1,
+            through,
+            segments: fold.kept.iter().copied().chain(new).collect(),
+            summary: fold.summary,
+        };
+        if !self.0.store.switch(&base).await? {
+            // Another tab has folded meanwhile.
+            *self.0.base.borrow_mut() = self.0.store.tail().await?.base;
+            return Ok(false);
+        }
+        let mut replica = self.0.replica.borrow_mut();
+        let mut sizes = self.0.sizes.borrow_mut();
+        sizes.retain(|id, _| fold.kept.contains(id));
+        for (was, (id, entry)) in fold.entries.iter().zip(&written) {
+            sizes.insert(*id, entry.facts.len());
+            replica.rehome(*id, was, entry);
+        }
+        *self.0.base.borrow_mut() = base;
+        let now = self.0.unfolded.get();
+        self.0
+            .unfolded
+            .set((now.0 - unfolded.0.min(now.0), now.1 - unfolded.1.min(now.1)));
+        Ok(true)
+    }
+
+    fn capture(&self) -> (Seq, (usize, usize), Fold<V>) {
+        let fold = self.0.replica.borrow().fold(&self.0.sizes.borrow());
+        (self.0.seq.get(), self.0.unfolded.get(), fold)
+    }
+
+    /// Deletes what a compaction has left behind. Only while no other tab has the database open.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub async fn sweep(&self) -> Result<()> {
+        self.0.store.sweep().await
+    }
+
+    /// Brings into memory what deciding these intents looks at.
+    pub(super) async fn fetch_for(&self, intents: &[Intent<V>]) -> Result<()> {
+        let mut missing = Vec::new();
+        {
+            let replica = self.0.replica.borrow();
+            for intent in intents {
+                replica.missing_for(intent, &mut missing);
+            }
+        }
+        self.fetch_values(missing).await
+    }
+
+    /// The same for facts that another tab has decided.
+    pub(super) async fn fetch_for_facts(&self, facts: &[Fact<V>]) -> Result<()> {
+        let mut missing = Vec::new();
+        {
+            let replica = self.0.replica.borrow();
+            for fact in facts {
+                match fact {
+                    Fact::Acked { no, .. } | Fact::Cancelled { no } => {
+                        replica.missing_of_no(*no, &mut missing);
+                    }
+                    Fact::Queued {
+                        collection, key, ..
+                    }
+                    | Fact::Remote {
+                        collection, key, ..
+                    } => {
+                        if replica.has_pending(collection, key) {
+                            replica.missing_of(collection, key, &mut missing);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.fetch_values(missing).await
+    }
+
+    /// Brings values into memory.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub async fn fetch_values(&self, missing: Vec<V>) -> Result<()> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.0.store.fetch(&missing).await
+    }
+}
+
+impl<V: Value> crate::replica::Replica<V> {
+    fn has_pending(&self, collection: &str, key: &str) -> bool {
+        let record = self.collection(collection).and_then(|c| c.record(key));
+        record.is_some_and(|r| r.pending.is_some())
+    }
+
+    /// What deciding an intent looks at and is not in memory.
+    fn missing_for(&self, intent: &Intent<V>, missing: &mut Vec<V>) {
+        match intent {
+            Intent::Write(name, writes) => {
+                let Some(collection) = self.collection(name) else {
+                    return;
+                };
+                for write in writes {
+                    let key = match write {
+                        Write::Create(value) | Write::Put(value) => {
+                            value.text(&collection.spec.key)
+                        }
+                        Write::Update { key, .. } => Some(key.clone()),
+                        Write::Delete(key) => Some(key.clone()),
+                    };
+                    let Some(key) = key else { continue };
+                    let patches = matches!(write, Write::Update { .. });
+                    if patches || self.has_pending(name, &key) {
+                        self.missing_of(name, &key, missing);
+                    }
+                }
+            }
+            Intent::Verdicts(verdicts) => {
+                for (no, _) in verdicts {
+                    self.missing_of_no(*no, missing);
+                }
+            }
+            Intent::Page(_, page) => {
+                for change in &page.changes {
+                    if self.has_pending(&change.collection, &change.key) {
+                        self.missing_of(&change.collection, &change.key, missing);
+                    }
+                }
+            }
+            Intent::Retry(Some(no)) | Intent::Discard(no) => self.missing_of_no(*no, missing),
+            _ => {}
+        }
+    }
+}

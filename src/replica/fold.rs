@@ -1,0 +1,231 @@
+//! Compaction: the whole state in as few facts as possible, and where each record is kept.
+//!
+//! A record remembers the segment whose facts say what it is (its *home*); a change takes it home
+//! to the log. A fold writes what is at home in the log, and what is in segments that are mostly
+//! superseded, into new segments. What stays untouched stays where it is: the cost follows what was
+//! changed, not how much there is.
+
+use super::Replica;
+use super::collection::Record;
+use crate::limits;
+use crate::model::{Held, Key, MutationNo, Name};
+use crate::store::{Entry, Fact, SegmentId, Summary};
+use crate::value::Value;
+use std::collections::HashMap;
+
+/// What a compaction writes.
+#[derive(Debug)]
+pub struct Fold<V> {
+    /// New segments.
+    pub entries: Vec<Entry<V>>,
+    /// Segments that stay.
+    pub kept: Vec<SegmentId>,
+    /// The counts at this moment.
+    pub summary: Summary,
+}
+
+/// How many facts a segment has.
+pub type Sizes = HashMap<SegmentId, usize>;
+
+impl<V: Value> Replica<V> {
+    /// From here on, what is applied comes from this segment; 0 is the log.
+    pub fn read_from(&mut self, segment: SegmentId) {
+        self.reading = segment;
+    }
+
+    /// Numbers from here on are free: nothing below may be given again.
+    pub fn reserve_no(&mut self, next_no: MutationNo) {
+        self.next_no = self.next_no.max(next_no);
+    }
+
+    /// The state as segments. `sizes` are those of the segments there are.
+    #[must_use]
+    pub fn fold(&self, sizes: &Sizes) -> Fold<V> {
+        let kept = self.healthy(sizes);
+        let mut facts = Vec::new();
+        let mut held = Vec::new();
+        for collection in &self.collections {
+            let name = &collection.spec.name;
+            for (key, record) in collection.records() {
+                if record.pending.is_some() {
+                    self.hold(record, &mut held);
+                } else if !kept.contains(&record.home) {
+                    tell(name, key, record, &mut facts);
+                }
+            }
+        }
+        facts.extend(held);
+        facts.extend(self.conflicts.iter().cloned().map(Fact::Conflicted));
+        if self.data_version > 0 {
+            facts.push(Fact::Schema {
+                version: self.data_version,
+            });
+        }
+        let summary = self.summary();
+        let entry = |facts, at_ms| Entry {
+            at_ms,
+            hlc: self.hlc,
+            facts,
+            summary: summary.clone(),
+        };
+        let pulled_ms = self.pulled_ms.unwrap_or_default();
+        let mut entries = Vec::with_capacity(facts.len() / limits::SEGMENT_FACTS_MAX + 2);
+        let mut facts = facts.into_iter().peekable();
+        while facts.peek().is_some() {
+            let part = facts.by_ref().take(limits::SEGMENT_FACTS_MAX).collect();
+            entries.push(entry(part, pulled_ms));
+        }
+        // A checkpoint dates the newest pull by its entry.
+        if self.pulled_ms.is_some() {
+            let checkpoint = Fact::Checkpoint {
+                checkpoint: self.checkpoint.clone(),
+                collections: self.checkpoint_collections.clone(),
+            };
+            entries.push(entry(vec![checkpoint], pulled_ms));
+        }
+        Fold {
+            entries,
+            kept,
+            summary,
+        }
+    }
+
+    /// The segments that are worth keeping: at least half of what they say is still so.
+    fn healthy(&self, sizes: &Sizes) -> Vec<SegmentId> {
+        let mut live: Sizes = HashMap::new();
+        for collection in &self.collections {
+            for (_, record) in collection.records() {
+                if record.home != 0 && record.pending.is_none() {
+                    *live.entry(record.home).or_default() += 1;
+                }
+            }
+        }
+        let mut kept: Vec<SegmentId> = sizes
+            .iter()
+            .filter(|(id, size)| {
+                let live = live.get(id).copied().unwrap_or(0);
+                live * 2 >= **size && live >= limits::SEGMENT_FACTS_MAX / 4
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        kept.sort_unstable();
+        kept
+    }
+
+    fn hold(&self, record: &Record<V>, facts: &mut Vec<Fact<V>>) {
+        let Some(pending) = &record.pending else {
+            return;
+        };
+        for no in std::iter::once(pending.head).chain(pending.tail) {
+            if let Some(mutation) = self.outbox.get(no) {
+                facts.push(Fact::Held(Box::new(Held {
+                    mutation: mutation.clone(),
+                    shadow: pending.shadow.clone(),
+                    version: record.version,
+                })));
+            }
+        }
+    }
+
+    /// A mutation as it stands, to be kept elsewhere.
+    #[must_use]
+    pub fn held(&self, no: MutationNo) -> Option<Held<V>> {
+        let mutation = self.outbox.get(no)?;
+        let record = self
+            .collections
+            .get(*self.by_name.get(&mutation.collection)?)?
+            .record(&mutation.key)?;
+        Some(Held {
+            mutation: mutation.clone(),
+            shadow: record.remote().cloned(),
+            version: record.version,
+        })
+    }
+
+    /// Takes the values of a written segment, where the record has not changed meanwhile: they can
+    /// be fetched again. `was` is the entry as it was folded.
+    pub fn rehome(&mut self, segment: SegmentId, was: &Entry<V>, written: &Entry<V>) {
+        for (was, written) in was.facts.iter().zip(&written.facts) {
+            let (
+                Fact::Remote {
+                    collection,
+                    key,
+                    value: old,
+                    version,
+                },
+                Fact::Remote { value: new, .. },
+            ) = (was, written)
+            else {
+                continue;
+            };
+            let Some(&c) = self.by_name.get(collection) else {
+                continue;
+            };
+            self.collections[c].rehome(key, segment, |record| {
+                let same = match (&record.value, old) {
+                    (Some(a), Some(b)) => a.is(b),
+                    (None, None) => true,
+                    _ => false,
+                };
+                let unchanged = record.pending.is_none()
+                    && record.local.is_none()
+                    && record.version == *version
+                    && same;
+                if unchanged {
+                    record.value.clone_from(new);
+                }
+                unchanged
+            });
+        }
+    }
+
+    /// Contents of a record's queued changes, and what they were made on, that are not in memory.
+    pub fn missing_of(&self, collection: &str, key: &str, missing: &mut Vec<V>) {
+        let Some(&c) = self.by_name.get(collection) else {
+            return;
+        };
+        let Some(record) = self.collections[c].record(key) else {
+            return;
+        };
+        let mut look = |value: Option<&V>| {
+            missing.extend(value.filter(|v| !v.is_resident()).cloned());
+        };
+        look(record.value.as_ref());
+        look(record.remote());
+        if let Some(pending) = &record.pending {
+            for no in std::iter::once(pending.head).chain(pending.tail) {
+                if let Some(m) = self.outbox.get(no) {
+                    look(m.value.as_ref());
+                    look(m.base.as_ref());
+                }
+            }
+        }
+    }
+
+    /// The same for the record of a mutation.
+    pub fn missing_of_no(&self, no: MutationNo, missing: &mut Vec<V>) {
+        if let Some(m) = self.outbox.get(no) {
+            self.missing_of(&m.collection, &m.key, missing);
+        }
+    }
+}
+
+/// A record without queued changes in facts.
+fn tell<V: Value>(collection: &Name, key: &Key, record: &Record<V>, facts: &mut Vec<Fact<V>>) {
+    let (collection, key) = (collection.clone(), key.clone());
+    if record.local.is_none() || record.version.0 > 0 {
+        facts.push(Fact::Remote {
+            collection: collection.clone(),
+            key: key.clone(),
+            value: record.remote().cloned(),
+            version: record.version,
+        });
+    }
+    if record.local.is_some() {
+        facts.push(Fact::Local {
+            collection,
+            key,
+            value: record.value.clone(),
+        });
+    }
+}
