@@ -1,0 +1,536 @@
+//! Properties of the log as a store: whatever is written, compacted, reopened, evicted or appended
+//! by a second tab, what can be read equals a plain map, and the queue equals a plain list.
+//!
+//! The model below shares no code with the engine. Records that compaction has moved are evicted
+//! as often as the story says; looking at one that is not in memory panics.
+
+use super::rig::run;
+use crate::driver::{Backend, Call, Clock, Listener, Manager, OutboxFilter, PushAnswer, Settings};
+use crate::engine::{Config, Event, Failure};
+use crate::error::{Error, Result};
+use crate::model::{Action, Change, MutationNo, Name, Page, Verdict, Version};
+use crate::options::CollectionSpec;
+use crate::replica::plan::{Intent, Notice, Write};
+use crate::store::memory::MemoryStore;
+use crate::store::{AppendError, Base, Entry, Place, ReadEntry, SegmentId, Seq, Store, Tail};
+use crate::value::{Scalar, Value};
+use futures_channel::oneshot;
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+
+/// A record that can be out of memory.
+#[derive(Debug, Clone)]
+struct Slot(Rc<Content>);
+
+#[derive(Debug)]
+struct Content {
+    json: Rc<Json>,
+    resident: Cell<bool>,
+}
+
+impl Slot {
+    fn new(json: Json) -> Self {
+        Self::of(Rc::new(json))
+    }
+
+    fn of(json: Rc<Json>) -> Self {
+        let resident = Cell::new(true);
+        Self(Rc::new(Content { json, resident }))
+    }
+
+    fn json(&self) -> &Rc<Json> {
+        assert!(self.0.resident.get(), "looked at a record that is not in memory");
+        &self.0.json
+    }
+}
+
+impl Value for Slot {
+    fn text(&self, field: &str) -> Option<Rc<str>> {
+        self.json().text(field)
+    }
+    fn scalar(&self, field: &str) -> Option<Scalar> {
+        self.json().scalar(field)
+    }
+    fn names(&self) -> Vec<Rc<str>> {
+        self.json().names()
+    }
+    fn patched(&self, patch: &Self, names: &[Rc<str>]) -> Self {
+        Self::of(self.json().patched(patch.json(), names))
+    }
+    fn picked(&self, names: &[Rc<str>]) -> Self {
+        Self::of(self.json().picked(names))
+    }
+    fn same_field(&self, other: &Self, field: &str) -> bool {
+        self.json().same_field(other.json(), field)
+    }
+    fn weight_bytes(&self) -> usize {
+        self.json().weight_bytes()
+    }
+    fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+    fn is_resident(&self) -> bool {
+        self.0.resident.get()
+    }
+}
+
+/// The memory store; each tab's records from segments are its own, and can be evicted.
+struct Evicting {
+    disk: MemoryStore<Slot>,
+    homed: RefCell<Vec<Weak<Content>>>,
+}
+
+impl Evicting {
+    fn new(disk: &MemoryStore<Slot>) -> Self {
+        Self {
+            disk: disk.clone(),
+            homed: RefCell::default(),
+        }
+    }
+
+    fn evict_all(&self) {
+        for content in self.homed.borrow().iter().filter_map(Weak::upgrade) {
+            content.resident.set(false);
+        }
+    }
+
+    fn renew(&self, value: &mut Option<Slot>) {
+        if let Some(slot) = value {
+            *slot = Slot::of(slot.0.json.clone());
+            self.homed.borrow_mut().push(Rc::downgrade(&slot.0));
+        }
+    }
+
+    fn home(&self, mut entry: Entry<Slot>) -> Entry<Slot> {
+        for fact in &mut entry.facts {
+            if let crate::store::Fact::Remote { value, .. } = fact {
+                self.renew(value);
+            }
+        }
+        entry
+    }
+}
+
+impl Store<Slot> for Evicting {
+    async fn tail(&self) -> Result<Tail> {
+        self.disk.tail().await
+    }
+    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<Slot>>> {
+        self.disk.read(after, limit).await
+    }
+    async fn append(
+        &self,
+        after: Seq,
+        entries: &[Entry<Slot>],
+    ) -> std::result::Result<(), AppendError> {
+        self.disk.append(after, entries).await
+    }
+    async fn quarantine(&self, place: Place, reason: &str) -> Result<()> {
+        self.disk.quarantine(place, reason).await
+    }
+    async fn read_segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<Slot>>> {
+        let read = self.disk.read_segments(ids).await?;
+        let home = |(id, entry): ReadEntry<Slot>| (id, entry.map(|e| self.home(e)));
+        Ok(read.into_iter().map(home).collect())
+    }
+    async fn write_segments(&self, new: &[Entry<Slot>]) -> Result<Vec<(SegmentId, Entry<Slot>)>> {
+        for entry in new {
+            entry.each_value(|slot| drop(slot.json().clone()));
+        }
+        let written = self.disk.write_segments(new).await?;
+        Ok(written.into_iter().map(|(id, e)| (id, self.home(e))).collect())
+    }
+    async fn switch(&self, base: &Base) -> Result<bool> {
+        self.disk.switch(base).await
+    }
+    async fn sweep(&self) -> Result<()> {
+        self.disk.sweep().await
+    }
+    async fn fetch(&self, values: &[Slot]) -> Result<()> {
+        for slot in values {
+            slot.0.resident.set(true);
+        }
+        Ok(())
+    }
+}
+
+struct Nowhere;
+
+impl Backend<Slot> for Nowhere {
+    async fn push(
+        &self,
+        _: &[Change<Slot>],
+        _: &Call,
+    ) -> std::result::Result<PushAnswer<Slot>, Failure> {
+        Err(Failure::Cancelled)
+    }
+    async fn pull(
+        &self,
+        _: Option<&str>,
+        _: usize,
+        _: &Call,
+    ) -> std::result::Result<Page<Slot>, Failure> {
+        Err(Failure::Cancelled)
+    }
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn now_ms(&self) -> f64 {
+        1_763_000_000_000.0
+    }
+    fn random(&self) -> f64 {
+        0.5
+    }
+    async fn sleep(&self, _: f64) {
+        std::future::pending::<()>().await;
+    }
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()>>>) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+struct Deaf;
+
+impl Listener<Slot> for Deaf {
+    fn committed(&self, _: &[Name], _: &[Notice<Slot>], _: bool) {}
+    fn status_changed(&self) {}
+    fn failed(&self, error: &Error) {
+        panic!("{error}");
+    }
+}
+
+type Tab = Manager<Slot, Evicting, Nowhere, Still>;
+
+async fn open(disk: &MemoryStore<Slot>) -> Tab {
+    let mut spec = CollectionSpec::new("things", "id");
+    spec.indexes = vec![vec!["n".into()]];
+    let settings = Settings {
+        collections: vec![spec],
+        engine: Config {
+            interval_ms: 0.0,
+            has_backend: false,
+            auto_start: false,
+        },
+        max_attempts: 3,
+    };
+    let tab: Tab = Manager::open(settings, Evicting::new(disk), None, Still, true, Box::new(Deaf))
+        .await
+        .unwrap();
+    tab.signal(Event::Leader(true));
+    tab
+}
+
+async fn submit(tab: &Tab, intent: Intent<Slot>) -> Result<usize> {
+    let (tell, told) = oneshot::channel();
+    tab.submit(intent, Box::new(move |result| drop(tell.send(result))));
+    told.await.unwrap()
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Put(u8, u8, u32),
+    Update(u8, u8, u32),
+    Delete(u8, u8),
+    Many(u8, u8, u32),
+    Send(u8),
+    Ack(u8),
+    Fold,
+    Sweep,
+    Evict(u8),
+    Reopen(u8),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let (tab, key, n) = (0..2_u8, 0..12_u8, 0..1000_u32);
+    let op = prop_oneof![
+        4 => (tab.clone(), key.clone(), n.clone()).prop_map(|(t, k, n)| Op::Put(t, k, n)),
+        4 => (tab.clone(), key.clone(), n.clone()).prop_map(|(t, k, n)| Op::Update(t, k, n)),
+        2 => (tab.clone(), key.clone()).prop_map(|(t, k)| Op::Delete(t, k)),
+        1 => (tab.clone(), key.clone(), n).prop_map(|(t, k, n)| Op::Many(t, k, n)),
+        3 => tab.clone().prop_map(Op::Send),
+        3 => tab.clone().prop_map(Op::Ack),
+        3 => Just(Op::Fold),
+        1 => Just(Op::Sweep),
+        2 => tab.clone().prop_map(Op::Evict),
+        2 => tab.prop_map(Op::Reopen),
+    ];
+    prop::collection::vec(op, 1..60)
+}
+
+/// One queued change of the model.
+#[derive(Debug, Clone)]
+struct Queued {
+    action: Action,
+    sent: bool,
+}
+
+/// What should be: records as a map, changes as a list for each record.
+#[derive(Debug, Default)]
+struct Model {
+    shown: BTreeMap<String, u32>,
+    /// Whether the backend has the record.
+    remote: BTreeMap<String, bool>,
+    queue: BTreeMap<String, Vec<Queued>>,
+}
+
+impl Model {
+    fn write(&mut self, key: &str, value: Option<u32>) {
+        let had = self.shown.contains_key(key);
+        match value {
+            Some(n) => self.shown.insert(key.to_owned(), n),
+            None => self.shown.remove(key),
+        };
+        let new = match (had, value) {
+            (false, Some(_)) => Action::Create,
+            (true, Some(_)) => Action::Update,
+            (_, None) => Action::Delete,
+        };
+        let there = self.remote.get(key).copied().unwrap_or(false);
+        let queue = self.queue.entry(key.to_owned()).or_default();
+        let alone = queue.len() == 1;
+        match queue.last_mut().filter(|last| !last.sent) {
+            None => queue.push(Queued {
+                action: new,
+                sent: false,
+            }),
+            Some(last) => match (last.action, new) {
+                (Action::Create, Action::Delete) => {
+                    queue.pop();
+                }
+                (Action::Create, _) => {}
+                (Action::Delete, Action::Create) if alone && !there => last.action = Action::Create,
+                (Action::Delete, Action::Create) => last.action = Action::Update,
+                (_, Action::Delete) => last.action = Action::Delete,
+                _ => last.action = Action::Update,
+            },
+        }
+    }
+
+    /// What of the queue there is, one line a change.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (key, queue) in &self.queue {
+            for it in queue {
+                lines.push(format!("{key} {} {}", it.action.as_str(), it.sent));
+            }
+        }
+        lines.sort();
+        lines
+    }
+}
+
+struct Story {
+    disk: MemoryStore<Slot>,
+    tabs: Vec<Tab>,
+    model: Model,
+    version: u64,
+}
+
+impl Story {
+    async fn new() -> Self {
+        let disk = MemoryStore::new("c");
+        let tabs = vec![open(&disk).await, open(&disk).await];
+        Self {
+            disk,
+            tabs,
+            model: Model::default(),
+            version: 0,
+        }
+    }
+
+    async fn write(&mut self, tab: u8, writes: Vec<Write<Slot>>) -> Result<usize> {
+        let tab = &self.tabs[usize::from(tab)];
+        submit(tab, Intent::Write("things".into(), writes)).await
+    }
+
+    fn heads(&self, sent: bool) -> Vec<(MutationNo, String)> {
+        let entries = self.tabs[0].outbox(&OutboxFilter::default());
+        let mut seen = Vec::new();
+        let mut heads = Vec::new();
+        for entry in entries {
+            let key = entry.mutation.key.to_string();
+            if !seen.contains(&key) {
+                if entry.mutation.sent == sent {
+                    heads.push((entry.mutation.no, key.clone()));
+                }
+                seen.push(key);
+            }
+        }
+        heads
+    }
+
+    async fn play(&mut self, op: &Op) {
+        let record = |key: &str, n: u32| Slot::new(json!({ "id": key, "n": n, "k": [n, key] }));
+        match op {
+            Op::Put(tab, key, n) => {
+                let key = format!("k{key}");
+                let write = Write::Put(record(&key, *n));
+                self.write(*tab, vec![write]).await.unwrap();
+                self.model.write(&key, Some(*n));
+            }
+            Op::Many(tab, key, n) => {
+                let keys: Vec<String> = (*key..*key + 4).map(|k| format!("k{k}")).collect();
+                let writes = keys.iter().map(|k| Write::Put(record(k, *n))).collect();
+                self.write(*tab, writes).await.unwrap();
+                for key in keys {
+                    self.model.write(&key, Some(*n));
+                }
+            }
+            Op::Update(tab, key, n) => {
+                let key = format!("k{key}");
+                let write = Write::Update {
+                    key: key.as_str().into(),
+                    patch: record(&key, *n),
+                    changed: Rc::from([Rc::from("n"), Rc::from("k")]),
+                };
+                let done = self.write(*tab, vec![write]).await;
+                let there = self.model.shown.contains_key(&key);
+                assert_eq!(done.is_ok(), there, "an update of {key}");
+                if there {
+                    self.model.write(&key, Some(*n));
+                }
+            }
+            Op::Delete(tab, key) => {
+                let key = format!("k{key}");
+                let write = Write::Delete(key.as_str().into());
+                self.write(*tab, vec![write]).await.unwrap();
+                if self.model.shown.contains_key(&key) {
+                    self.model.write(&key, None);
+                }
+            }
+            Op::Send(tab) => {
+                self.catch_up().await;
+                let heads = self.heads(false);
+                let nos = heads.iter().map(|(no, _)| *no).collect();
+                let tab = &self.tabs[usize::from(*tab)];
+                submit(tab, Intent::MarkSent(nos)).await.unwrap();
+                for (_, key) in heads {
+                    self.model.queue.get_mut(&key).unwrap()[0].sent = true;
+                }
+            }
+            Op::Ack(tab) => {
+                self.catch_up().await;
+                let mut verdicts = Vec::new();
+                for (no, key) in self.heads(true) {
+                    self.version += 1;
+                    let version = Version(self.version);
+                    verdicts.push((no, Verdict::Success { version, data: None }));
+                    let gone = self.model.queue.get_mut(&key).unwrap().remove(0);
+                    self.model.remote.insert(key, gone.action != Action::Delete);
+                }
+                let tab = &self.tabs[usize::from(*tab)];
+                submit(tab, Intent::Verdicts(verdicts)).await.unwrap();
+            }
+            Op::Fold => {
+                self.tabs[0].fold().await.unwrap();
+            }
+            Op::Sweep => {
+                // Nobody else has it open.
+                self.tabs.truncate(1);
+                self.tabs[0].sweep().await.unwrap();
+                self.tabs.push(open(&self.disk).await);
+            }
+            Op::Evict(tab) => self.tabs[usize::from(*tab)].store().evict_all(),
+            Op::Reopen(tab) => self.tabs[usize::from(*tab)] = open(&self.disk).await,
+        }
+    }
+
+    async fn catch_up(&self) {
+        for tab in &self.tabs {
+            tab.submit_catch_up();
+            let (tell, told) = oneshot::channel();
+            tab.settle(Box::new(move || drop(tell.send(()))));
+            told.await.unwrap();
+        }
+    }
+
+    async fn check(&self) {
+        self.catch_up().await;
+        for tab in &self.tabs {
+            let mut values = Vec::new();
+            tab.each("things", |v| values.push(v.clone())).unwrap();
+            let missing = values.iter().filter(|v| !v.is_resident()).cloned();
+            tab.fetch_values(missing.collect()).await.unwrap();
+            let all: BTreeMap<String, u32> = values
+                .iter()
+                .map(|v| {
+                    let n = v.json()["n"].as_u64().unwrap() as u32;
+                    let key = v.json()["id"].as_str().unwrap().to_owned();
+                    assert_eq!(v.json()["k"], json!([n, key]), "torn");
+                    (key, n)
+                })
+                .collect();
+            assert_eq!(all, self.model.shown);
+            let query = crate::replica::index::Query {
+                index: Some(vec!["n".into()]),
+                ..Default::default()
+            };
+            let missing = tab.missing_for_query("things", &query);
+            tab.fetch_values(missing).await.unwrap();
+            assert_eq!(tab.count("things", &query).unwrap(), all.len());
+            let entries = tab.outbox(&OutboxFilter::default());
+            let line = |e: &crate::driver::OutboxView<Slot>| {
+                let m = &e.mutation;
+                format!("{} {} {}", m.key, m.action.as_str(), m.sent)
+            };
+            let mut lines: Vec<String> = entries.iter().map(line).collect();
+            lines.sort();
+            assert_eq!(lines, self.model.lines());
+            assert_eq!(tab.status().pending, lines.len());
+            assert_eq!(tab.status().collections[0].count, all.len());
+        }
+    }
+}
+
+fn play(ops: &[Op]) {
+    run(async {
+        let mut story = Story::new().await;
+        for op in ops {
+            story.play(op).await;
+            story.check().await;
+        }
+        // What a new process reads is the same.
+        story.tabs = vec![open(&story.disk).await];
+        story.check().await;
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_log_equals_a_map_and_a_list(ops in ops()) {
+        play(&ops);
+    }
+}
+
+#[test]
+fn what_is_swept_is_neither_needed_nor_written_again() {
+    run(async {
+        let mut story = Story::new().await;
+        for n in 0..40_u32 {
+            story.play(&Op::Put(0, (n % 10) as u8, n)).await;
+        }
+        story.play(&Op::Send(0)).await;
+        story.play(&Op::Ack(0)).await;
+        let before = story.disk.sizes();
+        story.play(&Op::Fold).await;
+        story.play(&Op::Sweep).await;
+        let (entries, segments) = story.disk.sizes();
+        assert!(before.0 >= 42 && entries == 0, "{before:?}, then {entries}");
+        assert!(segments > 0);
+        story.check().await;
+        // Numbers go on where they were: an id is never given twice.
+        story.play(&Op::Put(1, 3, 77)).await;
+        let numbers = story.tabs[1].outbox(&OutboxFilter::default());
+        assert!(numbers[0].mutation.no > 10, "{}", numbers[0].mutation.no);
+        story.check().await;
+    });
+}
