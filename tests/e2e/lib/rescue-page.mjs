@@ -30,7 +30,8 @@ export function addRescue() {
     new Promise((resolve) => (request.onsuccess = () => resolve(request.result)));
   const entries = async () => {
     const cache = await caches.open((await caches.keys())[0]);
-    return [cache, await cache.keys()];
+    // One that was replaced has changed its place.
+    return [cache, (await cache.keys()).sort((a, b) => (a.url < b.url ? -1 : 1))];
   };
 
   /** The copy's text as it is stored, and ways to spoil it, behind the module's back. */
@@ -87,8 +88,27 @@ export function addRescue() {
     },
   };
 
+  /** A database of the origin's own, as an app has it. */
+  async function openDatabase() {
+    const request = indexedDB.open("own");
+    request.onupgradeneeded = () => request.result.createObjectStore("records");
+    return get(request);
+  }
+
   window.rescueLab = {
     stored,
+
+    async fillDatabase() {
+      const db = await openDatabase();
+      const tx = db.transaction("records", "readwrite");
+      for (let key = 0; key < 100; key += 1) tx.objectStore("records").put("r".repeat(500), key);
+      await new Promise((resolve) => (tx.oncomplete = resolve));
+    },
+
+    async countDatabase() {
+      const db = await openDatabase();
+      return get(db.transaction("records").objectStore("records").count());
+    },
 
     /** Opens a copy in this place: better ones are taken from the page. */
     async open(place, name = "landfall:lab:Frau Müller") {
