@@ -1,8 +1,9 @@
-// Where a rescue copy can be, best first. Each place is opened by `open(id)`, which throws where the
-// platform lacks it, and has:
+// Where a rescue copy can be, best first. Each place is opened by `open(id, durability)`, which throws
+// where the platform lacks it, and has:
 //
 //   add(text)   appends, durably once it resolves
 //   all()       the whole text
+//   last()      the end of it, with the newest entry unless that is very long
 //   swap(fn)    replaces all by `fn(all)`: a kill leaves the old text, the new or both, never less
 //   delete()    deletes it, and closes
 //   close()
@@ -21,7 +22,7 @@ function settled(request) {
   });
 }
 
-async function openBucket(id) {
+async function openBucket(id, durability) {
   const buckets = navigator.storageBuckets;
   let db = null;
 
@@ -45,7 +46,7 @@ async function openBucket(id) {
   async function commit(mode, use) {
     if (db === null) await connect();
     return new Promise((resolve, reject) => {
-      const tx = db.transaction("log", mode);
+      const tx = db.transaction("log", mode, { durability });
       let result;
       tx.oncomplete = () => resolve(result);
       tx.onabort = () => reject(tx.error ?? new DOMException("aborted", "AbortError"));
@@ -61,6 +62,10 @@ async function openBucket(id) {
   return {
     add: (text) => commit("readwrite", (store) => store.add(text)),
     all: () => commit("readonly", read),
+    last: () =>
+      commit("readonly", (store, then) => {
+        store.openCursor(null, "prev").onsuccess = ({ target }) => then(target.result?.value ?? "");
+      }),
     swap: (fn) =>
       commit("readwrite", (store) =>
         read(store, (text) => {
@@ -80,11 +85,12 @@ async function openBucket(id) {
 // --- Places without transactions: one tab at a time, and new text is there before old text goes ---
 
 /** Adds the lock, and `swap` made of `all` and `replace`. */
-function locked(id, { add, all, replace, remove, close }) {
+function locked(id, { add, all, last, replace, remove, close }) {
   const alone = (work) => navigator.locks.request(id, work);
   return {
     add: (text) => alone(() => add(text)),
     all: () => alone(all),
+    last: () => alone(last),
     swap: (fn) => alone(async () => replace(fn(await all()))),
     async delete() {
       await alone(remove);
@@ -131,6 +137,7 @@ async function openFile(id) {
   return locked(id, {
     add: (text) => call("add", text),
     all: () => call("all"),
+    last: () => call("last"),
     replace: (text) => call("replace", text),
     remove: () => call("remove"),
     close,
@@ -159,11 +166,12 @@ async function openCache(id) {
     return found;
   }
 
-  async function all() {
+  async function texts(from) {
     const cache = await open();
-    const found = await names(cache);
-    const texts = found.map(async (url) => (await cache.match(url)).text().catch(() => "?"));
-    return (await Promise.all(texts)).join("\n");
+    const found = (await names(cache)).slice(from);
+    // One that cannot be read counts as damaged.
+    const read = found.map(async (url) => (await cache.match(url)).text().catch(() => "?"));
+    return (await Promise.all(read)).join("\n");
   }
 
   async function replace(text) {
@@ -175,7 +183,14 @@ async function openCache(id) {
   }
 
   await open();
-  return locked(id, { add, all, replace, remove: () => caches.delete(id), close() {} });
+  return locked(id, {
+    add,
+    all: () => texts(0),
+    last: () => texts(-1),
+    replace,
+    remove: () => caches.delete(id),
+    close() {},
+  });
 }
 
 /** By what docs/RESCUE.md measured. */

@@ -5,6 +5,9 @@
 // replacement was cut short, and are then read with it. The handle is open only while it is used: it
 // is exclusive, and other tabs have their turn.
 
+/** What is read where only the newest entry is asked for. */
+const END_BYTES = 65_536;
+
 let folder;
 /** The name of the file that was the newest when this tab last looked. */
 let newest;
@@ -20,6 +23,10 @@ async function look(id) {
   const root = await navigator.storage.getDirectory();
   folder = await root.getDirectoryHandle(id, { create: true });
   newest = (await numbers()).at(-1) ?? 1;
+}
+
+async function fileOf(number) {
+  return (await folder.getFileHandle(String(number))).getFile();
 }
 
 async function append(number, text, create) {
@@ -62,11 +69,14 @@ const WORK = {
 
   async all() {
     const texts = [];
-    for (const number of await numbers()) {
-      const file = await (await folder.getFileHandle(String(number))).getFile();
-      texts.push(await file.text());
-    }
+    for (const number of await numbers()) texts.push(await (await fileOf(number)).text());
     return texts.join("\n");
+  },
+
+  async last() {
+    await look(folder.name);
+    const file = await fileOf(newest);
+    return file.slice(-END_BYTES).text();
   },
 
   async replace(text) {

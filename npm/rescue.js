@@ -13,8 +13,11 @@ const DEAD_MIN = 1_000;
 /** Nor before it holds this many times what lives in it. */
 const DEAD_RATIO = 3;
 
-/** Opens the rescue copy of a database; null where the platform has no place for it. */
-export async function openRescue(name) {
+/**
+ * Opens the rescue copy of a database; null where the platform has no place for it. `durability` is
+ * as for IndexedDB: with "strict" a batch that is stored survives a loss of power as well.
+ */
+export async function openRescue(name, { durability = "relaxed" } = {}) {
   let id;
   try {
     // Names of places are short and lower case, and must not tell who the user is.
@@ -27,7 +30,7 @@ export async function openRescue(name) {
   }
   for (const [place, open] of PLACES) {
     try {
-      return new Rescue(place, await open(id));
+      return new Rescue(place, await open(id, durability));
     } catch {
       // Missing, forbidden or broken here: the next one.
     }
@@ -59,6 +62,15 @@ class Rescue {
       const mutations = [...puts.values()].sort((a, b) => a.number - b.number);
       return { client, next, stamp, mutations, damaged };
     });
+  }
+
+  /**
+   * Whose copy it is, from its newest entry alone: cheap however much is kept. `next` may lag behind
+   * what another tab wrote at the same time.
+   */
+  async peek() {
+    const { client, next, stamp } = await this.#run(async () => replay(await this.#store.last()));
+    return client === null ? this.load() : { client, next, stamp };
   }
 
   /** One batch; resolves when it is stored. Rejects with what the platform says, e.g. of a quota. */

@@ -46,9 +46,22 @@ async function roundTrip(rig, place) {
     const same = JSON.stringify((await rescue.load()).mutations[0]);
     rescue.close();
     const closed = await rescue.load().catch(({ name }) => name);
-    return { before, closed, same: same === JSON.stringify(mutations(1, 1)[0]) };
+    const peek = await (await open(where)).peek();
+    await put(await open(where), 1_005, 2_004);
+    const long = await (await open(where)).peek();
+    return {
+      before,
+      closed,
+      peeks: [peek.client, peek.next, long.next],
+      same: same === JSON.stringify(mutations(1, 1)[0]),
+    };
   }, place);
-  assert.deepEqual(first, { before: null, closed: "InvalidStateError", same: true });
+  assert.deepEqual(first, {
+    before: null,
+    closed: "InvalidStateError",
+    peeks: ["client-1", 1_005, 2_005],
+    same: true,
+  });
   await open(rig, page);
   const again = await page.evaluate(async (where) => {
     const from = Date.now();
@@ -60,10 +73,10 @@ async function roundTrip(rig, place) {
   }, place);
   const { mutations, stamp, age, names, ...rest } = again;
   assert.ok(Number.isInteger(stamp));
-  assert.deepEqual(rest, { client: "client-1", next: 1_005, damaged: 0, other: null });
+  assert.deepEqual(rest, { client: "client-1", next: 2_005, damaged: 0, other: null });
   assert.deepEqual(
     mutations.map(({ number }) => number),
-    [1, ...range(3, 1_003)],
+    [1, ...range(3, 1_003), ...range(1_005, 2_004)],
   );
   assert.equal(mutations[1].data, "replaced");
   assert.ok(age >= 0 && age < 60_000, `written ${age} ms ago`);
@@ -86,7 +99,8 @@ async function anew(rig, place) {
     const after = await numbers(await open(where));
     await rescue.delete();
     const names = await stored[where].names();
-    return { other, reset, after, names, gone: await (await open(where)).load() };
+    const again = await open(where);
+    return { other, reset, after, names, gone: [await again.peek(), await again.load()] };
   }, place);
   // A new client's first batch takes the place of all that the old one kept, in one step.
   assert.equal(seen.other.client, "client-2");
@@ -95,7 +109,7 @@ async function anew(rig, place) {
   assert.deepEqual([seen.reset.next, seen.reset.mutations.length], [0, 0]);
   assert.deepEqual(seen.after, [1]);
   assert.deepEqual(seen.names, []);
-  assert.equal(seen.gone, null);
+  assert.deepEqual(seen.gone, [null, null]);
 }
 
 async function twoTabs(rig, place) {
