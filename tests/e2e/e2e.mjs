@@ -9,6 +9,7 @@ import { backendFaults } from "./cases/backend-faults.mjs";
 import { conflicts } from "./cases/conflicts.mjs";
 import { durability } from "./cases/durability.mjs";
 import { refusals } from "./cases/refusals.mjs";
+import { rescue } from "./cases/rescue.mjs";
 import { signIn } from "./cases/sign-in.mjs";
 import { tabs } from "./cases/tabs.mjs";
 
@@ -20,6 +21,7 @@ const tests = [
   ...refusals,
   ...conflicts,
   ...tabs,
+  ...rescue,
 ].filter(({ name }) => name.includes(options.only));
 
 let result = { passed: 0, failed: 1 };

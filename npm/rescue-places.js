@@ -1,0 +1,201 @@
+// Where a rescue copy can be, best first. Each place is opened by `open(id, durability)`, which throws
+// where the platform lacks it, and has:
+//
+//   add(text)   appends, durably once it resolves
+//   all()       the whole text
+//   last()      the end of it, with the newest entry unless that is very long
+//   swap(fn)    replaces all by `fn(all)`: a kill leaves the old text, the new or both, never less
+//   delete()    deletes it, and closes
+//   close()
+//
+// Tabs that use the same place at once lose nothing of each other.
+
+/** A worker that has not answered by then is blocked, or its file is not served. */
+const WORKER_START_MS = 5_000;
+
+// --- A storage bucket of our own: a database beside the origin's, in files of its own ---
+
+function settled(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
+
+async function openBucket(id, durability) {
+  const buckets = navigator.storageBuckets;
+  let db = null;
+
+  async function connect() {
+    const bucket = await buckets.open(id);
+    bucket.persist().catch(() => {});
+    const request = bucket.indexedDB.open("rescue", 1);
+    request.onupgradeneeded = () =>
+      request.result.createObjectStore("log", { autoIncrement: true });
+    db = await settled(request);
+    db.onclose = () => (db = null);
+    db.onversionchange = close;
+  }
+
+  function close() {
+    db?.close();
+    db = null;
+  }
+
+  /** `use` makes its requests at once, and may leave a result; resolves when they are committed. */
+  async function commit(mode, use) {
+    if (db === null) await connect();
+    return new Promise((resolve, reject) => {
+      const tx = db.transaction("log", mode, { durability });
+      let result;
+      tx.oncomplete = () => resolve(result);
+      tx.onabort = () => reject(tx.error ?? new DOMException("aborted", "AbortError"));
+      use(tx.objectStore("log"), (value) => (result = value));
+    });
+  }
+
+  function read(store, then) {
+    store.getAll().onsuccess = ({ target }) => then(target.result.join("\n"));
+  }
+
+  await connect();
+  return {
+    add: (text) => commit("readwrite", (store) => store.add(text)),
+    all: () => commit("readonly", read),
+    last: () =>
+      commit("readonly", (store, then) => {
+        store.openCursor(null, "prev").onsuccess = ({ target }) => then(target.result?.value ?? "");
+      }),
+    swap: (fn) =>
+      commit("readwrite", (store) =>
+        read(store, (text) => {
+          const next = fn(text);
+          store.clear();
+          store.add(next);
+        }),
+      ),
+    async delete() {
+      close();
+      await buckets.delete(id);
+    },
+    close,
+  };
+}
+
+// --- Places without transactions: one tab at a time, and new text is there before old text goes ---
+
+/** Adds the lock, and `swap` made of `all` and `replace`. */
+function locked(id, { add, all, last, replace, remove, close }) {
+  const alone = (work) => navigator.locks.request(id, work);
+  return {
+    add: (text) => alone(() => add(text)),
+    all: () => alone(all),
+    last: () => alone(last),
+    swap: (fn) => alone(async () => replace(fn(await all()))),
+    async delete() {
+      await alone(remove);
+      close();
+    },
+    close,
+  };
+}
+
+// --- A file of the origin's private file system, written by a worker of our own ---
+
+async function openFile(id) {
+  const worker = new Worker(new URL("./rescue-worker.js", import.meta.url), { type: "module" });
+  const asked = [];
+  let dead = null;
+  const call = (...message) =>
+    new Promise((resolve, reject) => {
+      if (dead !== null) return reject(dead);
+      asked.push({ resolve, reject });
+      worker.postMessage(message);
+    });
+  // It answers in the order in which it was asked.
+  worker.onmessage = ({ data: { result, error } }) => {
+    const { resolve, reject } = asked.shift();
+    if (error) reject(error);
+    else resolve(result);
+  };
+  // Whoever waits must hear of it, or would hold the lock for ever.
+  const close = () => {
+    dead = new DOMException("the worker has ended", "InvalidStateError");
+    worker.terminate();
+    for (const { reject } of asked.splice(0)) reject(dead);
+  };
+  worker.onerror = close;
+  const late = setTimeout(close, WORKER_START_MS);
+  try {
+    await navigator.locks.request(id, () => call("open", id));
+  } catch (error) {
+    close();
+    throw error;
+  } finally {
+    clearTimeout(late);
+  }
+  return locked(id, {
+    add: (text) => call("add", text),
+    all: () => call("all"),
+    last: () => call("last"),
+    replace: (text) => call("replace", text),
+    remove: () => call("remove"),
+    close,
+  });
+}
+
+// --- Cache storage: one entry an append ---
+
+async function openCache(id) {
+  // Opened each time: an app's service worker may delete it together with old caches of its own.
+  const open = () => caches.open(id);
+  let newest = 0;
+
+  async function add(text) {
+    const cache = await open();
+    newest = Math.max(newest + 1, Date.now());
+    // Another tab may write in the same millisecond.
+    const name = `${String(newest).padStart(16, "0")}-${crypto.randomUUID()}`;
+    await cache.put(`/${id}/${name}`, new Response(text));
+  }
+
+  /** In the order of their names, which is the order in which they were made. */
+  async function names(cache) {
+    const found = (await cache.keys()).map(({ url }) => url).sort();
+    if (found.length > 0) newest = Math.max(newest, parseInt(found.at(-1).split("/").at(-1), 10));
+    return found;
+  }
+
+  async function texts(from) {
+    const cache = await open();
+    const found = (await names(cache)).slice(from);
+    // One that cannot be read counts as damaged.
+    const read = found.map(async (url) => (await cache.match(url)).text().catch(() => "?"));
+    return (await Promise.all(read)).join("\n");
+  }
+
+  async function replace(text) {
+    const cache = await open();
+    const old = await names(cache);
+    await add(text);
+    // The oldest first: what is left by a kill still has each `gone` that belongs to its `put`s.
+    for (const url of old) await cache.delete(url);
+  }
+
+  await open();
+  return locked(id, {
+    add,
+    all: () => texts(0),
+    last: () => texts(-1),
+    replace,
+    remove: () => caches.delete(id),
+    close() {},
+  });
+}
+
+/** By what docs/RESCUE.md measured. */
+export const PLACES = [
+  ["bucket", openBucket],
+  ["opfs", openFile],
+  ["cache", openCache],
+];

@@ -1,0 +1,308 @@
+// The rescue copy, in each place where it can be: what was written is there again, whole.
+import assert from "node:assert/strict";
+import { readFile, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { launchKillable, launchOnDisk, makeProfile, removeProfile } from "../lib/chromium.mjs";
+import { PLACES, addRescue } from "../lib/rescue-page.mjs";
+import { eventually, sleep } from "../lib/within.mjs";
+
+/** Mutations that one step of the killed browser puts; all but the first leave again. */
+const BLOCK = 20;
+/** Behind the head of the log of a database that has been written to. */
+const DAMAGE_AT = 1_000;
+
+async function tabs(rig, count = 1) {
+  const context = await rig.device();
+  const pages = [];
+  for (let index = 0; index < count; index += 1) pages.push(await visit(rig, context));
+  return pages;
+}
+
+async function visit(rig, context) {
+  const page = await context.newPage();
+  await page.addInitScript(addRescue);
+  await open(rig, page);
+  return page;
+}
+
+async function open(rig, page) {
+  await page.goto(`${rig.proxy.origin}/lab.html`);
+  await page.waitForFunction(() => window.openRescue);
+}
+
+const range = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+
+async function roundTrip(rig, place) {
+  const [page] = await tabs(rig);
+  const first = await page.evaluate(async (where) => {
+    const { open, put, gone, mutations } = window.rescueLab;
+    const rescue = await open(where);
+    const before = await rescue.load();
+    await Promise.all([put(rescue, 1, 3), put(rescue, 4, 1_003), gone(rescue, 2, 2)]);
+    await put(rescue, 3, 3, { data: "replaced" });
+    // The tab that syncs may tell of an end before the tab that wrote tells of the beginning.
+    await gone(rescue, 1_004, 1_004);
+    await put(rescue, 1_004, 1_004);
+    const same = JSON.stringify((await rescue.load()).mutations[0]);
+    rescue.close();
+    const closed = await rescue.load().catch(({ name }) => name);
+    const peek = await (await open(where)).peek();
+    await put(await open(where), 1_005, 2_004);
+    const long = await (await open(where)).peek();
+    return {
+      before,
+      closed,
+      peeks: [peek.client, peek.next, long.next],
+      same: same === JSON.stringify(mutations(1, 1)[0]),
+    };
+  }, place);
+  assert.deepEqual(first, {
+    before: null,
+    closed: "InvalidStateError",
+    peeks: ["client-1", 1_005, 2_005],
+    same: true,
+  });
+  await open(rig, page);
+  const again = await page.evaluate(async (where) => {
+    const from = Date.now();
+    const rescue = await window.rescueLab.open(where);
+    const kept = await rescue.load();
+    const other = await (await window.rescueLab.open(where, "landfall:lab:other")).load();
+    const names = await window.rescueLab.stored[where].names();
+    return { ...kept, age: from - kept.stamp, other, names };
+  }, place);
+  const { mutations, stamp, age, names, ...rest } = again;
+  assert.ok(Number.isInteger(stamp));
+  assert.deepEqual(rest, { client: "client-1", next: 2_005, damaged: 0, other: null });
+  assert.deepEqual(
+    mutations.map(({ number }) => number),
+    [1, ...range(3, 1_003), ...range(1_005, 2_004)],
+  );
+  assert.equal(mutations[1].data, "replaced");
+  assert.ok(age >= 0 && age < 60_000, `written ${age} ms ago`);
+  assert.equal(names.length, 2);
+  for (const name of names) assert.match(name, /^landfall-[0-9a-f]{32}$/);
+}
+
+async function anew(rig, place) {
+  const [page] = await tabs(rig);
+  const seen = await page.evaluate(async (where) => {
+    const { open, put, mutations, numbers, stored } = window.rescueLab;
+    const rescue = await open(where);
+    await put(rescue, 1, 5);
+    await rescue.write({ client: "client-2", next: 8, put: mutations(7, 7), gone: [] });
+    const other = await rescue.load();
+    await rescue.reset("client-3");
+    const reset = await rescue.load();
+    await rescue.reset("client-3");
+    await rescue.write({ client: "client-3", next: 2, put: mutations(1, 1), gone: [] });
+    const after = await numbers(await open(where));
+    await rescue.delete();
+    const names = await stored[where].names();
+    const again = await open(where);
+    return { other, reset, after, names, gone: [await again.peek(), await again.load()] };
+  }, place);
+  // A new client's first batch takes the place of all that the old one kept, in one step.
+  assert.equal(seen.other.client, "client-2");
+  assert.deepEqual([seen.other.next, seen.other.mutations.length], [8, 1]);
+  assert.equal(seen.reset.client, "client-3");
+  assert.deepEqual([seen.reset.next, seen.reset.mutations.length], [0, 0]);
+  assert.deepEqual(seen.after, [1]);
+  assert.deepEqual(seen.names, []);
+  assert.deepEqual(seen.gone, [null, null]);
+}
+
+async function twoTabs(rig, place) {
+  const pages = await tabs(rig, 2);
+  for (const page of pages) {
+    await page.evaluate(async (where) => {
+      window.rescue = await window.rescueLab.open(where);
+    }, place);
+  }
+  const write = (page, from, count, forget) =>
+    page.evaluate(
+      async ([first, all, drop]) => {
+        const { put, gone } = window.rescueLab;
+        for (let number = first; number < first + all; number += 1) {
+          await put(window.rescue, number, number);
+          // Whenever nothing is left of what this tab knows, it replaces the whole log.
+          if (drop) await gone(window.rescue, number, number);
+        }
+      },
+      [from, count, forget],
+    );
+  await Promise.all([write(pages[0], 1, 25, false), write(pages[1], 101, 25, true)]);
+  await Promise.all([write(pages[0], 201, 10, true), write(pages[1], 301, 10, false)]);
+  for (const page of pages) {
+    const numbers = await page.evaluate(() => window.rescueLab.numbers(window.rescue));
+    assert.deepEqual(numbers, [...range(1, 25), ...range(301, 310)]);
+  }
+  // What one tab deletes, the other does not miss: it starts again.
+  await pages[0].evaluate(() => window.rescue.delete());
+  const left = await pages[1].evaluate(async () => {
+    await window.rescueLab.put(window.rescue, 400, 400);
+    return window.rescueLab.numbers(window.rescue);
+  });
+  assert.deepEqual(left, [400]);
+}
+
+async function damage(rig, place) {
+  const [page] = await tabs(rig);
+  const seen = await page.evaluate(async (where) => {
+    const { open, put, numbers, stored } = window.rescueLab;
+    const rescue = await open(where);
+    for (let number = 1; number <= 5; number += 1) await put(rescue, number, number);
+    await stored[where].spoil(1, (text) => text.replace("m2", "m3"));
+    const changed = await rescue.load();
+    await stored[where].spoil(-1, (text) => text.slice(0, -20));
+    const torn = await numbers(rescue);
+    await put(rescue, 6, 6);
+    const { mutations, damaged } = await (await open(where)).load();
+    return { changed, torn, then: mutations.map(({ number }) => number), damaged };
+  }, place);
+  assert.equal(seen.changed.damaged, 1);
+  assert.deepEqual(
+    seen.changed.mutations.map(({ number }) => number),
+    [1, 3, 4, 5],
+  );
+  assert.deepEqual(seen.torn, [1, 3, 4]);
+  // What is appended to a torn end is whole.
+  assert.deepEqual(seen.then, [1, 3, 4, 6]);
+  assert.equal(seen.damaged, 2);
+}
+
+async function compaction(rig, place) {
+  const [page] = await tabs(rig);
+  const seen = await page.evaluate(async (where) => {
+    const { open, put, gone, numbers, stored } = window.rescueLab;
+    const rescue = await open(where);
+    const size = async () => (await stored[where].texts()).join("").length;
+    for (let from = 1; from <= 5_000; from += 1_000) await put(rescue, from, from + 999);
+    const full = await size();
+    for (let from = 1; from <= 4_900; from += 100) await gone(rescue, from, from + 99);
+    const left = { size: await size(), numbers: await numbers(rescue) };
+    await gone(rescue, 4_901, 5_000, 5_001);
+    const { client, next, mutations } = await rescue.load();
+    return { full, left, size: await size(), client, next, count: mutations.length };
+  }, place);
+  assert.deepEqual(seen.left.numbers, range(4_901, 5_000));
+  assert.ok(seen.left.size < seen.full / 3, `${seen.full} → ${seen.left.size}`);
+  assert.ok(seen.size < 200, `${seen.size} with nothing in it`);
+  assert.deepEqual([seen.client, seen.next, seen.count], ["client-1", 5_001, 0]);
+}
+
+/** Chromium holds files and caches to the quota; in a bucket it lets IndexedDB pass. */
+async function quota(rig, place) {
+  const { context, stop } = await launchOnDisk(rig.options);
+  rig.undo.push(stop);
+  const page = await visit(rig, context);
+  const devtools = await context.newCDPSession(page);
+  await page.evaluate(async (where) => {
+    window.rescue = await window.rescueLab.open(where);
+    await window.rescueLab.put(window.rescue, 1, 10);
+  }, place);
+  const limit = (quotaSize) =>
+    devtools.send("Storage.overrideQuotaForOrigin", { origin: rig.proxy.origin, quotaSize });
+  await limit(1_000);
+  const refused = await page.evaluate(async () => {
+    const { put } = window.rescueLab;
+    return put(window.rescue, 11, 5_000).then(
+      () => null,
+      (error) => [error instanceof DOMException, error.name],
+    );
+  });
+  await limit(undefined);
+  const numbers = await page.evaluate(async () => {
+    await window.rescueLab.put(window.rescue, 20, 20);
+    return window.rescueLab.numbers(window.rescue);
+  });
+  assert.deepEqual(refused, [true, "QuotaExceededError"]);
+  assert.deepEqual(numbers, [...range(1, 10), 20]);
+}
+
+/**
+ * SIGKILL while every place is being written and its log replaced again and again; then Chromium
+ * finds the origin's own IndexedDB damaged and deletes it. The copies are whole.
+ */
+async function killed(rig) {
+  const profile = await makeProfile();
+  rig.undo.push(() => removeProfile(profile));
+  const first = await launchKillable(rig.options, profile);
+  rig.undo.push(first.kill);
+  const page = await visit(rig, first.context);
+  const told = new Map(PLACES.map((place) => [place, { put: 0, gone: 0 }]));
+  await page.exposeFunction("tell", (place, what, number) => {
+    told.get(place)[what] = number;
+  });
+  await page.evaluate(() => window.rescueLab.fillDatabase());
+  // Of two tabs of an app, one writes and one syncs; here both are in one page.
+  const work = PLACES.map((place) =>
+    page.evaluate(
+      async ([where, block]) => {
+        const { open, put, gone } = window.rescueLab;
+        const writer = await open(where);
+        const syncer = await open(where);
+        for (let from = 1; ; from += block) {
+          await put(writer, from, from);
+          await put(syncer, from + 1, from + block - 1);
+          await window.tell(where, "put", from + block - 1);
+          // The syncer knows of nothing else: it sums up the log each time.
+          await gone(syncer, from + 1, from + block - 1);
+          await window.tell(where, "gone", from + block - 1);
+        }
+      },
+      [place, BLOCK],
+    ),
+  );
+  for (const one of work) one.catch(() => {});
+  const enough = () => [...told.values()].every(({ gone }) => gone >= 5 * BLOCK);
+  await eventually("some writes in each place", enough, 20_000, 5);
+  await sleep(Math.random() * 100);
+  await first.kill();
+  await damageDatabase(profile, new URL(rig.proxy.origin).port);
+
+  const second = await launchKillable(rig.options, profile);
+  rig.undo.push(second.kill);
+  const again = await visit(rig, second.context);
+  assert.equal(await again.evaluate(() => window.rescueLab.countDatabase()), 0, "a wiped database");
+  for (const place of PLACES) {
+    const kept = await again.evaluate(
+      async (where) => (await window.rescueLab.open(where)).load(),
+      place,
+    );
+    const numbers = new Set(kept.mutations.map(({ number }) => number));
+    const { put, gone } = told.get(place);
+    for (let number = 1; number <= put; number += 1) {
+      const isGone = number % BLOCK !== 1;
+      // What is not known to be gone may be there or not: its `gone` was on its way.
+      if (!isGone || number <= gone)
+        assert.equal(numbers.has(number), !isGone, `${place}: ${number} of ${put}, ${gone} gone`);
+    }
+    assert.ok(kept.next > put, `${place}: next is ${kept.next}`);
+  }
+}
+
+/** One byte, in the file in which Chromium has all databases of the origin. */
+async function damageDatabase(profile, port) {
+  const folder = join(profile, "Default/IndexedDB", `http_127.0.0.1_${port}.indexeddb.leveldb`);
+  const name = (await readdir(folder)).find((file) => file.endsWith(".log"));
+  const bytes = await readFile(join(folder, name));
+  bytes[DAMAGE_AT] ^= 0xff;
+  await writeFile(join(folder, name), bytes);
+}
+
+const inEach = (name, run) =>
+  PLACES.map((place) => ({
+    name: `rescue copy (${place}): ${name}`,
+    run: (rig) => run(rig, place),
+  }));
+
+export const rescue = [
+  ...inEach("what is written is there after a reload", roundTrip),
+  ...inEach("reset, another client, delete", anew),
+  ...inEach("two tabs at once lose nothing of each other", twoTabs),
+  ...inEach("damaged and torn entries cost only themselves", damage),
+  ...inEach("what is gone makes room", compaction),
+  ...inEach("a full disk is told and spoils nothing", quota).slice(1),
+  { name: "rescue copy: killed, and the database thrown away", run: killed },
+];
