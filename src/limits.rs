@@ -32,6 +32,11 @@ pub const FOLD_FACTS_MIN: usize = 2_000;
 pub const FOLD_ENTRIES_MIN: usize = 200;
 /// Quiet time after a write before a compaction begins, so that it never competes with a burst.
 pub const FOLD_QUIET_MS: f64 = 1_000.0;
+/// Pause after a commit before the rescue copy is written: a burst becomes one batch, and it is
+/// there within 100 ms.
+pub const RESCUE_DELAY_MS: f64 = 40.0;
+/// Mutations handed to the rescue copy at once: as many as are not felt.
+pub const RESCUE_BATCH_MAX: usize = 1_000;
 /// Times a write is planned again because another tab was faster. Each time means that the other
 /// tab made progress, so reaching this means many hundred writers.
 pub const APPEND_RETRIES_MAX: u32 = 200;

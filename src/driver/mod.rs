@@ -6,12 +6,14 @@
 
 mod fold;
 mod reads;
+mod rescue;
 mod sync;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
 mod writer;
 
 pub use reads::{CollectionStatus, OutboxFilter, OutboxView, Status};
+pub use rescue::RescueBatch;
 pub use writer::Done;
 
 use crate::engine::{Config, Engine, Event, Failure, Phase, View};
@@ -90,6 +92,10 @@ pub trait Listener<V>: 'static {
     fn failed(&self, error: &Error);
     /// A compaction has left something behind that can be swept away once no other tab is open.
     fn folded(&self) {}
+    /// Keeps what has changed in the rescue copy; resolves when it is there.
+    fn rescue(&self, _batch: RescueBatch<V>) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async {})
+    }
 }
 
 /// What an app sets when it opens a database.
@@ -101,6 +107,8 @@ pub struct Settings {
     pub engine: Config,
     /// Answers that blame a mutation as retryable before it is parked.
     pub max_attempts: u32,
+    /// An acknowledgement waits until the rescue copy has the change as well.
+    pub strict_rescue: bool,
 }
 
 /// How far a direction has come in this cycle.
@@ -130,6 +138,8 @@ struct Inner<V, S, B, C> {
     /// When the log last grew.
     written_ms: Cell<f64>,
     folding: Cell<bool>,
+    rescuing: Cell<bool>,
+    rescue_due: Cell<bool>,
     /// What the newest entry said, until everything is loaded.
     summary: RefCell<Summary>,
     in_flight: RefCell<HashSet<MutationNo>>,
@@ -143,6 +153,7 @@ struct Inner<V, S, B, C> {
     offset_ms: Cell<f64>,
     store_error: RefCell<Option<(Error, f64)>>,
     error_at_ms: Cell<f64>,
+    strict_rescue: bool,
 }
 
 /// One open database.
@@ -188,6 +199,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             unfolded: Cell::new((0, 0)),
             written_ms: Cell::new(0.0),
             folding: Cell::new(false),
+            rescuing: Cell::new(false),
+            rescue_due: Cell::new(false),
             summary: RefCell::new(tail.summary.unwrap_or_default()),
             in_flight: RefCell::new(HashSet::new()),
             cancels: RefCell::new(Vec::new()),
@@ -198,6 +211,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             offset_ms: Cell::new(0.0),
             store_error: RefCell::new(None),
             error_at_ms: Cell::new(0.0),
+            strict_rescue: settings.strict_rescue,
         }));
         if tail.seq == 0 {
             manager.0.loaded.set(true);
@@ -222,6 +236,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     #[must_use]
     pub fn store(&self) -> &S {
         &self.0.store
+    }
+
+    /// Whether nothing was ever stored here.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.0.loaded.get() && self.0.seq.get() == 0
     }
 
     fn is_closed(&self) -> bool {

@@ -145,6 +145,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     self.0.replica.borrow_mut().commit();
                     self.0.seq.set(after + commit.entries.len() as u64);
                     self.logged(commit.entries.iter().map(|e| e.facts.len()));
+                    if self.0.strict_rescue {
+                        self.rescue_now().await;
+                    } else {
+                        self.schedule_rescue();
+                    }
                     self.committed(&commit.collections, &commit.notices, true);
                     if commit.wrote {
                         self.run(Event::Wrote);
@@ -293,10 +298,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     pub(super) fn take_in(&self, entry: &Entry<V>, collections: &mut Vec<Name>) {
         let mut replica = self.0.replica.borrow_mut();
+        // Whoever wrote it sees to its rescue.
+        let touched = replica.take_touched();
         for fact in &entry.facts {
             replica.note_touched(fact, collections);
             replica.apply(fact, entry.at_ms, entry.hlc);
         }
+        replica.take_touched();
+        replica.touch(touched);
         if entry.hlc > replica.hlc() {
             replica.set_hlc(entry.hlc);
         }

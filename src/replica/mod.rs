@@ -45,8 +45,8 @@ pub struct Replica<V> {
     undo: Option<Undo<V>>,
     /// The segment that is being read; 0 for the log and for what is new.
     reading: SegmentId,
-    /// Mutations that came, changed or went since they were last asked for.
-    touched: Vec<MutationNo>,
+    /// Mutations that came, changed or went since they were last asked for, if anybody asks.
+    touched: Option<Vec<MutationNo>>,
 }
 
 /// What it takes to go back to where a commit began.
@@ -87,7 +87,7 @@ impl<V: Value> Replica<V> {
             max_attempts,
             undo: None,
             reading: 0,
-            touched: Vec::new(),
+            touched: None,
         };
         for spec in specs {
             replica
@@ -254,11 +254,32 @@ impl<V: Value> Replica<V> {
 
     /// The mutations that came, changed or went since this was last asked.
     pub fn take_touched(&mut self) -> Vec<MutationNo> {
-        std::mem::take(&mut self.touched)
+        self.touched.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// These were not dealt with yet.
+    pub fn touch(&mut self, nos: Vec<MutationNo>) {
+        if let Some(touched) = &mut self.touched {
+            touched.extend(nos);
+        }
+    }
+
+    /// From now on it is known which mutations came, changed or went; `all` are told at once.
+    pub fn watch_mutations(&mut self, all: bool) {
+        let known = self.outbox.iter().map(|m| m.no);
+        self.touched = Some(if all { known.collect() } else { Vec::new() });
+    }
+
+    /// Number of the next mutation.
+    #[must_use]
+    pub fn next_no(&self) -> MutationNo {
+        self.next_no
     }
 
     fn set_mutation(&mut self, no: MutationNo, mutation: Option<Mutation<V>>) {
-        self.touched.push(no);
+        if let Some(touched) = &mut self.touched {
+            touched.push(no);
+        }
         let before = self.outbox.set(no, mutation);
         if let Some(undo) = &mut self.undo {
             undo.steps.push(Step::Mutation(no, before));

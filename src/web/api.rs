@@ -4,21 +4,25 @@
 use super::backend::JsBackend;
 use super::clock::WebClock;
 use super::codec::conflict_to_js;
+use super::codec_mutation::mutation_to_js;
 use super::glue::{get, get_text};
 use super::idb::{IdbStore, database_name};
 use super::value::{Row, Rows};
 use super::signals::{self, Signals};
 use super::{options, view};
-use crate::driver::{Listener, Manager};
+use crate::driver::{Listener, Manager, RescueBatch};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, MutationNo, Name, parse_wire_id};
 use crate::replica::plan::{Intent, Notice, Write, check_key};
 use crate::value::Value;
-use js_sys::{Array, Function};
+use js_sys::{Array, Function, Promise};
 use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
 type WebManager = Manager<Row, IdbStore, JsBackend, WebClock>;
 type Js<T> = std::result::Result<T, JsValue>;
@@ -35,13 +39,15 @@ struct Host {
 }
 
 impl Host {
-    fn call(&self, method: &str, arguments: &[&JsValue]) {
+    fn call(&self, method: &str, arguments: &[&JsValue]) -> JsValue {
         let Ok(function) = get(&self.object, method).dyn_into::<Function>() else {
-            return;
+            return JsValue::UNDEFINED;
         };
         let arguments: Array = arguments.iter().copied().collect();
         // The loader's callbacks catch what the app's handlers throw.
-        let _ = function.apply(&self.object, &arguments);
+        function
+            .apply(&self.object, &arguments)
+            .unwrap_or(JsValue::UNDEFINED)
     }
 }
 
@@ -66,6 +72,22 @@ impl Listener<Row> for Host {
 
     fn folded(&self) {
         self.call("folded", &[]);
+    }
+
+    fn rescue(&self, batch: RescueBatch<Row>) -> Pin<Box<dyn Future<Output = ()>>> {
+        let put: Array = batch
+            .put
+            .iter()
+            .map(|held| mutation_to_js(held, &Row::json))
+            .collect();
+        let gone: Array = batch.gone.iter().map(|no| JsValue::from(*no as f64)).collect();
+        let kept = self.call("rescue", &[&put, &gone, &(batch.next_no as f64).into()]);
+        Box::pin(async move {
+            if let Ok(kept) = kept.dyn_into::<Promise>() {
+                // The loader's promise does not reject: it reports what failed.
+                let _ = JsFuture::from(kept).await;
+            }
+        })
     }
 }
 
@@ -192,6 +214,23 @@ impl Core {
         wasm_bindgen_futures::spawn_local(async move {
             answer(&done, manager.sweep().await.map(|()| 0));
         });
+    }
+
+    /// This database's id.
+    pub fn client(&self) -> String {
+        self.manager.client().to_string()
+    }
+
+    /// Whether nothing was ever stored here.
+    pub fn fresh(&self) -> bool {
+        self.manager.is_fresh()
+    }
+
+    /// From now on `host.rescue(put, gone, next)` is called after commits, and with `all` for what is
+    /// queued already.
+    #[wasm_bindgen(js_name = startRescue)]
+    pub fn start_rescue(&self, all: bool) {
+        self.manager.start_rescue(all);
     }
 
     /// One record, or `undefined`.

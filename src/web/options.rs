@@ -97,6 +97,7 @@ pub(super) fn parse(options: JsValue, has_backend: bool) -> Result<Options> {
                 auto_start,
             },
             max_attempts: attempts as u32,
+            strict_rescue: durability == "strict",
         },
         keys,
     })

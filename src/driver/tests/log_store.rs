@@ -219,6 +219,7 @@ async fn open(disk: &MemoryStore<Slot>) -> Tab {
             auto_start: false,
         },
         max_attempts: 3,
+        strict_rescue: false,
     };
     let tab: Tab = Manager::open(settings, Evicting::new(disk), None, Still, true, Box::new(Deaf))
         .await

@@ -460,6 +460,7 @@ impl Device {
                 auto_start: true,
             },
             max_attempts: 3,
+            strict_rescue: false,
         };
         let clock = TestClock {
             start: self.start,

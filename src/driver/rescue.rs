@@ -1,0 +1,86 @@
+//! Feeds the rescue copy: every unsynced mutation once more, in a place of its own.
+//!
+//! Off the path of the acknowledgement: what came, changed or went is handed over in one batch a
+//! moment after the commit. With strict durability the acknowledgement waits for it.
+
+use super::{Backend, Clock, Manager};
+use crate::limits;
+use crate::model::{Held, MutationNo};
+use crate::store::Store;
+use crate::value::Value;
+
+/// What has changed since the last batch.
+#[derive(Debug)]
+pub struct RescueBatch<V> {
+    /// Mutations as they stand now.
+    pub put: Vec<Held<V>>,
+    /// Mutations that have left the outbox.
+    pub gone: Vec<MutationNo>,
+    /// Number of the next mutation.
+    pub next_no: MutationNo,
+}
+
+impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
+    /// From now on the listener is given what the rescue copy needs; `all` begins with everything
+    /// that is queued.
+    pub fn start_rescue(&self, all: bool) {
+        self.0.rescuing.set(true);
+        self.0.replica.borrow_mut().watch_mutations(all);
+        if all {
+            self.schedule_rescue();
+        }
+    }
+
+    /// Stops it: nothing is handed over any more.
+    pub fn stop_rescue(&self) {
+        self.0.rescuing.set(false);
+        self.0.replica.borrow_mut().take_touched();
+    }
+
+    pub(super) fn schedule_rescue(&self) {
+        if !self.0.rescuing.get() || self.0.rescue_due.replace(true) {
+            return;
+        }
+        let manager = self.clone();
+        self.0.clock.spawn(Box::pin(async move {
+            manager.0.clock.sleep(limits::RESCUE_DELAY_MS).await;
+            manager.0.rescue_due.set(false);
+            manager.rescue_now().await;
+        }));
+    }
+
+    /// Hands over what has changed; resolves when it is kept.
+    pub async fn rescue_now(&self) {
+        while self.0.rescuing.get() {
+            let Some((batch, more)) = self.rescue_batch() else {
+                return;
+            };
+            self.0.listener.rescue(batch).await;
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// The next batch. A large one is cut, so that no turn of the event loop is felt.
+    fn rescue_batch(&self) -> Option<(RescueBatch<V>, bool)> {
+        let mut replica = self.0.replica.borrow_mut();
+        // What another tab has written, it hands over itself; here it may only be seen as gone.
+        let mut nos = replica.take_touched();
+        nos.sort_unstable();
+        nos.dedup();
+        let rest = nos.split_off(nos.len().min(limits::RESCUE_BATCH_MAX));
+        let more = !rest.is_empty();
+        replica.touch(rest);
+        let (mut put, mut gone) = (Vec::new(), Vec::new());
+        for no in nos {
+            match replica.held(no) {
+                Some(held) => put.push(held),
+                None => gone.push(no),
+            }
+        }
+        let next_no = replica.next_no();
+        let some = !put.is_empty() || !gone.is_empty();
+        some.then_some((RescueBatch { put, gone, next_no }, more))
+    }
+}
