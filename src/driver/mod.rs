@@ -4,12 +4,15 @@
 //! [`sync`] runs the engine's effects. Everything is on one thread; the state is never borrowed
 //! across an await.
 
+mod migrate;
 mod reads;
 mod sync;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
+mod watch;
 mod writer;
 
+pub use migrate::Migrate;
 pub use reads::{CollectionStatus, OutboxFilter, OutboxView, Status};
 pub use writer::Done;
 
@@ -97,7 +100,12 @@ pub struct Settings {
     pub engine: Config,
     /// Answers that blame a mutation as retryable before it is parked.
     pub max_attempts: u32,
+    /// The version of the app's data.
+    pub version: u32,
 }
+
+/// The version of data that says nothing of its version.
+const FIRST_VERSION: u32 = 1;
 
 /// How far a direction has come in this cycle.
 #[derive(Debug, Clone, Copy, Default)]
@@ -130,6 +138,11 @@ struct Inner<V, S, B, C> {
     /// The server's clock minus ours.
     offset_ms: Cell<f64>,
     store_error: RefCell<Option<(Error, f64)>>,
+    watchers: RefCell<watch::Watchers>,
+    /// The version of the app's data, as this app knows it.
+    version: u32,
+    /// The data is of a newer version: nothing is written any more.
+    outdated: Cell<bool>,
     error_at_ms: Cell<f64>,
 }
 
@@ -143,10 +156,11 @@ impl<V, S, B, C> Clone for Manager<V, S, B, C> {
 }
 
 impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
-    /// Opens a store: reads its newest entry, then the rest in the background.
+    /// Opens a store: reads its newest entry, then the rest in the background. An app whose data
+    /// has versions waits for the rest, and for its migration.
     ///
     /// # Errors
-    /// `invalid-options`, or what the store reports.
+    /// `invalid-options`, `database-newer`, `migration-failed`, or what the store reports.
     pub async fn open(
         settings: Settings,
         store: S,
@@ -154,10 +168,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         clock: C,
         online: bool,
         listener: Box<dyn Listener<V>>,
+        migrate: Migrate<V>,
     ) -> Result<Self> {
         options::check(&settings.collections)?;
         if settings.max_attempts == 0 {
             return Err(Error::new(Code::InvalidOptions, "maxAttempts: at least 1"));
+        }
+        if settings.version == 0 {
+            return Err(Error::new(Code::InvalidOptions, "version: at least 1"));
         }
         let tail = store.tail().await?;
         let replica = Replica::new(tail.client, &settings.collections, settings.max_attempts);
@@ -180,10 +198,16 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             wake_at_ms: Cell::new(None),
             offset_ms: Cell::new(0.0),
             store_error: RefCell::new(None),
+            watchers: RefCell::default(),
+            version: settings.version,
+            outdated: Cell::new(false),
             error_at_ms: Cell::new(0.0),
         }));
         if tail.seq == 0 {
             manager.0.loaded.set(true);
+        } else if manager.0.version > FIRST_VERSION {
+            // Whether the data is of this version shows only when all of it is read.
+            manager.migrate(&migrate).await?;
         } else {
             manager.submit_catch_up();
         }
@@ -192,6 +216,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     /// Reports an event to the engine and runs what it answers.
     pub fn signal(&self, event: Event) {
+        if matches!(event, Event::Close) {
+            let over = self.0.watchers.borrow_mut().closed();
+            over.into_iter().for_each(|(done, result)| done(result));
+        } else if self.0.outdated.get() {
+            return;
+        }
         self.run(event);
     }
 

@@ -25,6 +25,19 @@ pub const FORMAT: u32 = 1;
 /// Position of an entry in the log; the first is 1.
 pub type Seq = u64;
 
+/// Why a mutation is gone that the backend has not applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// The user gave it up, or it annulled itself before it was sent.
+    Discarded,
+    /// A conflict was settled against it.
+    Lost,
+    /// The backend has the same content already.
+    Same,
+    /// It is part of this mutation from now on.
+    Joined(MutationNo),
+}
+
 /// One thing that has become true.
 #[derive(Debug, Clone)]
 pub enum Fact<V> {
@@ -74,6 +87,8 @@ pub enum Fact<V> {
     Cancelled {
         /// The mutation.
         no: MutationNo,
+        /// Why: whoever waits for it learns from this, in every tab.
+        why: Gone,
     },
     /// These are about to be sent: from now on they are not rewritten.
     Sent {

@@ -12,7 +12,7 @@ use crate::driver::{Listener, Manager};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, MutationNo, Name, parse_wire_id};
-use crate::replica::plan::{Intent, Notice, Write, check_key};
+use crate::replica::plan::{Intent, Notice, Write, WriteOptions, check_key};
 use js_sys::{Array, Function};
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -119,7 +119,10 @@ impl Core {
     /// keys (`delete`). Calls `done(error, count)`.
     pub fn write(&self, collection: &str, kind: u8, items: &Array, done: Function) {
         match parse_writes(kind, items) {
-            Ok(writes) => self.submit(Intent::Write(collection.into(), writes), done),
+            Ok(writes) => self.submit(
+                Intent::Write(collection.into(), writes, WriteOptions::default()),
+                done,
+            ),
             Err(error) => answer(&done, Err(error)),
         }
     }

@@ -19,7 +19,7 @@ use crate::hlc::Hlc;
 use crate::model::{Action, Key, MutationNo, Name, Refusal, Version};
 use crate::options::Strategy;
 use crate::shown::Shown;
-use crate::store::{Entry, FORMAT, Fact, Summary};
+use crate::store::{Entry, FORMAT, Fact, Gone, Summary};
 use js_sys::{Array, Object};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -259,7 +259,16 @@ fn encode_fact(fact: &Fact<JsValue>) -> Object {
             set_text(&out, "origin", origin.as_deref());
             out
         }
-        Fact::Cancelled { no } => numbered("cancelled", *no),
+        Fact::Cancelled { no, why } => {
+            let out = numbered("cancelled", *no);
+            match why {
+                Gone::Discarded => {}
+                Gone::Lost => set(&out, "why", &name("lost")),
+                Gone::Same => set(&out, "why", &name("same")),
+                Gone::Joined(into) => set(&out, "into", &number(*into)),
+            }
+            out
+        }
         Fact::Rebased { no } => numbered("rebased", *no),
         Fact::Sent { nos } => {
             let out = object("sent");
@@ -538,7 +547,15 @@ fn decode_fact(fact: &JsValue, facts: &mut Vec<Fact<JsValue>>) -> Result<()> {
             group: get_text(fact, "group").map(Rc::from),
             origin: get_text(fact, "origin").map(Rc::from),
         },
-        "cancelled" => Fact::Cancelled { no: no()? },
+        "cancelled" => Fact::Cancelled {
+            no: no()?,
+            why: match (whole(&get(fact, "into")), get_text(fact, "why").as_deref()) {
+                (Some(into), _) => Gone::Joined(into),
+                (None, Some("lost")) => Gone::Lost,
+                (None, Some("same")) => Gone::Same,
+                _ => Gone::Discarded,
+            },
+        },
         "rebased" => Fact::Rebased { no: no()? },
         "sent" => {
             let nos = need_array(fact, "numbers")?;
