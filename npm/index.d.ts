@@ -171,6 +171,9 @@ export type ErrorCode =
   | "throttled"
   | "needs-auth"
   | "rejected"
+  | "conflict"
+  | "unsynced"
+  | "migration-failed"
   | "protocol-error"
   | "wasm-failed";
 

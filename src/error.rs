@@ -105,6 +105,12 @@ codes! {
     NeedsAuth "needs-auth" false "Sign in again, then call resume(); everything queued is kept.";
     /// The server refuses a change for good; it is parked.
     Rejected "rejected" false "Look at the outbox: change the record, retry or discard the entry.";
+    /// A conflict was settled against a change that waited for its confirmation.
+    Conflict "conflict" false "Look at conflicts.list(); write again on top of the record as it is now.";
+    /// `signOut` while something is not synced.
+    Unsynced "unsynced" false "Sync first, or keep a backup with exportUnsynced(); signOut({ discard: true }) gives the changes up.";
+    /// The app's `migrate` threw, or made something that cannot be stored.
+    MigrationFailed "migration-failed" false "Mend migrate() for the record that the message names; nothing was changed.";
     /// The answer was not what the protocol says.
     ProtocolError "protocol-error" true "Nothing was marked as done; check that the URL is the sync endpoint and no proxy answers in its place.";
     /// The WebAssembly module could not be loaded.

@@ -60,6 +60,10 @@ pub struct CollectionSpec {
     pub strategy: Strategy,
     /// Higher is pushed first.
     pub priority: i32,
+    /// New records are local-only unless a write says otherwise.
+    pub local_only: bool,
+    /// Writes show at once unless a write says otherwise.
+    pub optimistic: bool,
 }
 
 impl CollectionSpec {
@@ -73,6 +77,8 @@ impl CollectionSpec {
             references: Vec::new(),
             strategy: Strategy::default(),
             priority: 0,
+            local_only: false,
+            optimistic: true,
         }
     }
 }
@@ -95,6 +101,11 @@ pub fn check(specs: &[CollectionSpec]) -> Result<()> {
         if spec.key.is_empty() {
             return bad(format!(
                 "collections.{name}.key: the name of the key field is empty"
+            ));
+        }
+        if spec.local_only && !spec.optimistic {
+            return bad(format!(
+                "collections.{name}: localOnly records are never confirmed, so optimistic: false has no meaning"
             ));
         }
         for index in &spec.indexes {

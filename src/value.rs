@@ -13,6 +13,8 @@ pub enum Scalar {
     Number(f64),
     /// Any string, ordered by its UTF-8 bytes.
     Text(Rc<str>),
+    /// Greater than every value: the end of a range, never a record's.
+    End,
 }
 
 impl Scalar {
@@ -42,8 +44,9 @@ impl Ord for Scalar {
         match (self, other) {
             (Self::Number(a), Self::Number(b)) => a.total_cmp(b),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
-            (Self::Number(_), Self::Text(_)) => std::cmp::Ordering::Less,
-            (Self::Text(_), Self::Number(_)) => std::cmp::Ordering::Greater,
+            (Self::End, Self::End) => std::cmp::Ordering::Equal,
+            (Self::Number(_), Self::Text(_)) | (_, Self::End) => std::cmp::Ordering::Less,
+            (Self::Text(_), Self::Number(_)) | (Self::End, _) => std::cmp::Ordering::Greater,
         }
     }
 }

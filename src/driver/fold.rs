@@ -8,6 +8,7 @@
 use super::{Backend, Clock, Manager};
 use crate::error::Result;
 use crate::limits;
+use crate::model::{Key, Name};
 use crate::replica::fold::Fold;
 use crate::replica::plan::{Intent, Write};
 use crate::store::{Base, Fact, Place, Seq, Store};
@@ -170,7 +171,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             let replica = self.0.replica.borrow();
             for fact in facts {
                 match fact {
-                    Fact::Acked { no, .. } | Fact::Cancelled { no } => {
+                    Fact::Acked { no, .. } | Fact::Cancelled { no, .. } => {
                         replica.missing_of_no(*no, &mut missing);
                     }
                     Fact::Queued {
@@ -208,26 +209,41 @@ impl<V: Value> crate::replica::Replica<V> {
         record.is_some_and(|r| r.pending.is_some())
     }
 
+    fn missing_for_write(&self, name: &Name, write: &Write<V>, missing: &mut Vec<V>) {
+        let Some(collection) = self.collection(name) else {
+            return;
+        };
+        let (key, looks): (Option<Key>, bool) = match write {
+            Write::Create(value) | Write::Put(value) => (value.text(&collection.spec.key), false),
+            Write::Update { key, .. } | Write::Promote(key) => (Some(key.clone()), true),
+            Write::Delete(key) => (Some(key.clone()), false),
+        };
+        if let Some(key) = key
+            && (looks || self.has_pending(name, &key))
+        {
+            self.missing_of(name, &key, missing);
+        }
+    }
+
     /// What deciding an intent looks at and is not in memory.
     fn missing_for(&self, intent: &Intent<V>, missing: &mut Vec<V>) {
         match intent {
-            Intent::Write(name, writes) => {
-                let Some(collection) = self.collection(name) else {
-                    return;
-                };
+            Intent::Write(name, writes, _) => {
                 for write in writes {
-                    let key = match write {
-                        Write::Create(value) | Write::Put(value) => {
-                            value.text(&collection.spec.key)
-                        }
-                        Write::Update { key, .. } => Some(key.clone()),
-                        Write::Delete(key) => Some(key.clone()),
-                    };
-                    let Some(key) = key else { continue };
-                    let patches = matches!(write, Write::Update { .. });
-                    if patches || self.has_pending(name, &key) {
-                        self.missing_of(name, &key, missing);
-                    }
+                    self.missing_for_write(name, write, missing);
+                }
+            }
+            Intent::Transaction(transaction) => {
+                for (name, write, _) in &transaction.writes {
+                    self.missing_for_write(name, write, missing);
+                }
+                for read in &transaction.reads {
+                    self.missing_of(&read.collection, &read.key, missing);
+                }
+            }
+            Intent::Import(import) => {
+                for held in &import.mutations {
+                    self.missing_of(&held.mutation.collection, &held.mutation.key, missing);
                 }
             }
             Intent::Verdicts(verdicts) => {

@@ -5,13 +5,16 @@
 //! across an await.
 
 mod fold;
+mod migrate;
 mod reads;
 mod rescue;
 mod sync;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
+mod watch;
 mod writer;
 
+pub use migrate::Migrate;
 pub use reads::{CollectionStatus, OutboxFilter, OutboxView, Status};
 pub use rescue::RescueBatch;
 pub use writer::Done;
@@ -21,8 +24,8 @@ use crate::error::{Code, Error, Result};
 use crate::model::{Change, MutationNo, Name, Page, Verdict};
 use crate::options::{self, CollectionSpec};
 use crate::replica::Replica;
-use crate::replica::plan::Notice;
 use crate::replica::fold::Sizes;
+use crate::replica::plan::Notice;
 use crate::store::{Base, Seq, Store, Summary};
 use crate::value::Value;
 use futures_channel::oneshot;
@@ -109,7 +112,12 @@ pub struct Settings {
     pub max_attempts: u32,
     /// An acknowledgement waits until the rescue copy has the change as well.
     pub strict_rescue: bool,
+    /// The version of the app's data.
+    pub version: u32,
 }
+
+/// The version of data that says nothing of its version.
+const FIRST_VERSION: u32 = 1;
 
 /// How far a direction has come in this cycle.
 #[derive(Debug, Clone, Copy, Default)]
@@ -152,6 +160,11 @@ struct Inner<V, S, B, C> {
     /// The server's clock minus ours.
     offset_ms: Cell<f64>,
     store_error: RefCell<Option<(Error, f64)>>,
+    watchers: RefCell<watch::Watchers>,
+    /// The version of the app's data, as this app knows it.
+    version: u32,
+    /// The data is of a newer version: nothing is written any more.
+    outdated: Cell<bool>,
     error_at_ms: Cell<f64>,
     strict_rescue: bool,
 }
@@ -166,10 +179,11 @@ impl<V, S, B, C> Clone for Manager<V, S, B, C> {
 }
 
 impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
-    /// Opens a store: reads its newest entry, then the rest in the background.
+    /// Opens a store: reads its newest entry, then the rest in the background. An app whose data
+    /// has versions waits for the rest, and for its migration.
     ///
     /// # Errors
-    /// `invalid-options`, or what the store reports.
+    /// `invalid-options`, `database-newer`, `migration-failed`, or what the store reports.
     pub async fn open(
         settings: Settings,
         store: S,
@@ -177,10 +191,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         clock: C,
         online: bool,
         listener: Box<dyn Listener<V>>,
+        migrate: Migrate<V>,
     ) -> Result<Self> {
         options::check(&settings.collections)?;
         if settings.max_attempts == 0 {
             return Err(Error::new(Code::InvalidOptions, "maxAttempts: at least 1"));
+        }
+        if settings.version == 0 {
+            return Err(Error::new(Code::InvalidOptions, "version: at least 1"));
         }
         let tail = store.tail().await?;
         let replica = Replica::new(tail.client, &settings.collections, settings.max_attempts);
@@ -210,11 +228,17 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             wake_at_ms: Cell::new(None),
             offset_ms: Cell::new(0.0),
             store_error: RefCell::new(None),
+            watchers: RefCell::default(),
+            version: settings.version,
+            outdated: Cell::new(false),
             error_at_ms: Cell::new(0.0),
             strict_rescue: settings.strict_rescue,
         }));
         if tail.seq == 0 {
             manager.0.loaded.set(true);
+        } else if manager.0.version > FIRST_VERSION {
+            // Whether the data is of this version shows only when all of it is read.
+            manager.migrate(&migrate).await?;
         } else {
             manager.submit_catch_up();
         }
@@ -223,6 +247,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     /// Reports an event to the engine and runs what it answers.
     pub fn signal(&self, event: Event) {
+        if matches!(event, Event::Close) {
+            let over = self.0.watchers.borrow_mut().closed();
+            over.into_iter().for_each(|(done, result)| done(result));
+        } else if self.0.outdated.get() {
+            return;
+        }
         self.run(event);
     }
 

@@ -4,7 +4,7 @@ use super::{Backend, Clock, Manager};
 use crate::conflict::Conflict;
 use crate::engine::{Lane, Network, Phase};
 use crate::error::{Code, Error, Result};
-use crate::model::{Mutation, MutationNo, MutationState, Name};
+use crate::model::{Held, Mutation, MutationNo, MutationState, Name};
 use crate::replica::collection::Collection;
 use crate::replica::index::Query;
 use crate::store::Store;
@@ -134,7 +134,38 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// # Errors
     /// `unknown-collection`, `unknown-index`.
     pub fn count(&self, name: &str, query: &Query) -> Result<usize> {
-        self.with(name, |c| Ok(c.find(query)?.len()))?
+        self.with(name, |c| c.count_of(query))?
+    }
+
+    /// The field that holds the key of a collection's records.
+    ///
+    /// # Errors
+    /// `unknown-collection`.
+    pub fn key_field(&self, name: &str) -> Result<Rc<str>> {
+        self.with(name, |c| c.spec.key.clone())
+    }
+
+    /// The newest content of a record: with changes that do not show yet.
+    ///
+    /// # Errors
+    /// `unknown-collection`.
+    pub fn newest(&self, name: &str, key: &str) -> Result<Option<V>> {
+        self.with(name, |_| ())?;
+        Ok(self.0.replica.borrow().newest(name, key).cloned())
+    }
+
+    /// The number of the queued mutation with this id on the wire.
+    #[must_use]
+    pub fn find_mutation(&self, id: &str) -> Option<MutationNo> {
+        self.0.replica.borrow().find_mutation(id)
+    }
+
+    /// Everything that the backend has not confirmed, as it stands.
+    #[must_use]
+    pub fn unsynced(&self) -> Vec<Held<V>> {
+        let replica = self.0.replica.borrow();
+        let all = replica.outbox.iter().map(|m| m.no);
+        all.filter_map(|no| replica.held(no)).collect()
     }
 
     /// `synced`, `pending`, `syncing`, `conflict`, `failed` or `local`; none where there is no record.
@@ -260,7 +291,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 .map(|error| (error.clone(), self.0.error_at_ms.get()))
         });
         Status {
-            phase: engine.phase(),
+            phase: if self.0.outdated.get() && engine.phase() != Phase::Closed {
+                Phase::Error
+            } else {
+                engine.phase()
+            },
             network: engine.network(),
             leader: engine.leader(),
             pending: summary.pending.saturating_sub(syncing),

@@ -7,10 +7,11 @@
 use super::{Backend, Clock, Manager};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
+use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{MutationNo, Name};
 use crate::replica::plan::{Intent, Notice, Now, Plan};
-use crate::store::{AppendError, Entry, Fact, Place, Store};
+use crate::store::{AppendError, Entry, Fact, Place, Store, Summary};
 use crate::value::Value;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -44,6 +45,8 @@ impl<V> Default for Writer<V> {
 struct Commit<V> {
     entries: Vec<Entry<V>>,
     results: Vec<Result<usize>>,
+    /// What each intent has written without showing.
+    hidden: Vec<Vec<MutationNo>>,
     notices: Vec<Notice<V>>,
     collections: Vec<Name>,
     wrote: bool,
@@ -115,29 +118,30 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 Job::Settle(done) => settles.push(done),
             }
         }
-        let results = match failed {
-            _ if intents.is_empty() => Vec::new(),
-            Some(error) => vec![Err(error); intents.len()],
-            None => self.commit(&intents).await,
-        };
-        for (done, result) in dones.into_iter().zip(results) {
-            done(result);
+        match failed {
+            _ if intents.is_empty() => {}
+            Some(error) => refuse(dones, &error),
+            None => self.commit(&intents, dones).await,
         }
         self.0.store.evict();
+        self.tell_watchers();
         for done in settles {
             done();
         }
     }
 
-    async fn commit(&self, intents: &[Intent<V>]) -> Vec<Result<usize>> {
+    async fn commit(&self, intents: &[Intent<V>], dones: Vec<Done>) {
+        if self.0.outdated.get() {
+            return refuse(dones, &self.newer());
+        }
         for _ in 0..limits::APPEND_RETRIES_MAX {
             if let Err(error) = self.fetch_for(intents).await {
-                return vec![Err(error); intents.len()];
+                return refuse(dones, &error);
             }
             let commit = self.decide(intents);
             if commit.entries.is_empty() {
                 self.0.replica.borrow_mut().commit();
-                return commit.results;
+                return self.answer(commit, dones);
             }
             let after = self.0.seq.get();
             match self.0.store.append(after, &commit.entries).await {
@@ -151,21 +155,26 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                         self.schedule_rescue();
                     }
                     self.committed(&commit.collections, &commit.notices, true);
-                    if commit.wrote {
+                    let wrote = commit.wrote;
+                    self.answer(commit, dones);
+                    if wrote {
                         self.run(Event::Wrote);
                     }
-                    return commit.results;
+                    return;
                 }
                 Err(AppendError::Taken) => {
                     self.0.replica.borrow_mut().rollback();
                     if let Err(error) = self.catch_up().await {
-                        return vec![Err(error); intents.len()];
+                        return refuse(dones, &error);
+                    }
+                    if self.0.outdated.get() {
+                        return refuse(dones, &self.newer());
                     }
                 }
                 Err(AppendError::Failed(error)) => {
                     self.0.replica.borrow_mut().rollback();
                     self.note(&error);
-                    return vec![Err(error); intents.len()];
+                    return refuse(dones, &error);
                 }
             }
         }
@@ -173,7 +182,39 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             Code::WriteContention,
             "other tabs were faster too many times",
         );
-        vec![Err(error); intents.len()]
+        refuse(dones, &error);
+    }
+
+    /// Tells who has asked, or lets them wait for the backend's word.
+    fn answer(&self, commit: Commit<V>, dones: Vec<Done>) {
+        let facts = commit.entries.iter().flat_map(|entry| &entry.facts);
+        self.follow(facts);
+        for ((done, result), hidden) in dones.into_iter().zip(commit.results).zip(commit.hidden) {
+            match result {
+                Ok(count) if !hidden.is_empty() => {
+                    self.0.watchers.borrow_mut().add(hidden, count, done);
+                }
+                result => done(result),
+            }
+        }
+    }
+
+    fn follow<'a>(&self, facts: impl Iterator<Item = &'a Fact<V>>) {
+        let mut watchers = self.0.watchers.borrow_mut();
+        if !watchers.is_empty() {
+            facts.for_each(|fact| watchers.note(fact));
+        }
+    }
+
+    fn tell_watchers(&self) {
+        if self.0.watchers.borrow().is_empty() {
+            return;
+        }
+        let over = {
+            let replica = self.0.replica.borrow();
+            self.0.watchers.borrow_mut().settled(&replica.outbox)
+        };
+        over.into_iter().for_each(|(done, result)| done(result));
     }
 
     /// Decides all intents on top of each other; their facts are true until committed or undone.
@@ -187,6 +228,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let mut commit = Commit {
             entries: Vec::new(),
             results: Vec::with_capacity(intents.len()),
+            hidden: Vec::with_capacity(intents.len()),
             notices: Vec::new(),
             collections: Vec::new(),
             wrote: false,
@@ -199,7 +241,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             };
             let local = matches!(
                 intent,
-                Intent::Write(..) | Intent::Retry(_) | Intent::Discard(_)
+                Intent::Write(..)
+                    | Intent::Transaction(_)
+                    | Intent::Import(_)
+                    | Intent::Retry(_)
+                    | Intent::Discard(_)
             );
             match replica.plan(intent.clone(), now) {
                 Ok(Plan {
@@ -207,6 +253,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     notices,
                     count,
                     collections,
+                    hidden,
                 }) => {
                     for name in collections {
                         if !commit.collections.contains(&name) {
@@ -217,31 +264,37 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     facts.extend(new);
                     commit.notices.extend(notices);
                     commit.results.push(Ok(count));
+                    commit.hidden.push(hidden);
                 }
-                Err(error) => commit.results.push(Err(error)),
+                Err(error) => {
+                    commit.results.push(Err(error));
+                    commit.hidden.push(Vec::new());
+                }
             }
         }
-        let summary = replica.summary();
-        drop_superseded(&mut facts);
-        let mut facts = facts.into_iter().peekable();
-        while facts.peek().is_some() {
-            let part: Vec<Fact<V>> = facts.by_ref().take(limits::ENTRY_FACTS_MAX).collect();
-            commit.entries.push(Entry {
-                at_ms,
-                hlc,
-                facts: part,
-                summary: summary.clone(),
-            });
+        if !facts.is_empty() {
+            facts.extend(self.first_version(
+                &mut replica,
+                Now {
+                    at_ms,
+                    hlc,
+                    random: 0.0,
+                },
+            ));
+            drop_superseded(&mut facts);
         }
+        commit.entries = entries(facts, at_ms, hlc, &replica.summary());
         commit
     }
 
     /// Takes in everything after the newest entry that this tab knows.
-    async fn catch_up(&self) -> Result<()> {
+    pub(super) async fn catch_up(&self) -> Result<()> {
         let mut collections = Vec::new();
         let first = !self.0.loaded.get();
         if first {
-            self.load_base().await.inspect_err(|error| self.note(error))?;
+            self.load_base()
+                .await
+                .inspect_err(|error| self.note(error))?;
         }
         loop {
             let after = self.0.seq.get();
@@ -255,7 +308,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             if page.is_empty() {
                 break;
             }
-            self.logged(page.iter().map(|(_, e)| e.as_ref().map_or(0, |e| e.facts.len())));
+            self.logged(
+                page.iter()
+                    .map(|(_, e)| e.as_ref().map_or(0, |e| e.facts.len())),
+            );
             for (seq, entry) in page {
                 self.0.seq.set(seq);
                 match entry {
@@ -269,6 +325,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         self.0.loaded.set(true);
         self.0.store.evict();
+        self.check_version();
         if first {
             let replica = self.0.replica.borrow();
             collections = replica
@@ -297,6 +354,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     pub(super) fn take_in(&self, entry: &Entry<V>, collections: &mut Vec<Name>) {
+        self.follow(entry.facts.iter());
         let mut replica = self.0.replica.borrow_mut();
         // Whoever wrote it sees to its rescue.
         let touched = replica.take_touched();
@@ -311,7 +369,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
     }
 
-    fn committed(&self, collections: &[Name], notices: &[Notice<V>], own: bool) {
+    pub(super) fn committed(&self, collections: &[Name], notices: &[Notice<V>], own: bool) {
         if own {
             self.0
                 .store_error
@@ -348,7 +406,7 @@ fn drop_superseded<V>(facts: &mut Vec<Fact<V>>) {
             Fact::Queued {
                 replaces: Some(no), ..
             }
-            | Fact::Cancelled { no }
+            | Fact::Cancelled { no, .. }
             | Fact::Acked { no, .. }
             | Fact::Refused { no, .. }
             | Fact::Rebased { no } => {
@@ -374,4 +432,30 @@ fn drop_superseded<V>(facts: &mut Vec<Fact<V>>) {
             _ => true,
         }
     });
+}
+
+/// The entries of one commit, none of them too large.
+pub(super) fn entries<V>(
+    facts: Vec<Fact<V>>,
+    at_ms: f64,
+    hlc: Hlc,
+    summary: &Summary,
+) -> Vec<Entry<V>> {
+    let mut facts = facts.into_iter().peekable();
+    let mut entries = Vec::new();
+    while facts.peek().is_some() {
+        entries.push(Entry {
+            at_ms,
+            hlc,
+            facts: facts.by_ref().take(limits::ENTRY_FACTS_MAX).collect(),
+            summary: summary.clone(),
+        });
+    }
+    entries
+}
+
+fn refuse(dones: Vec<Done>, error: &Error) {
+    for done in dones {
+        done(Err(error.clone()));
+    }
 }

@@ -1,13 +1,43 @@
 //! Which mutations can be pushed next, and what is sent of them.
 
 use super::Replica;
-use crate::model::{Action, Change, Mutation, MutationNo};
+use crate::limits;
+use crate::model::{Action, Change, Mutation, MutationNo, MutationState};
 use crate::value::Value;
 use std::collections::HashSet;
 
+/// A batch under construction.
+struct Batch<'a> {
+    nos: Vec<MutationNo>,
+    bytes: usize,
+    now_ms: f64,
+    in_flight: &'a HashSet<MutationNo>,
+    max: usize,
+    bytes_max: usize,
+}
+
+/// What mutations weigh in a request; not worked out where that does not matter.
+fn weight<V: Value>(mutations: &[&Mutation<V>], bytes_max: usize) -> usize {
+    if bytes_max == usize::MAX {
+        return 0;
+    }
+    let values = mutations.iter().filter_map(|m| m.value.as_ref());
+    values.map(Value::weight_bytes).sum()
+}
+
+/// Why the members of an atomic group do not all go now.
+#[derive(PartialEq)]
+enum Held {
+    /// One waits for something that is under way or will come.
+    Waits,
+    /// One waits for a mutation that is parked: for the user.
+    Parked,
+}
+
 impl<V: Value> Replica<V> {
     /// The next mutations to push, in order: heads that are not in flight, not put off, and whose
-    /// parents are confirmed or earlier in the same batch.
+    /// parents are confirmed or earlier in the same batch. The members of an atomic group go
+    /// together, where a batch can hold them.
     #[must_use]
     pub fn next_batch(
         &self,
@@ -16,30 +46,104 @@ impl<V: Value> Replica<V> {
         max: usize,
         bytes_max: usize,
     ) -> Vec<MutationNo> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
+        let mut batch = Batch {
+            nos: Vec::new(),
+            bytes: 0,
+            now_ms,
+            in_flight,
+            max,
+            bytes_max,
+        };
+        self.fill(&mut batch, true);
+        // Two groups that wait for each other would wait for ever: then each goes as it can.
+        let waits =
+            !in_flight.is_empty() || self.outbox.next_due_ms().is_some_and(|at| at > now_ms);
+        if batch.nos.is_empty() && !waits {
+            self.fill(&mut batch, false);
+        }
+        batch.nos
+    }
+
+    fn fill(&self, batch: &mut Batch<'_>, together: bool) {
         for m in self.outbox.ready() {
-            if in_flight.contains(&m.no) || m.next_attempt_ms.is_some_and(|at| at > now_ms) {
+            if batch.nos.len() >= batch.max {
+                return;
+            }
+            if batch.nos.contains(&m.no) || !self.may_go(m, batch, &[]) {
                 continue;
             }
-            if self
-                .waits_for(m)
-                .is_some_and(|parent| !batch.contains(&parent))
+            let mut members = vec![m];
+            // A group that no batch can hold is not held together.
+            if let Some(group) = &m.group
+                && self.outbox.group_size(group) <= limits::BATCH_CHANGES_MAX
             {
-                continue;
-            }
-            if bytes_max != usize::MAX {
-                bytes += m.value.as_ref().map_or(0, Value::weight_bytes);
-                if bytes > bytes_max && !batch.is_empty() {
-                    break;
+                match self.members(group, batch) {
+                    Ok(all) => members = all,
+                    Err(Held::Waits) if !together => {}
+                    Err(_) => continue,
                 }
             }
-            batch.push(m.no);
-            if batch.len() == max {
-                break;
+            let mut bytes = weight(&members, batch.bytes_max);
+            let room = batch.nos.len() + members.len() <= batch.max
+                && batch.bytes + bytes <= batch.bytes_max;
+            if !room && !batch.nos.is_empty() {
+                return;
+            }
+            if !room && members.len() > 1 {
+                members = vec![m]; // no batch can hold them all
+                bytes = weight(&members, batch.bytes_max);
+            }
+            batch.bytes += bytes;
+            batch.nos.extend(members.iter().map(|m| m.no));
+        }
+    }
+
+    /// Whether nothing but its group keeps a mutation; `with` go before it in the batch.
+    fn may_go(&self, m: &Mutation<V>, batch: &Batch<'_>, with: &[&Mutation<V>]) -> bool {
+        !batch.in_flight.contains(&m.no)
+            && m.next_attempt_ms.is_none_or(|at| at <= batch.now_ms)
+            && self.waits_for(m).is_none_or(|parent| {
+                batch.nos.contains(&parent) || with.iter().any(|m| m.no == parent)
+            })
+            && !m.behind
+    }
+
+    /// The members of a group in an order in which they can go.
+    fn members(&self, group: &str, batch: &Batch<'_>) -> Result<Vec<&Mutation<V>>, Held> {
+        let mut left: Vec<&Mutation<V>> = self.outbox.group(group).collect();
+        let inside = |no: MutationNo| {
+            self.outbox
+                .get(no)
+                .is_some_and(|m| m.group.as_deref() == Some(group))
+        };
+        left.retain(|m| {
+            let behind_own = m.behind && self.waits_for(m).is_some_and(inside);
+            !behind_own && !batch.in_flight.contains(&m.no) && !batch.nos.contains(&m.no)
+        });
+        let mut ordered: Vec<&Mutation<V>> = Vec::with_capacity(left.len());
+        while !left.is_empty() {
+            let before = ordered.len();
+            left.retain(|m| {
+                let goes = self.may_go(m, batch, &ordered);
+                if goes {
+                    ordered.push(m);
+                }
+                !goes
+            });
+            if ordered.len() == before {
+                let parked = |m: &&Mutation<V>| {
+                    let parent = self.waits_for(m).and_then(|no| self.outbox.get(no));
+                    parent.is_some_and(|p| p.state != MutationState::Pending)
+                };
+                let held = if left.iter().any(parked) {
+                    Held::Parked
+                } else {
+                    Held::Waits
+                };
+                return Err(held);
             }
         }
-        batch
+        Ok(ordered)
     }
 
     /// The mutation that has to be confirmed before this one can be sent: the one before it on the

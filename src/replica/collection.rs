@@ -8,7 +8,6 @@ use crate::store::SegmentId;
 use crate::value::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::rc::Rc;
 
 /// A record and what landfall knows about it.
@@ -121,11 +120,6 @@ impl<V: Value> Collection<V> {
         self.records.get(key)?.value.as_ref()
     }
 
-    /// Everything that is known, in the order of the keys.
-    pub(super) fn records(&self) -> impl Iterator<Item = (&Key, &Record<V>)> {
-        self.records.iter()
-    }
-
     /// Moves a record to a segment, if `unchanged` says so: its content stays what it is.
     pub(super) fn rehome(
         &mut self,
@@ -145,6 +139,11 @@ impl<V: Value> Collection<V> {
         self.records
             .iter()
             .filter_map(|(k, r)| Some((k, r.value.as_ref()?)))
+    }
+
+    /// Everything that is known, visible or not, in the order of the keys.
+    pub fn records(&self) -> impl Iterator<Item = (&Key, &Record<V>)> {
+        self.records.iter()
     }
 
     /// Replaces what is known of a key; answers what was known.
@@ -187,63 +186,56 @@ impl<V: Value> Collection<V> {
     /// # Errors
     /// `unknown-index` where the index was not declared.
     pub fn find(&self, query: &Query) -> Result<Vec<Key>> {
-        let keys: Vec<Key> = match &query.index {
-            None => self.scan(query),
-            Some(fields) => {
-                let at = self
-                    .spec
-                    .indexes
-                    .iter()
-                    .position(|i| i == fields)
-                    .ok_or_else(|| {
-                        let name = &self.spec.name;
-                        let index = fields.join(", ");
-                        Error::new(
-                            Code::UnknownIndex,
-                            format!("{name} has no index on {index}"),
-                        )
-                    })?;
-                let mut indexes = self.indexes.borrow_mut();
-                let index = indexes[at].get_or_insert_with(|| {
-                    // Built on first use: an app that never asks pays nothing.
-                    let mut index = Index::default();
-                    for (key, value) in self.all() {
-                        index.insert(fields, key, value);
-                    }
-                    index
-                });
-                index.select(query)
-            }
-        };
+        let mut keys = Vec::new();
+        self.visit(query, &mut |key| keys.push(key.clone()))?;
         Ok(keys)
     }
 
-    fn scan(&self, query: &Query) -> Vec<Key> {
-        let (from, to) = query.key_bounds();
-        if let (Bound::Included(a), Bound::Included(b) | Bound::Excluded(b)) = (&from, &to)
-            && a > b
-        {
-            return Vec::new();
-        }
+    /// How many records a query selects.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub fn count_of(&self, query: &Query) -> Result<usize> {
+        let mut count = 0;
+        self.visit(query, &mut |_| count += 1)?;
+        Ok(count)
+    }
+
+    fn visit(&self, query: &Query, visit: &mut dyn FnMut(&Key)) -> Result<()> {
+        let Some(fields) = &query.index else {
+            self.scan(query, visit);
+            return Ok(());
+        };
+        let found = self.spec.indexes.iter().position(|i| i == fields);
+        let at = found.ok_or_else(|| {
+            let (name, index) = (&self.spec.name, fields.join(", "));
+            Error::new(
+                Code::UnknownIndex,
+                format!("{name} has no index on {index}"),
+            )
+        })?;
+        let mut indexes = self.indexes.borrow_mut();
+        let index = indexes[at].get_or_insert_with(|| {
+            // Built on first use: an app that never asks pays nothing.
+            let mut index = Index::default();
+            for (key, value) in self.all() {
+                index.insert(fields, key, value);
+            }
+            index
+        });
+        index.select(query, visit);
+        Ok(())
+    }
+
+    fn scan(&self, query: &Query, visit: &mut dyn FnMut(&Key)) {
+        let Some((low, high)) = query.key_range() else {
+            return;
+        };
         let hits = self
             .records
-            .range::<str, _>((from.as_ref().map(Rc::as_ref), to.as_ref().map(Rc::as_ref)))
+            .range::<str, _>((low.as_ref().map(Rc::as_ref), high.as_ref().map(Rc::as_ref)))
             .filter(|(_, r)| r.value.is_some())
-            .map(|(k, _)| k)
-            .filter(|k| {
-                query
-                    .prefix
-                    .as_ref()
-                    .is_none_or(|p| k.starts_with(p.as_ref()))
-            });
-        if query.descending {
-            hits.rev()
-                .skip(query.offset)
-                .take(query.limit)
-                .cloned()
-                .collect()
-        } else {
-            hits.skip(query.offset).take(query.limit).cloned().collect()
-        }
+            .map(|(k, _)| k);
+        query.cut(hits, visit);
     }
 }

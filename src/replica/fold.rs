@@ -127,21 +127,6 @@ impl<V: Value> Replica<V> {
         }
     }
 
-    /// A mutation as it stands, to be kept elsewhere.
-    #[must_use]
-    pub fn held(&self, no: MutationNo) -> Option<Held<V>> {
-        let mutation = self.outbox.get(no)?;
-        let record = self
-            .collections
-            .get(*self.by_name.get(&mutation.collection)?)?
-            .record(&mutation.key)?;
-        Some(Held {
-            mutation: mutation.clone(),
-            shadow: record.remote().cloned(),
-            version: record.version,
-        })
-    }
-
     /// Takes the values of a written segment, where the record has not changed meanwhile: they can
     /// be fetched again. `was` is the entry as it was folded.
     pub fn rehome(&mut self, segment: SegmentId, was: &Entry<V>, written: &Entry<V>) {
@@ -200,6 +185,18 @@ impl<V: Value> Replica<V> {
                 }
             }
         }
+    }
+
+    /// Every content that is not in memory.
+    #[must_use]
+    pub fn missing_at_all(&self) -> Vec<V> {
+        let mut missing = Vec::new();
+        for collection in &self.collections {
+            for (key, _) in collection.records() {
+                self.missing_of(&collection.spec.name, key, &mut missing);
+            }
+        }
+        missing
     }
 
     /// The same for the record of a mutation.

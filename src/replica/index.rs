@@ -19,6 +19,9 @@ pub struct Query {
     pub to: Option<Vec<Scalar>>,
     /// Only strings that begin with this, in the field after those of `equals`.
     pub prefix: Option<Rc<str>>,
+    /// Only what comes after this place in the query's order: the values of the index's fields and
+    /// the key of the last record of the page before. It need not exist any more.
+    pub after: Option<(Vec<Scalar>, Key)>,
     /// Greatest first.
     pub descending: bool,
     /// How many to leave out.
@@ -35,6 +38,7 @@ impl Default for Query {
             from: None,
             to: None,
             prefix: None,
+            after: None,
             descending: false,
             offset: 0,
             limit: usize::MAX,
@@ -49,22 +53,90 @@ fn text_of(values: &[Scalar]) -> Option<Rc<str>> {
     }
 }
 
-impl Query {
-    /// The range of keys for a query without an index.
-    pub(super) fn key_bounds(&self) -> (Bound<Rc<str>>, Bound<Rc<str>>) {
-        if let Some(key) = text_of(&self.equals) {
-            return (Bound::Included(key.clone()), Bound::Included(key));
+/// The first string after all that begin with `prefix`; none where there is no such string.
+fn after_prefix(prefix: &str) -> Option<Rc<str>> {
+    let mut rest: Vec<char> = prefix.chars().collect();
+    while let Some(last) = rest.pop() {
+        let next = match last {
+            '\u{d7ff}' => Some('\u{e000}'),
+            last => char::from_u32(last as u32 + 1),
+        };
+        if let Some(next) = next {
+            rest.push(next);
+            return Some(rest.into_iter().collect::<String>().into());
         }
-        let from = self
-            .from
-            .as_deref()
-            .and_then(text_of)
-            .or_else(|| self.prefix.clone());
-        let to = self.to.as_deref().and_then(text_of);
-        (
-            from.map_or(Bound::Unbounded, Bound::Included),
-            to.map_or(Bound::Unbounded, Bound::Excluded),
-        )
+    }
+    None
+}
+
+/// A range of places; none where nothing can be in it.
+type Range<P> = Option<(Bound<P>, Bound<P>)>;
+
+impl Query {
+    /// From the later of two beginnings to the earlier of two ends, and only behind `after`.
+    fn range<P: Ord>(&self, low: P, high: Option<P>, after: Option<P>) -> Range<P> {
+        let mut low = Bound::Included(low);
+        let mut high = high.map_or(Bound::Unbounded, Bound::Excluded);
+        if let Some(after) = after {
+            let inside = match (&low, &high) {
+                (Bound::Included(low), _) if self.descending && after <= *low => return None,
+                (Bound::Included(low), _) if !self.descending => after >= *low,
+                (_, Bound::Excluded(high)) => after < *high,
+                _ => true,
+            };
+            if inside && self.descending {
+                high = Bound::Excluded(after);
+            } else if inside {
+                low = Bound::Excluded(after);
+            }
+        }
+        let empty = match (&low, &high) {
+            (Bound::Included(a) | Bound::Excluded(a), Bound::Excluded(b)) => a >= b,
+            _ => false,
+        };
+        (!empty).then_some((low, high))
+    }
+
+    /// The range of keys for a query without an index.
+    pub(super) fn key_range(&self) -> Range<Rc<str>> {
+        let texts = [self.from.as_deref(), Some(&self.equals)];
+        let from = texts.into_iter().flatten().filter_map(text_of);
+        let low = from.chain(self.prefix.clone()).max();
+        let after_equal = text_of(&self.equals).map(|key| Rc::from(format!("{key}\0")));
+        let ends = [
+            self.to.as_deref().and_then(text_of),
+            self.prefix.as_deref().and_then(after_prefix),
+            after_equal,
+        ];
+        let high = ends.into_iter().flatten().min();
+        let after = self.after.as_ref().map(|(_, key)| key.clone());
+        self.range(low.unwrap_or_default(), high, after)
+    }
+
+    /// The range of an index's places.
+    fn index_range(&self) -> Range<(Vec<Scalar>, Key)> {
+        let place = |tail: &[Scalar]| {
+            let mut values = self.equals.clone();
+            values.extend_from_slice(tail);
+            (values, Key::default())
+        };
+        let text = |text: Rc<str>| place(&[Scalar::Text(text)]);
+        let low = self.from.as_deref().map(place);
+        let low = low.max(self.prefix.clone().map(text));
+        let prefix_end = self
+            .prefix
+            .as_ref()
+            .map(|prefix| match after_prefix(prefix) {
+                Some(end) => text(end),
+                None => place(&[Scalar::End]),
+            });
+        let ends = [
+            self.to.as_deref().map(place),
+            prefix_end,
+            Some(place(&[Scalar::End])),
+        ];
+        let high = ends.into_iter().flatten().min();
+        self.range(low.unwrap_or_else(|| place(&[])), high, self.after.clone())
     }
 }
 
@@ -92,44 +164,36 @@ impl Index {
         }
     }
 
-    pub(super) fn select(&self, query: &Query) -> Vec<Key> {
-        let start = |tail: &[Scalar]| {
-            let mut values = query.equals.clone();
-            values.extend_from_slice(tail);
-            (values, Key::from(""))
+    /// Visits the keys that a query selects, in its order, and no more than it asks for.
+    pub(super) fn select(&self, query: &Query, visit: &mut dyn FnMut(&Key)) {
+        let Some(range) = query.index_range() else {
+            return;
         };
-        let low = match (&query.from, &query.prefix) {
-            (Some(from), _) => start(from),
-            (None, Some(prefix)) => start(&[Scalar::Text(prefix.clone())]),
-            (None, None) => start(&[]),
-        };
-        let depth = query.equals.len();
-        let end = query.to.as_ref().map(|to| start(to).0);
-        let inside = |values: &[Scalar]| {
-            values.starts_with(&query.equals)
-                && end.as_ref().is_none_or(|end| values < end.as_slice())
-                && query.prefix.as_ref().is_none_or(|prefix| {
-                    matches!(values.get(depth), Some(Scalar::Text(t)) if t.starts_with(prefix.as_ref()))
-                })
-        };
-        let hits = self
-            .0
-            .range(low..)
-            .take_while(|(values, _)| inside(values))
-            .map(|(_, k)| k);
-        if query.descending {
-            let all: Vec<&Key> = hits.collect();
-            let hits = all.into_iter().rev();
-            hits.skip(query.offset).take(query.limit).cloned().collect()
+        let hits = self.0.range(range).map(|(_, key)| key);
+        query.cut(hits, visit);
+    }
+}
+
+impl Query {
+    /// Order, offset and limit.
+    pub(super) fn cut<'a>(
+        &self,
+        hits: impl DoubleEndedIterator<Item = &'a Key>,
+        visit: &mut dyn FnMut(&Key),
+    ) {
+        let (offset, limit) = (self.offset, self.limit);
+        if self.descending {
+            hits.rev().skip(offset).take(limit).for_each(visit);
         } else {
-            hits.skip(query.offset).take(query.limit).cloned().collect()
+            hits.skip(offset).take(limit).for_each(visit);
         }
     }
 }
 
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
-    use super::{Index, Query};
+    use super::{Index, Query, after_prefix};
+    use crate::model::Key;
     use crate::value::Scalar;
     use serde_json::json;
     use std::rc::Rc;
@@ -154,7 +218,9 @@ mod tests {
     }
 
     fn select(query: &Query) -> String {
-        index().select(query).join(",")
+        let mut keys: Vec<Key> = Vec::new();
+        index().select(query, &mut |key| keys.push(key.clone()));
+        keys.join(",")
     }
 
     fn text(text: &str) -> Scalar {
@@ -212,5 +278,91 @@ mod tests {
             ..Query::default()
         };
         assert_eq!(select(&query), "1,2");
+    }
+
+    #[test]
+    fn a_prefix_ends_where_the_next_string_begins() {
+        assert_eq!(after_prefix("ab").as_deref(), Some("ac"));
+        assert_eq!(after_prefix("a\u{10ffff}").as_deref(), Some("b"));
+        assert_eq!(after_prefix("\u{d7ff}").as_deref(), Some("\u{e000}"));
+        assert_eq!(after_prefix("\u{10ffff}"), None);
+        let prefix = Some(Rc::from("B"));
+        let query = Query {
+            equals: vec![text("CH")],
+            prefix,
+            descending: true,
+            ..Query::default()
+        };
+        assert_eq!(select(&query), "1,2");
+    }
+
+    #[test]
+    fn impossible_ranges_select_nothing() {
+        for descending in [false, true] {
+            let query = |from: &str, to: &str| Query {
+                from: Some(vec![text(from)]),
+                to: Some(vec![text(to)]),
+                descending,
+                ..Query::default()
+            };
+            assert_eq!(select(&query("DE", "AT")), "");
+            assert_eq!(select(&query("DE", "DE")), "");
+        }
+    }
+
+    /// Every query page by page gives what it gives at once, whatever goes in between.
+    #[test]
+    fn pages_follow_each_other() {
+        let country = |key: &str| match key {
+            "1" | "2" => "CH",
+            "3" => "AT",
+            _ => "DE",
+        };
+        let name = |key: &str| match key {
+            "1" => "Bern",
+            "2" => "Basel",
+            "3" => "Wien",
+            _ => "Bonn",
+        };
+        for descending in [false, true] {
+            for equals in [Vec::new(), vec![text("CH")]] {
+                for from in [None, Some(vec![text("B")])] {
+                    let mut query = Query {
+                        descending,
+                        equals: equals.clone(),
+                        from: from.clone(),
+                        ..Query::default()
+                    };
+                    let all = select(&query);
+                    query.limit = 1;
+                    let mut pages = Vec::new();
+                    loop {
+                        let page = select(&query);
+                        if page.is_empty() {
+                            break;
+                        }
+                        let values = vec![text(country(&page)), text(name(&page))];
+                        query.after = Some((values, page.as_str().into()));
+                        pages.push(page);
+                    }
+                    assert_eq!(pages.join(","), all, "{query:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_outside_the_range_leaves_all_or_nothing() {
+        let place = |country: &str| Some((vec![text(country), text("")], Key::from("")));
+        let query = |after: &str, descending| Query {
+            equals: vec![text("CH")],
+            after: place(after),
+            descending,
+            ..Query::default()
+        };
+        assert_eq!(select(&query("AA", false)), "2,1");
+        assert_eq!(select(&query("ZZ", false)), "");
+        assert_eq!(select(&query("AA", true)), "");
+        assert_eq!(select(&query("ZZ", true)), "1,2");
     }
 }

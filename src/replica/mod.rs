@@ -12,7 +12,11 @@ pub mod fold;
 pub mod index;
 pub mod outbox;
 pub mod plan;
+pub mod plan_import;
+mod plan_migrate;
+mod plan_outbox;
 mod plan_sync;
+mod plan_write;
 
 use crate::conflict::Conflict;
 use crate::hlc::Hlc;
@@ -254,7 +258,10 @@ impl<V: Value> Replica<V> {
 
     /// The mutations that came, changed or went since this was last asked.
     pub fn take_touched(&mut self) -> Vec<MutationNo> {
-        self.touched.as_mut().map(std::mem::take).unwrap_or_default()
+        self.touched
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// These were not dealt with yet.
@@ -290,7 +297,7 @@ impl<V: Value> Replica<V> {
     pub fn apply(&mut self, fact: &Fact<V>, at_ms: f64, hlc: Hlc) {
         match fact {
             Fact::Queued { .. } => self.apply_queued(fact, at_ms, hlc),
-            Fact::Cancelled { no } => self.apply_gone(*no, None),
+            Fact::Cancelled { no, .. } => self.apply_gone(*no, None),
             Fact::Acked { no, version, value } => self.apply_gone(*no, Some((*version, value))),
             Fact::Sent { nos } => {
                 for no in nos {

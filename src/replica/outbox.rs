@@ -1,7 +1,8 @@
 //! All mutations that the backend has not confirmed: first in, first out, by priority.
 
 use crate::model::{Mutation, MutationNo, MutationState};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 /// How many mutations are in which state. `pending` includes those in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,6 +23,8 @@ pub struct Outbox<V> {
     ready: BTreeSet<(i32, MutationNo)>,
     /// Those that were put off, and until when; few at any time.
     deferred: BTreeMap<MutationNo, f64>,
+    /// The mutations of each atomic group.
+    groups: HashMap<Rc<str>, BTreeSet<MutationNo>>,
     counts: Counts,
 }
 
@@ -31,6 +34,7 @@ impl<V> Outbox<V> {
             entries: BTreeMap::new(),
             ready: BTreeSet::new(),
             deferred: BTreeMap::new(),
+            groups: HashMap::new(),
             counts: Counts::default(),
         }
     }
@@ -49,6 +53,19 @@ impl<V> Outbox<V> {
     /// What could be pushed now but for references, pauses and what is in flight.
     pub fn ready(&self) -> impl Iterator<Item = &Mutation<V>> {
         self.ready.iter().filter_map(|(_, no)| self.entries.get(no))
+    }
+
+    /// The pending mutations of an atomic group, in order.
+    pub fn group<'a>(&'a self, group: &str) -> impl Iterator<Item = &'a Mutation<V>> {
+        let members = self.groups.get(group).into_iter().flatten();
+        let members = members.filter_map(|no| self.entries.get(no));
+        members.filter(|m| m.state == MutationState::Pending)
+    }
+
+    /// How many mutations an atomic group has.
+    #[must_use]
+    pub fn group_size(&self, group: &str) -> usize {
+        self.groups.get(group).map_or(0, BTreeSet::len)
     }
 
     /// How many there are.
@@ -85,6 +102,14 @@ impl<V> Outbox<V> {
             self.ready.remove(&(-m.priority, no));
             self.deferred.remove(&no);
             *self.count_of(m.state) -= 1;
+            if let Some(group) = &m.group
+                && let Some(members) = self.groups.get_mut(group)
+            {
+                members.remove(&no);
+                if members.is_empty() {
+                    self.groups.remove(group);
+                }
+            }
         }
         if let Some(m) = mutation {
             if m.state == MutationState::Pending && !m.behind {
@@ -94,6 +119,9 @@ impl<V> Outbox<V> {
                 }
             }
             *self.count_of(m.state) += 1;
+            if let Some(group) = &m.group {
+                self.groups.entry(group.clone()).or_default().insert(no);
+            }
             self.entries.insert(no, m);
         }
         before

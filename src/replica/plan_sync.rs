@@ -1,14 +1,16 @@
 //! Decides which facts follow from what the backend says: verdicts on pushed changes, and pages.
 
 use super::Replica;
-use super::plan::{Notice, Now, Plan, check_key, checked_key, coalesce};
+use super::plan::{Notice, Now, Plan, check_key, checked_key};
+use super::plan_outbox::Content;
+use super::plan_write::coalesce;
 use crate::backoff;
 use crate::conflict::{Conflict, Outcome, Sides, settle};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::model::{Action, Mutation, MutationNo, Page, Pulled, Refusal, Verdict, Version};
 use crate::shown::Shown;
-use crate::store::Fact;
+use crate::store::{Fact, Gone};
 use crate::value::Value;
 use std::rc::Rc;
 
@@ -78,13 +80,22 @@ impl<V: Value> Replica<V> {
         }
         // What was written meanwhile may be the cure: both go as one, under a new id.
         if let Some(tail) = self.tail_of(m) {
-            self.put_true(Fact::Cancelled { no: tail.no }, now, plan);
+            let (no, why) = (tail.no, Gone::Joined(m.no));
+            self.put_true(Fact::Cancelled { no, why }, now, plan);
             match coalesce(m, tail.action, tail.changed.clone()) {
                 Some((action, changed)) => {
-                    let shows = shown_of_both(m, &tail);
-                    self.requeue(m, action, tail.value, changed, shows, now, plan);
+                    let content = Content {
+                        action,
+                        shows: shown_of_both(m, &tail),
+                        value: tail.value,
+                        changed,
+                    };
+                    self.requeue(m, content, now, plan);
                 }
-                None => self.put_true(Fact::Cancelled { no: m.no }, now, plan),
+                None => {
+                    let (no, why) = (m.no, Gone::Discarded);
+                    self.put_true(Fact::Cancelled { no, why }, now, plan);
+                }
             }
         } else {
             plan.notices.push(Notice::Parked(m.no));
@@ -112,8 +123,7 @@ impl<V: Value> Replica<V> {
         if known > Some(version) {
             // A page has brought a newer state since: ask again on the same base, under a new id,
             // and hear about that one.
-            let (value, changed) = (m.value.clone(), m.changed.clone());
-            self.requeue(m, m.action, value, changed, m.shows.clone(), now, plan);
+            self.requeue(m, Content::of(m), now, plan);
             return;
         }
         let newest = self.tail_of(m);
@@ -130,7 +140,8 @@ impl<V: Value> Replica<V> {
         };
         self.put_true(fact, now, plan);
         if let Some(tail) = &newest {
-            self.put_true(Fact::Cancelled { no: tail.no }, now, plan);
+            let (no, why) = (tail.no, Gone::Joined(m.no));
+            self.put_true(Fact::Cancelled { no, why }, now, plan);
         }
 
         // Our own earlier change, whose answer was lost: no conflict, only a newer base.
@@ -143,7 +154,8 @@ impl<V: Value> Replica<V> {
             _ => false,
         };
         if same {
-            self.put_true(Fact::Cancelled { no: m.no }, now, plan);
+            let (no, why) = (m.no, Gone::Same);
+            self.put_true(Fact::Cancelled { no, why }, now, plan);
             plan.notices.push(Notice::Confirmed(
                 m.no,
                 m.wire_id(&self.client).into(),
@@ -166,15 +178,23 @@ impl<V: Value> Replica<V> {
             settle(strategy, &sides)
         };
         match outcome {
-            Outcome::Remote => self.put_true(Fact::Cancelled { no: m.no }, now, plan),
+            Outcome::Remote => {
+                let (no, why) = (m.no, Gone::Lost);
+                self.put_true(Fact::Cancelled { no, why }, now, plan);
+            }
             Outcome::Local | Outcome::Merged => {
                 let action = match (&result, &remote) {
                     (None, _) => Action::Delete,
                     (Some(_), None) => Action::Create,
                     (Some(_), Some(_)) => Action::Update,
                 };
-                let shows = newest.map_or_else(|| m.shows.clone(), |tail| shown_of_both(m, &tail));
-                let no = self.requeue(m, action, result.clone(), None, shows, now, plan);
+                let content = Content {
+                    action,
+                    value: result.clone(),
+                    changed: None,
+                    shows: newest.map_or_else(|| m.shows.clone(), |tail| shown_of_both(m, &tail)),
+                };
+                let no = self.requeue(m, content, now, plan);
                 self.put_true(Fact::Rebased { no }, now, plan);
             }
         }

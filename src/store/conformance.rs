@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test suite")]
 
-use super::{AppendError, Entry, Fact, Place, Store, Summary};
+use super::{AppendError, Entry, Fact, Gone, Place, Store, Summary};
 use crate::conflict::{Conflict, Outcome};
 use crate::hlc::Hlc;
 use crate::model::{Action, Held, Mutation, MutationState, Refusal, Version};
@@ -261,7 +261,22 @@ fn all_facts<V: Value>(record: &impl Fn(u32) -> V) -> Vec<Fact<V>> {
         queued(record, 2, None, 2, Action::Update),
         queued(record, 3, None, 3, Action::Update),
         queued(record, 9, Some(2), 4, Action::Delete),
-        Fact::Cancelled { no: 9 },
+        Fact::Cancelled {
+            no: 9,
+            why: Gone::Discarded,
+        },
+        Fact::Cancelled {
+            no: 9,
+            why: Gone::Lost,
+        },
+        Fact::Cancelled {
+            no: 9,
+            why: Gone::Same,
+        },
+        Fact::Cancelled {
+            no: 9,
+            why: Gone::Joined(8),
+        },
         Fact::Sent {
             nos: vec![1, 2, 3, 7, 9],
         },
@@ -392,7 +407,7 @@ fn shape<V: Value>(fact: &Fact<V>) -> String {
             value,
         } => format!("local {collection} {key} {}", one(value)),
         Fact::Schema { version } => format!("schema {version}"),
-        Fact::Cancelled { no } => format!("cancelled {no}"),
+        Fact::Cancelled { no, why } => format!("cancelled {no} {why:?}"),
         Fact::Sent { nos } => format!("sent {nos:?}"),
         Fact::Acked { no, version, value } => format!("acked {no} {version:?} {}", one(value)),
         Fact::Refused {

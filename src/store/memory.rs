@@ -130,7 +130,9 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
         {
             // As in IndexedDB: only a taken position refuses.
             let mut entries = self.0.entries.borrow_mut();
-            let taken = (after + 1..).zip(new).any(|(seq, _)| entries.contains_key(&seq));
+            let taken = (after + 1..)
+                .zip(new)
+                .any(|(seq, _)| entries.contains_key(&seq));
             if taken {
                 return Err(AppendError::Taken);
             }
@@ -155,7 +157,10 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
         let segments = self.0.segments.borrow();
         let read = |id: &SegmentId| match segments.get(id) {
             Some(entry) => (*id, self.readable(Place::Segment(*id), entry)),
-            None => (*id, Err(Error::new(Code::DatabaseDamaged, "a segment is missing"))),
+            None => (
+                *id,
+                Err(Error::new(Code::DatabaseDamaged, "a segment is missing")),
+            ),
         };
         Ok(ids.iter().map(read).collect())
     }
@@ -181,7 +186,10 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
 
     async fn sweep(&self) -> Result<(), Error> {
         let base = self.0.base.borrow();
-        self.0.entries.borrow_mut().retain(|seq, _| *seq > base.through);
+        self.0
+            .entries
+            .borrow_mut()
+            .retain(|seq, _| *seq > base.through);
         let mut segments = self.0.segments.borrow_mut();
         segments.retain(|id, _| base.segments.contains(id));
         Ok(())

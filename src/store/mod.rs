@@ -45,6 +45,19 @@ pub struct Base {
     pub summary: Summary,
 }
 
+/// Why a mutation is gone that the backend has not applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// The user gave it up, or it annulled itself before it was sent.
+    Discarded,
+    /// A conflict was settled against it.
+    Lost,
+    /// The backend has the same content already.
+    Same,
+    /// It is part of this mutation from now on.
+    Joined(MutationNo),
+}
+
 /// One thing that has become true.
 #[derive(Debug, Clone)]
 pub enum Fact<V> {
@@ -94,6 +107,8 @@ pub enum Fact<V> {
     Cancelled {
         /// The mutation.
         no: MutationNo,
+        /// Why: whoever waits for it learns from this, in every tab.
+        why: Gone,
     },
     /// These are about to be sent: from now on they are not rewritten.
     Sent {
@@ -251,7 +266,10 @@ pub trait Store<V>: 'static {
     async fn read_segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<V>>, Error>;
     /// Writes segments that the base does not name yet. The answer has the same entries, with values
     /// that can be fetched again.
-    async fn write_segments(&self, entries: &[Entry<V>]) -> Result<Vec<(SegmentId, Entry<V>)>, Error>;
+    async fn write_segments(
+        &self,
+        entries: &[Entry<V>],
+    ) -> Result<Vec<(SegmentId, Entry<V>)>, Error>;
     /// Makes `base` the base, if the stored one is of the generation before it; answers whether.
     async fn switch(&self, base: &Base) -> Result<bool, Error>;
     /// Deletes what the base does not need. Only while no other tab has the database open: one that

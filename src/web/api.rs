@@ -7,14 +7,14 @@ use super::codec::conflict_to_js;
 use super::codec_mutation::mutation_to_js;
 use super::glue::{get, get_text};
 use super::idb::{IdbStore, database_name};
-use super::value::{Row, Rows};
 use super::signals::{self, Signals};
+use super::value::{Row, Rows};
 use super::{options, view};
 use crate::driver::{Listener, Manager, RescueBatch};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, MutationNo, Name, parse_wire_id};
-use crate::replica::plan::{Intent, Notice, Write, check_key};
+use crate::replica::plan::{Intent, Notice, Write, WriteOptions, check_key};
 use crate::value::Value;
 use js_sys::{Array, Function, Promise};
 use std::cell::RefCell;
@@ -80,7 +80,11 @@ impl Listener<Row> for Host {
             .iter()
             .map(|held| mutation_to_js(held, &Row::json))
             .collect();
-        let gone: Array = batch.gone.iter().map(|no| JsValue::from(*no as f64)).collect();
+        let gone: Array = batch
+            .gone
+            .iter()
+            .map(|no| JsValue::from(*no as f64))
+            .collect();
         let kept = self.call("rescue", &[&put, &gone, &(batch.next_no as f64).into()]);
         Box::pin(async move {
             if let Ok(kept) = kept.dyn_into::<Promise>() {
@@ -133,7 +137,7 @@ impl Core {
         });
         let online = signals::online();
         let manager =
-            Manager::open(options.settings, store, backend, WebClock, online, listener).await?;
+            Manager::open(options.settings, store, backend, WebClock, online, listener, Box::new(|_, record, _| Ok(record.clone()))).await?;
         *shared.borrow_mut() = Some(manager.clone());
         let weak: Weak<RefCell<Option<WebManager>>> = Rc::downgrade(&shared);
         let signals = Signals::watch(move |event| {
@@ -163,7 +167,10 @@ impl Core {
         done: Function,
     ) {
         match self.parse_writes(collection, kind, items, keys) {
-            Ok(writes) => self.submit(Intent::Write(collection.into(), writes), done),
+            Ok(writes) => self.submit(
+                Intent::Write(collection.into(), writes, WriteOptions::default()),
+                done,
+            ),
             Err(error) => answer(&done, Err(error)),
         }
     }
@@ -420,8 +427,14 @@ impl Core {
         keys: Option<String>,
     ) -> Result<Vec<Write<Row>>> {
         match kind {
-            CREATE => Ok(self.records(collection, items, keys).map(Write::Create).collect()),
-            PUT => Ok(self.records(collection, items, keys).map(Write::Put).collect()),
+            CREATE => Ok(self
+                .records(collection, items, keys)
+                .map(Write::Create)
+                .collect()),
+            PUT => Ok(self
+                .records(collection, items, keys)
+                .map(Write::Put)
+                .collect()),
             UPDATE => items.iter().map(parse_update).collect(),
             DELETE => {
                 let keys = items.iter().map(|key| parse_key(&key).map(Write::Delete));

@@ -119,11 +119,7 @@ fn optional(object: &JsValue, field: &str) -> Option<Rc<str>> {
 }
 
 impl Backend<Row> for JsBackend {
-    async fn push(
-        &self,
-        changes: &[Change<Row>],
-        call: &Call,
-    ) -> Result<PushAnswer<Row>, Failure> {
+    async fn push(&self, changes: &[Change<Row>], call: &Call) -> Result<PushAnswer<Row>, Failure> {
         let list = Array::new();
         for change in changes {
             let names = change.changed.as_ref();
@@ -157,7 +153,13 @@ impl Backend<Row> for JsBackend {
             let version = Version(version as u64);
             let other = others.get(i as u32);
             if other.is_undefined() {
-                return (id, Verdict::Success { version, data: None });
+                return (
+                    id,
+                    Verdict::Success {
+                        version,
+                        data: None,
+                    },
+                );
             }
             (id, verdict(&other, version))
         });

@@ -64,7 +64,12 @@ impl Budget {
         let mut held: Vec<Rc<Rows>> = Vec::new();
         lists.retain(|_, known| {
             known.retain(|l| l.strong_count() > 0);
-            held.extend(known.iter().filter_map(Weak::upgrade).filter(|r| r.is_resident()));
+            held.extend(
+                known
+                    .iter()
+                    .filter_map(Weak::upgrade)
+                    .filter(|r| r.is_resident()),
+            );
             !known.is_empty()
         });
         // What was looked at since the last time has its new tick here.

@@ -19,7 +19,7 @@ use super::value::{Row, Rows};
 use crate::conflict::Conflict;
 use crate::model::{MutationNo, Name};
 use crate::shown::Shown;
-use crate::store::{Entry, FORMAT, Fact, Summary};
+use crate::store::{Entry, FORMAT, Fact, Gone, Summary};
 use js_sys::{Array, Float64Array, Object};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -309,7 +309,16 @@ fn encode_fact(fact: &Fact<Row>) -> Object {
             set_text(&out, "origin", origin.as_deref());
             out
         }
-        Fact::Cancelled { no } => numbered("cancelled", *no),
+        Fact::Cancelled { no, why } => {
+            let out = numbered("cancelled", *no);
+            match why {
+                Gone::Discarded => {}
+                Gone::Lost => set(&out, "why", &name("lost")),
+                Gone::Same => set(&out, "why", &name("same")),
+                Gone::Joined(into) => set(&out, "into", &number(*into)),
+            }
+            out
+        }
         Fact::Rebased { no } => numbered("rebased", *no),
         Fact::Sent { nos } => {
             let out = object("sent");
@@ -411,4 +420,3 @@ fn conflict_with(conflict: &Conflict<Row>, show: impl Fn(&Row) -> JsValue) -> Ob
     }
     out
 }
-

@@ -11,8 +11,8 @@
 //! the field at fault; whether the record fits its collection is the planner's business.
 
 use super::decode::record;
-use super::value::Row;
 use super::glue::{get, get_number, get_text, name, set};
+use super::value::Row;
 use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Action, Held, Mutation, MutationState, Refusal, Version};
@@ -83,7 +83,9 @@ pub(super) fn get_shows(object: &JsValue) -> Read<Shown<Row>> {
     if shown.is_undefined() {
         return Ok(Shown::Before);
     }
-    record(&shown).map(Shown::Record).map_err(|_| "shows.record")
+    record(&shown)
+        .map(Shown::Record)
+        .map_err(|_| "shows.record")
 }
 
 /// A mutation as it stands, and what the backend has of its record.

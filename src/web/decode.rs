@@ -10,7 +10,7 @@ use crate::hlc::Hlc;
 use crate::model::{Action, Key, Name, Refusal, Version};
 use crate::options::Strategy;
 use crate::shown::Shown;
-use crate::store::{Entry, FORMAT, Fact, Summary};
+use crate::store::{Entry, FORMAT, Fact, Gone, Summary};
 use js_sys::{Array, Float64Array, Object};
 use std::rc::Rc;
 use wasm_bindgen::{JsCast, JsValue};
@@ -106,7 +106,9 @@ pub(super) fn decode(
 /// The lists of rows in a segment, in the order in which [`decode`] numbers them.
 pub(super) fn lists(entry: &JsValue) -> Result<Vec<Array>> {
     let facts = need_array(entry, "facts")?;
-    let rows = facts.iter().map(|fact| get(&fact, "rows").dyn_into::<Array>());
+    let rows = facts
+        .iter()
+        .map(|fact| get(&fact, "rows").dyn_into::<Array>());
     Ok(rows.filter_map(std::result::Result::ok).collect())
 }
 
@@ -302,7 +304,15 @@ fn read_single(kind: &str, fact: &JsValue) -> Result<Fact<Row>> {
             group: get_text(fact, "group").map(Rc::from),
             origin: get_text(fact, "origin").map(Rc::from),
         },
-        "cancelled" => Fact::Cancelled { no: no()? },
+        "cancelled" => Fact::Cancelled {
+            no: no()?,
+            why: match (whole(&get(fact, "into")), get_text(fact, "why").as_deref()) {
+                (Some(into), _) => Gone::Joined(into),
+                (None, Some("lost")) => Gone::Lost,
+                (None, Some("same")) => Gone::Same,
+                _ => Gone::Discarded,
+            },
+        },
         "rebased" => Fact::Rebased { no: no()? },
         "sent" => {
             let nos = wholes(fact, "numbers")?;

@@ -10,9 +10,9 @@ use super::codec::{self, KeyFields};
 use super::decode;
 use super::glue::{self, get, get_text};
 use super::request::{Ended, ended, opened, result};
+use super::value::Row;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use super::value::Row;
 use crate::store::{
     AppendError, Base, Entry, FORMAT, Place, ReadEntry, SegmentId, Seq, Store, Tail,
 };
@@ -372,7 +372,11 @@ impl Store<Row> for IdbStore {
         let (keys, values) = futures_util::join!(result(keys), result(values));
         let (keys, values): (Array, Array) = (keys?.unchecked_into(), values?.unchecked_into());
         let entries = keys.iter().zip(values.iter());
-        newer(entries.map(|(key, value)| self.decode(&key, &value, false)).collect())
+        newer(
+            entries
+                .map(|(key, value)| self.decode(&key, &value, false))
+                .collect(),
+        )
     }
 
     async fn append(
@@ -386,8 +390,7 @@ impl Store<Row> for IdbStore {
             let end = ended(&tx, limits::TRANSACTION_TIMEOUT_MS);
             let log = store_of(&tx, LOG)?;
             for (entry, seq) in entries.iter().zip(after + 1..) {
-                let added =
-                    log.add_with_key(&codec::encode(entry), &(seq as f64).into());
+                let added = log.add_with_key(&codec::encode(entry), &(seq as f64).into());
                 if let Err(error) = added {
                     let _ = tx.abort();
                     return Err(storage_error(&error).into());
@@ -434,7 +437,10 @@ impl Store<Row> for IdbStore {
             .transaction(&[store, QUARANTINE], TransactionMode::ReadWrite)
             .map_err(fail)?;
         let entry = tx.store(store).map_err(fail)?;
-        let entry = entry.get(JsValue::from(number as f64)).await.map_err(fail)?;
+        let entry = entry
+            .get(JsValue::from(number as f64))
+            .await
+            .map_err(fail)?;
         let kept = Object::new();
         glue::set(&kept, "reason", &reason.into());
         glue::set(&kept, "at", &js_sys::Date::now().into());
@@ -513,7 +519,9 @@ impl Store<Row> for IdbStore {
         log.delete(&range(base.through, false)?.into())
             .map_err(|e| storage_error(&e))?;
         for key in keys.iter() {
-            let named = key.as_f64().is_some_and(|k| base.segments.contains(&(k as u64)));
+            let named = key
+                .as_f64()
+                .is_some_and(|k| base.segments.contains(&(k as u64)));
             if !named {
                 segments.delete(&key).map_err(|e| storage_error(&e))?;
             }

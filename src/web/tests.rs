@@ -4,9 +4,9 @@
 
 use super::codec::{self, KeyFields};
 use super::decode;
-use super::value::Row;
 use super::glue::{self, get};
 use super::idb::{IdbStore, database_name, random_id};
+use super::value::Row;
 use crate::error::Code;
 use crate::hlc::Hlc;
 use crate::model::Action;
@@ -120,7 +120,10 @@ async fn a_database_of_somebody_else_is_refused() {
         .version(2)
         .add_object_store(ObjectStore::new("things"));
     foreign.build().await.unwrap().close();
-    let error = IdbStore::open(name, "relaxed", keys(), 1e9).await.err().unwrap();
+    let error = IdbStore::open(name, "relaxed", keys(), 1e9)
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.code, Code::DatabaseDamaged);
 }
 
@@ -173,7 +176,10 @@ fn damage_is_named_and_a_newer_format_is_told_apart() {
         Array::new().into(),
     ];
     for value in odd {
-        assert_eq!(decode::decode(&value, &keys(), None).err().map(|e| e.code), damaged);
+        assert_eq!(
+            decode::decode(&value, &keys(), None).err().map(|e| e.code),
+            damaged
+        );
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the app sees, as plain JavaScript objects.
 
 use super::codec::conflict_to_js;
-use super::value::Row;
 use super::glue::{get, get_number, get_text, name, set};
+use super::value::Row;
 use crate::driver::{OutboxView, Status};
 use crate::engine::Lane;
 use crate::error::{Code, Error, Result};

@@ -10,7 +10,7 @@ use crate::engine::{Config, Event, Failure};
 use crate::error::{Error, Result};
 use crate::model::{Action, Change, MutationNo, Name, Page, Verdict, Version};
 use crate::options::CollectionSpec;
-use crate::replica::plan::{Intent, Notice, Write};
+use crate::replica::plan::{Intent, Notice, Write, WriteOptions};
 use crate::store::memory::MemoryStore;
 use crate::store::{AppendError, Base, Entry, Place, ReadEntry, SegmentId, Seq, Store, Tail};
 use crate::value::{Scalar, Value};
@@ -44,7 +44,10 @@ impl Slot {
     }
 
     fn json(&self) -> &Rc<Json> {
-        assert!(self.0.resident.get(), "looked at a record that is not in memory");
+        assert!(
+            self.0.resident.get(),
+            "looked at a record that is not in memory"
+        );
         &self.0.json
     }
 }
@@ -143,7 +146,10 @@ impl Store<Slot> for Evicting {
             entry.each_value(|slot| drop(slot.json().clone()));
         }
         let written = self.disk.write_segments(new).await?;
-        Ok(written.into_iter().map(|(id, e)| (id, self.home(e))).collect())
+        Ok(written
+            .into_iter()
+            .map(|(id, e)| (id, self.home(e)))
+            .collect())
     }
     async fn switch(&self, base: &Base) -> Result<bool> {
         self.disk.switch(base).await
@@ -208,6 +214,11 @@ impl Listener<Slot> for Deaf {
 
 type Tab = Manager<Slot, Evicting, Nowhere, Still>;
 
+/// Data without versions.
+fn same() -> crate::driver::Migrate<Slot> {
+    Box::new(|_, record, _| Ok(record.clone()))
+}
+
 async fn open(disk: &MemoryStore<Slot>) -> Tab {
     let mut spec = CollectionSpec::new("things", "id");
     spec.indexes = vec![vec!["n".into()]];
@@ -220,10 +231,19 @@ async fn open(disk: &MemoryStore<Slot>) -> Tab {
         },
         max_attempts: 3,
         strict_rescue: false,
+        version: 1,
     };
-    let tab: Tab = Manager::open(settings, Evicting::new(disk), None, Still, true, Box::new(Deaf))
-        .await
-        .unwrap();
+    let tab: Tab = Manager::open(
+        settings,
+        Evicting::new(disk),
+        None,
+        Still,
+        true,
+        Box::new(Deaf),
+        same(),
+    )
+    .await
+    .unwrap();
     tab.signal(Event::Leader(true));
     tab
 }
@@ -348,7 +368,11 @@ impl Story {
 
     async fn write(&mut self, tab: u8, writes: Vec<Write<Slot>>) -> Result<usize> {
         let tab = &self.tabs[usize::from(tab)];
-        submit(tab, Intent::Write("things".into(), writes)).await
+        submit(
+            tab,
+            Intent::Write("things".into(), writes, WriteOptions::default()),
+        )
+        .await
     }
 
     fn heads(&self, sent: bool) -> Vec<(MutationNo, String)> {
@@ -422,7 +446,13 @@ impl Story {
                 for (no, key) in self.heads(true) {
                     self.version += 1;
                     let version = Version(self.version);
-                    verdicts.push((no, Verdict::Success { version, data: None }));
+                    verdicts.push((
+                        no,
+                        Verdict::Success {
+                            version,
+                            data: None,
+                        },
+                    ));
                     let gone = self.model.queue.get_mut(&key).unwrap().remove(0);
                     self.model.remote.insert(key, gone.action != Action::Delete);
                 }
@@ -447,7 +477,9 @@ impl Story {
         for tab in &self.tabs {
             tab.submit_catch_up();
             let (tell, told) = oneshot::channel();
-            tab.settle(Box::new(move || drop(tell.send(()))));
+            tab.settle(Box::new(move || {
+                let _ = tell.send(());
+            }));
             told.await.unwrap();
         }
     }

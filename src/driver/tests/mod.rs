@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod faults;
+mod hidden;
 mod log_store;
 mod promises;
 mod random;

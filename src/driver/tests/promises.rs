@@ -1,9 +1,9 @@
 //! DESIGN's promises, one test at least for each.
 
 use super::rig::*;
-use crate::store::Place;
 use crate::engine::{Event, Phase};
 use crate::replica::plan::Intent;
+use crate::store::Place;
 use crate::store::memory::Fault as Disk;
 use serde_json::json;
 use std::cell::RefCell;

@@ -8,7 +8,7 @@ use crate::engine::{Config, Event, Failure};
 use crate::error::{Code, Error, Result};
 use crate::model::{Action, Change, Name, Page, Pulled, Refusal, Verdict, Version};
 use crate::options::CollectionSpec;
-use crate::replica::plan::{Intent, Notice, Write};
+use crate::replica::plan::{Intent, Notice, Write, WriteOptions};
 use crate::store::memory::MemoryStore;
 use futures_channel::oneshot;
 use serde_json::{Value as Json, json};
@@ -412,6 +412,8 @@ pub(super) struct Device {
     pub(super) told: Rc<Told>,
     chance: Chance,
     pub(super) skew_ms: f64,
+    pub(super) version: u32,
+    pub(super) migrate: Rc<dyn Fn(&Name, &Record, u32) -> Result<Record>>,
     start: Instant,
 }
 
@@ -439,6 +441,8 @@ impl Device {
             told: Rc::default(),
             chance,
             skew_ms: 0.0,
+            version: 1,
+            migrate: Rc::new(|_, value, _| Ok(value.clone())),
             start: Instant::now(),
         }
     }
@@ -452,6 +456,11 @@ impl Device {
 
     /// Opens a tab that does not sync (yet).
     pub(super) async fn open_idle(&self) -> TestManager {
+        self.try_open().await.unwrap()
+    }
+
+    /// Opens a tab that does not sync, or learns why it cannot.
+    pub(super) async fn try_open(&self) -> Result<TestManager> {
         let settings = Settings {
             collections: self.specs.clone(),
             engine: Config {
@@ -461,6 +470,7 @@ impl Device {
             },
             max_attempts: 3,
             strict_rescue: false,
+            version: self.version,
         };
         let clock = TestClock {
             start: self.start,
@@ -469,9 +479,9 @@ impl Device {
         };
         let ear = Box::new(Ear(self.told.clone()));
         let (store, backend) = (self.store.clone(), Some(self.backend.clone()));
-        Manager::open(settings, store, backend, clock, true, ear)
-            .await
-            .unwrap()
+        let migrate = self.migrate.clone();
+        let migrate = Box::new(move |name: &Name, value: &Record, from| migrate(name, value, from));
+        Manager::open(settings, store, backend, clock, true, ear, migrate).await
     }
 }
 
@@ -485,7 +495,11 @@ pub(super) async fn submit(manager: &TestManager, intent: Intent<Record>) -> Res
 pub(super) async fn create(m: &TestManager, collection: &str, data: Json) -> Result<usize> {
     submit(
         m,
-        Intent::Write(collection.into(), vec![Write::Create(Rc::new(data))]),
+        Intent::Write(
+            collection.into(),
+            vec![Write::Create(Rc::new(data))],
+            WriteOptions::default(),
+        ),
     )
     .await
 }
@@ -493,7 +507,11 @@ pub(super) async fn create(m: &TestManager, collection: &str, data: Json) -> Res
 pub(super) async fn put(m: &TestManager, collection: &str, data: Json) -> Result<usize> {
     submit(
         m,
-        Intent::Write(collection.into(), vec![Write::Put(Rc::new(data))]),
+        Intent::Write(
+            collection.into(),
+            vec![Write::Put(Rc::new(data))],
+            WriteOptions::default(),
+        ),
     )
     .await
 }
@@ -510,13 +528,21 @@ pub(super) async fn update(m: &TestManager, c: &str, key: &str, patch: Json) -> 
         patch: Rc::new(patch),
         changed,
     };
-    submit(m, Intent::Write(c.into(), vec![write])).await
+    submit(
+        m,
+        Intent::Write(c.into(), vec![write], WriteOptions::default()),
+    )
+    .await
 }
 
 pub(super) async fn delete(m: &TestManager, collection: &str, key: &str) -> Result<usize> {
     submit(
         m,
-        Intent::Write(collection.into(), vec![Write::Delete(key.into())]),
+        Intent::Write(
+            collection.into(),
+            vec![Write::Delete(key.into())],
+            WriteOptions::default(),
+        ),
     )
     .await
 }

@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::error::Code;
-use crate::replica::plan::{Intent, Write};
+use crate::replica::plan::{Intent, Write, WriteOptions};
 use crate::store::memory::Fault as Disk;
 use serde_json::json;
 use std::rc::Rc;
@@ -138,9 +138,12 @@ fn a_bulk_write_is_all_or_nothing() {
         let bad = Write::Put(Rc::new(json!({ "id": 7 })));
         let mut writes: Vec<_> = (0..10).map(good).collect();
         writes.push(bad);
-        let error = submit(&m, Intent::Write("sites".into(), writes))
-            .await
-            .unwrap_err();
+        let error = submit(
+            &m,
+            Intent::Write("sites".into(), writes, WriteOptions::default()),
+        )
+        .await
+        .unwrap_err();
         assert_eq!(error.code, Code::InvalidKey);
         assert_eq!((m.status().pending, dump(&m, "sites").await.len()), (0, 0));
         create(&m, "sites", site("x", 1)).await.unwrap();

@@ -1,0 +1,119 @@
+//! The version of the app's data: migrated when the app is newer, left alone when it is older.
+//!
+//! A migration is one commit: everything is read, every record that the app's function changes is
+//! written anew together with the new version, in one transaction. If the browser dies in between,
+//! nothing has happened and the next start begins again.
+
+use super::writer::entries;
+use super::{Backend, Clock, FIRST_VERSION, Manager};
+use crate::engine::Event;
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::model::Name;
+use crate::replica::Replica;
+use crate::replica::plan::Now;
+use crate::store::{AppendError, Fact, Store};
+use crate::value::Value;
+
+/// Turns a record of a collection, of an older version of the data, into one of this version.
+pub type Migrate<V> = Box<dyn Fn(&Name, &V, u32) -> Result<V>>;
+
+impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
+    /// Loads everything and migrates it where that is needed.
+    pub(super) async fn migrate(&self, migrate: &Migrate<V>) -> Result<()> {
+        for _ in 0..limits::APPEND_RETRIES_MAX {
+            self.catch_up().await?;
+            if self.0.outdated.get() {
+                return Err(self.newer());
+            }
+            let Some(from) = self.outdated_from() else {
+                return Ok(());
+            };
+            match self.migrate_from(from, migrate).await {
+                Err(AppendError::Taken) => {}
+                Err(AppendError::Failed(error)) => return Err(error),
+                Ok(()) => return Ok(()),
+            }
+        }
+        let message = "other tabs wrote all the time";
+        Err(Error::new(Code::WriteContention, message))
+    }
+
+    /// The version of the stored data, if it is older than the app's.
+    fn outdated_from(&self) -> Option<u32> {
+        let stored = self.0.replica.borrow().data_version().max(FIRST_VERSION);
+        (self.0.seq.get() > 0 && stored < self.0.version).then_some(stored)
+    }
+
+    async fn migrate_from(
+        &self,
+        from: u32,
+        migrate: &Migrate<V>,
+    ) -> std::result::Result<(), AppendError> {
+        let missing = self.0.replica.borrow().missing_at_all();
+        self.fetch_values(missing).await?;
+        let (after, commit) = {
+            let mut replica = self.0.replica.borrow_mut();
+            let at_ms = self.now_ms();
+            replica.begin();
+            let hlc = replica.hlc().tick(at_ms + self.0.offset_ms.get());
+            replica.set_hlc(hlc);
+            let now = Now {
+                at_ms,
+                hlc,
+                random: 0.0,
+            };
+            match replica.plan_migration(from, self.0.version, migrate, now) {
+                Ok(plan) => {
+                    let summary = replica.summary();
+                    let commit = entries(plan.facts, at_ms, hlc, &summary);
+                    (self.0.seq.get(), (commit, plan.collections))
+                }
+                Err(error) => {
+                    replica.rollback();
+                    return Err(error.into());
+                }
+            }
+        };
+        let (entries, collections) = commit;
+        let appended = self.0.store.append(after, &entries).await;
+        let mut replica = self.0.replica.borrow_mut();
+        if let Err(error) = appended {
+            replica.rollback();
+            return Err(error);
+        }
+        replica.commit();
+        drop(replica);
+        self.0.seq.set(after + entries.len() as u64);
+        self.logged(entries.iter().map(|entry| entry.facts.len()));
+        self.committed(&collections, &[], true);
+        Ok(())
+    }
+
+    /// The fact with which a new database learns its version; data without one is of the first.
+    pub(super) fn first_version(&self, replica: &mut Replica<V>, now: Now) -> Option<Fact<V>> {
+        let version = self.0.version;
+        let fresh = self.0.seq.get() == 0 && replica.data_version() == 0;
+        if !fresh || version == FIRST_VERSION {
+            return None;
+        }
+        let fact = Fact::Schema { version };
+        replica.apply(&fact, now.at_ms, now.hlc);
+        Some(fact)
+    }
+
+    /// Stops for good where another tab has migrated the data beyond what this app knows.
+    pub(super) fn check_version(&self) {
+        let stored = self.0.replica.borrow().data_version();
+        if stored > self.0.version && !self.0.outdated.replace(true) {
+            self.run(Event::Pause);
+            self.note(&self.newer());
+        }
+    }
+
+    pub(super) fn newer(&self) -> Error {
+        let (stored, known) = (self.0.replica.borrow().data_version(), self.0.version);
+        let message = format!("the data is of version {stored}, this app knows version {known}");
+        Error::new(Code::DatabaseNewer, message)
+    }
+}

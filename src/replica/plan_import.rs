@@ -1,0 +1,150 @@
+//! Decides what follows from a backup of queued mutations: all that is not known here is taken over,
+//! or nothing.
+//!
+//! A mutation keeps its id on the wire, because the backend may have seen it already. One that is
+//! known is left out, so that the same backup may come twice, and one that this database has made and
+//! settled since is left out as well. A record with changes of its own, or a local-only one, is in
+//! the way of a mutation from elsewhere: nothing is taken over then, and the message says what to do.
+
+use super::Replica;
+use super::plan::{Now, Plan, checked_key};
+use crate::error::{Code, Error, Result};
+use crate::model::{Held, Mutation, MutationNo, Version, parse_wire_id, wire_id};
+use crate::store::Fact;
+use crate::value::Value;
+use std::collections::HashSet;
+use std::rc::Rc;
+
+/// The largest gap in our numbers that a backup may leave: a made-up one must not use them up.
+const GAP_MAX: MutationNo = 1_000_000;
+
+/// Queued mutations from elsewhere.
+#[derive(Debug, Clone)]
+pub struct Import<V> {
+    /// The database they were queued in.
+    pub client: Rc<str>,
+    /// The mutations, first in, first out.
+    pub mutations: Vec<Held<V>>,
+}
+
+fn bad(at: usize, what: &str) -> Error {
+    let message = format!("backup: mutations[{at}]: {what}");
+    Error::new(Code::InvalidOptions, message)
+}
+
+impl<V: Value> Replica<V> {
+    /// One queued mutation as it stands.
+    #[must_use]
+    pub fn held(&self, no: MutationNo) -> Option<Held<V>> {
+        let mutation = self.outbox.get(no)?.clone();
+        let c = *self.by_name.get(&mutation.collection)?;
+        let record = self.collections[c].record(&mutation.key)?;
+        Some(Held {
+            shadow: record.remote().cloned(),
+            version: record.version,
+            mutation,
+        })
+    }
+
+    /// The number of the queued mutation with this id on the wire.
+    #[must_use]
+    pub fn find_mutation(&self, id: &str) -> Option<MutationNo> {
+        let is_it = |m: &&Mutation<V>| m.wire_id(&self.client) == id;
+        let own = parse_wire_id(&self.client, id).and_then(|no| self.outbox.get(no));
+        let found = own.filter(is_it).or_else(|| {
+            let foreign = |m: &&Mutation<V>| m.origin.as_deref() == Some(id);
+            self.outbox.iter().find(foreign)
+        });
+        found.map(|m| m.no)
+    }
+
+    pub(super) fn plan_import(
+        &mut self,
+        import: Import<V>,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) -> Result<()> {
+        let first_no = self.next_no;
+        let known: HashSet<String> = self
+            .outbox
+            .iter()
+            .map(|m| m.wire_id(&self.client))
+            .collect();
+        let mut taken: HashSet<MutationNo> = HashSet::new();
+        for (at, mut held) in import.mutations.into_iter().enumerate() {
+            let m = &mut held.mutation;
+            let collection = self.declared_collection(&m.collection)?;
+            if let Some(value) = &m.value {
+                let key = checked_key(&collection.spec.key, value)?;
+                if key != m.key {
+                    return Err(bad(at, "the record has another key"));
+                }
+            }
+            let id = m.origin.clone();
+            let id = id.unwrap_or_else(|| wire_id(&import.client, m.no).into());
+            let own = parse_wire_id(&self.client, &id);
+            if known.contains(&*id) || own.is_some_and(|no| no < first_no) {
+                continue;
+            }
+            let record = collection.record(&m.key);
+            let pending = record.and_then(|r| r.pending.as_ref());
+            if record.is_some_and(|r| r.local.is_some()) {
+                let what = "the record is local-only here: promote or delete it first";
+                return Err(bad(at, what));
+            }
+            if let Some(pending) = pending {
+                let ours = taken.contains(&pending.head);
+                if ours && (pending.tail.is_some() || !m.behind) {
+                    return Err(bad(at, "the record has too many mutations"));
+                }
+                let newer = |no: MutationNo| {
+                    self.outbox
+                        .get(no)
+                        .is_some_and(|m| follows(m.origin.as_deref(), &id))
+                };
+                if !ours && (newer(pending.head) || pending.tail.is_some_and(newer)) {
+                    continue; // a later change from the same place is here: this one was settled
+                }
+                if !ours {
+                    let what = "the record has unsynced changes here: sync or discard them first";
+                    return Err(bad(at, what));
+                }
+            }
+            // What is known here of the backend's record may be newer.
+            if let Some(record) =
+                record.filter(|r| r.version >= held.version && r.version > Version(0))
+            {
+                held.shadow = record.remote().cloned();
+                held.version = record.version;
+            }
+            if m.behind && pending.is_none() {
+                // The one before it was confirmed meanwhile.
+                m.base.clone_from(&held.shadow);
+                m.base_version = held.version;
+            }
+            m.behind = pending.is_some();
+            let fresh = self.next_no;
+            (m.no, m.origin) = match own {
+                Some(no) if (fresh..fresh + GAP_MAX).contains(&no) => (no, None),
+                _ => (fresh, Some(id)),
+            };
+            self.hlc = self.hlc.witness(m.at, now.at_ms);
+            taken.insert(m.no);
+            plan.count += 1;
+            self.put_true(Fact::Held(Box::new(held)), now, plan);
+        }
+        Ok(())
+    }
+}
+
+/// Whether one id is a later one of the same client.
+fn follows(later: Option<&str>, id: &str) -> bool {
+    let parts = |id: &str| {
+        let (client, no) = id.rsplit_once('.')?;
+        Some((client.to_owned(), no.parse::<u64>().ok()?))
+    };
+    match (later.and_then(parts), parts(id)) {
+        (Some((a, m)), Some((b, n))) => a == b && m > n,
+        _ => false,
+    }
+}

@@ -1,0 +1,184 @@
+//! Decides what a new version of the app's data changes: every record, what the backend has of it,
+//! and everything that is queued, as the app's function makes them.
+//!
+//! Queued mutations keep their ids, their place and their state. A partial update sends, beside what
+//! it changed, the fields that the migration has made different from its migrated base: a field that
+//! was renamed leaves under its old name and arrives under its new one.
+
+use super::Replica;
+use super::collection::Record;
+use super::plan::{Now, Plan, checked_key};
+use super::plan_sync::same_content;
+use crate::error::{Code, Error, Result};
+use crate::model::{Held, Key, Mutation, Name};
+use crate::shown::{Names, Shown};
+use crate::store::Fact;
+use crate::value::Value;
+
+/// The app's function, for one collection, with what has to be checked around it.
+struct Step<'a, V> {
+    name: &'a Name,
+    key_field: &'a str,
+    from: u32,
+    migrate: &'a dyn Fn(&Name, &V, u32) -> Result<V>,
+}
+
+impl<V: Value> Step<'_, V> {
+    fn one(&self, key: &Key, value: &V) -> Result<V> {
+        let failed = |what: &str| {
+            let (name, from) = (self.name, self.from);
+            let message = format!("{name}: the record {key:?} of version {from}: {what}");
+            Error::new(Code::MigrationFailed, message)
+        };
+        let new = (self.migrate)(self.name, value, self.from).map_err(|e| failed(&e.message))?;
+        match checked_key(self.key_field, &new) {
+            Ok(same) if same == *key => Ok(new),
+            Ok(_) => Err(failed("migrate has changed its key")),
+            Err(error) => Err(failed(&error.message)),
+        }
+    }
+
+    fn maybe(&self, key: &Key, value: Option<&V>) -> Result<Option<V>> {
+        value.map(|value| self.one(key, value)).transpose()
+    }
+}
+
+fn same<V: Value>(a: Option<&V>, b: Option<&V>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => same_content(a, b),
+        _ => false,
+    }
+}
+
+/// `names`, and those fields in which two records differ.
+fn with_differences<V: Value>(names: &Names, a: &V, b: Option<&V>) -> Names {
+    let mut all = names.to_vec();
+    let mut fields = a.names();
+    fields.extend(b.map(Value::names).unwrap_or_default());
+    for field in fields {
+        if b.is_none_or(|b| !a.same_field(b, &field)) && !all.contains(&field) {
+            all.push(field);
+        }
+    }
+    all.into()
+}
+
+impl<V: Value> Replica<V> {
+    /// Migrates everything of the declared collections and makes it true, within
+    /// [`Replica::begin`] and [`Replica::commit`].
+    ///
+    /// # Errors
+    /// `migration-failed`, naming the record; the caller rolls back.
+    pub fn plan_migration(
+        &mut self,
+        from: u32,
+        to: u32,
+        migrate: &dyn Fn(&Name, &V, u32) -> Result<V>,
+        now: Now,
+    ) -> Result<Plan<V>> {
+        let mut facts = Vec::new();
+        for collection in self.collections.iter().filter(|c| c.declared) {
+            let step = Step {
+                name: &collection.spec.name,
+                key_field: &collection.spec.key,
+                from,
+                migrate,
+            };
+            for (key, record) in collection.records() {
+                self.migrate_record(&step, key, record, &mut facts)?;
+            }
+        }
+        facts.push(Fact::Schema { version: to });
+        let mut plan = Plan::default();
+        for fact in facts {
+            self.put_true(fact, now, &mut plan);
+        }
+        Ok(plan)
+    }
+
+    fn migrate_record(
+        &self,
+        step: &Step<'_, V>,
+        key: &Key,
+        record: &Record<V>,
+        facts: &mut Vec<Fact<V>>,
+    ) -> Result<()> {
+        let remote = step.maybe(key, record.remote())?;
+        if let Some(pending) = &record.pending {
+            let mut before = None;
+            for no in [Some(pending.head), pending.tail].into_iter().flatten() {
+                let Some(m) = self.outbox.get(no) else {
+                    continue;
+                };
+                let mutation = migrated(step, m, before.as_ref())?;
+                before.clone_from(&mutation.value);
+                facts.push(Fact::Held(Box::new(Held {
+                    mutation,
+                    shadow: remote.clone(),
+                    version: record.version,
+                })));
+            }
+            return Ok(());
+        }
+        let (collection, key) = (step.name.clone(), key.clone());
+        if !same(remote.as_ref(), record.remote()) {
+            facts.push(Fact::Remote {
+                collection: collection.clone(),
+                key: key.clone(),
+                value: remote,
+                version: record.version,
+            });
+        }
+        if record.local.is_some() {
+            let value = step.maybe(&key, record.value.as_ref())?;
+            if !same(value.as_ref(), record.value.as_ref()) {
+                facts.push(Fact::Local {
+                    collection,
+                    key,
+                    value,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A queued mutation in the new version. `before` is what the one before it makes of the record.
+fn migrated<V: Value>(
+    step: &Step<'_, V>,
+    m: &Mutation<V>,
+    before: Option<&V>,
+) -> Result<Mutation<V>> {
+    let key = &m.key;
+    let value = step.maybe(key, m.value.as_ref())?;
+    let base = step.maybe(key, m.base.as_ref())?;
+    let changed = match (&m.changed, &value) {
+        (Some(names), Some(value)) => {
+            let on = if m.behind { before } else { base.as_ref() };
+            Some(with_differences(names, value, on))
+        }
+        (changed, _) => changed.clone(),
+    };
+    let shows = match &m.shows {
+        Shown::Own => Shown::Own,
+        Shown::Before => Shown::Before,
+        Shown::Record(record) => Shown::Record(step.maybe(key, record.as_ref())?),
+        Shown::Patch(patch, names) => match (&m.value, &value) {
+            // The patch is no record by itself: it is migrated on top of the mutation's content.
+            (Some(old), Some(new)) => {
+                let patched = step.one(key, &old.patched(patch, names))?;
+                let names = with_differences(names, &patched, Some(new));
+                Shown::Patch(patched.picked(&names), names)
+            }
+            _ => Shown::Patch(patch.clone(), names.clone()),
+        },
+    };
+    Ok(Mutation {
+        value,
+        base,
+        changed,
+        shows,
+        ..m.clone()
+    })
+}
