@@ -4,16 +4,17 @@
 use super::backend::JsBackend;
 use super::clock::WebClock;
 use super::codec::conflict_to_js;
-use super::glue::{get, get_text};
+use super::codec_mutation::mutation_to_js;
+use super::glue::{get, set};
 use super::idb::{IdbStore, database_name};
 use super::signals::{self, Signals};
-use super::{options, view};
+use super::{options, view, writes};
 use crate::driver::{Listener, Manager};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
-use crate::model::{Key, MutationNo, Name, parse_wire_id};
-use crate::replica::plan::{Intent, Notice, Write, WriteOptions, check_key};
-use js_sys::{Array, Function};
+use crate::model::{MutationNo, Name};
+use crate::replica::plan::{Intent, Notice};
+use js_sys::{Array, Function, Object};
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use wasm_bindgen::prelude::*;
@@ -71,22 +72,27 @@ pub struct Core {
     signals: RefCell<Option<Signals>>,
 }
 
-/// The numbers of `write`'s `kind`, as in `npm/collection.js`.
-const CREATE: u8 = 0;
-const PUT: u8 = 1;
-const UPDATE: u8 = 2;
-const DELETE: u8 = 3;
-
 #[wasm_bindgen]
 impl Core {
     /// Opens a database. `options` as in `index.d.ts`, indexes as lists of fields.
-    pub async fn open(options: JsValue, backend: JsValue, host: JsValue) -> Js<Core> {
-        Self::open_inner(options, backend, host)
+    /// `migrate(collection, record, from)` answers the record in the app's version.
+    pub async fn open(
+        options: JsValue,
+        backend: JsValue,
+        host: JsValue,
+        migrate: JsValue,
+    ) -> Js<Core> {
+        Self::open_inner(options, backend, host, migrate)
             .await
             .map_err(thrown)
     }
 
-    async fn open_inner(options: JsValue, backend: JsValue, host: JsValue) -> Result<Core> {
+    async fn open_inner(
+        options: JsValue,
+        backend: JsValue,
+        host: JsValue,
+        migrate: JsValue,
+    ) -> Result<Core> {
         let backend = JsBackend::new(backend)?;
         let options = options::parse(options, backend.is_some())?;
         crate::options::check(&options.settings.collections)?;
@@ -98,8 +104,11 @@ impl Core {
             manager: shared.clone(),
         });
         let online = signals::online();
-        let manager =
-            Manager::open(options.settings, store, backend, WebClock, online, listener).await?;
+        let (settings, migrate) = (options.settings, writes::migration(migrate));
+        let manager = Manager::open(
+            settings, store, backend, WebClock, online, listener, migrate,
+        )
+        .await?;
         *shared.borrow_mut() = Some(manager.clone());
         let weak: Weak<RefCell<Option<WebManager>>> = Rc::downgrade(&shared);
         let signals = Signals::watch(move |event| {
@@ -115,16 +124,62 @@ impl Core {
         })
     }
 
-    /// Writes one item or a list of them: records (`create`, `put`), `[key, patch]` (`update`) or
-    /// keys (`delete`). Calls `done(error, count)`.
-    pub fn write(&self, collection: &str, kind: u8, items: &Array, done: Function) {
-        match parse_writes(kind, items) {
-            Ok(writes) => self.submit(
-                Intent::Write(collection.into(), writes, WriteOptions::default()),
-                done,
-            ),
+    /// Writes one item or a list of them: records (`create`, `put`), `[key, patch, fields]`
+    /// (`update`) or keys (`delete`, `promote`). `options` are `{ localOnly, optimistic }`. Calls
+    /// `done(error, count)`: when it is durable, or confirmed where it does not show before.
+    pub fn write(
+        &self,
+        collection: &str,
+        kind: u8,
+        items: &Array,
+        options: &JsValue,
+        done: Function,
+    ) {
+        let options = writes::options(options);
+        match writes::all(kind, items) {
+            Ok(writes) => self.submit(Intent::Write(collection.into(), writes, options), done),
             Err(error) => answer(&done, Err(error)),
         }
+    }
+
+    /// Writes to several collections, all or none: `writes` are `[collection, kind, item, options]`,
+    /// `reads` are `[collection, key, record or undefined, newest]` and must still be true. `grouped`
+    /// makes the mutations one atomic group.
+    pub fn transact(&self, writes: &Array, reads: &Array, grouped: bool, done: Function) {
+        match writes::transaction(writes, reads, grouped) {
+            Ok(transaction) => self.submit(Intent::Transaction(transaction), done),
+            Err(error) => answer(&done, Err(error)),
+        }
+    }
+
+    /// The newest content of a record, with changes that do not show yet.
+    pub fn newest(&self, collection: &str, key: &str) -> Js<JsValue> {
+        let found = self.manager.newest(collection, key).map_err(thrown)?;
+        Ok(found.unwrap_or(JsValue::UNDEFINED))
+    }
+
+    /// Everything that the backend has not confirmed: `{ client, mutations }`.
+    pub fn unsynced(&self) -> Object {
+        let out = Object::new();
+        set(&out, "client", &JsValue::from_str(&self.manager.client()));
+        let held = self.manager.unsynced();
+        let mutations: Array = held.iter().map(mutation_to_js).collect();
+        set(&out, "mutations", &mutations);
+        out
+    }
+
+    /// Takes mutations over that another database has handed out. Calls `done(error, count)`.
+    pub fn import(&self, client: &str, mutations: &Array, done: Function) {
+        match writes::import(client, mutations) {
+            Ok(import) => self.submit(Intent::Import(import), done),
+            Err(error) => answer(&done, Err(error)),
+        }
+    }
+
+    /// The name of the IndexedDB database of an app's user.
+    #[wasm_bindgen(js_name = databaseName)]
+    pub fn database_name(app: &str, user: &str) -> String {
+        database_name(app, user)
     }
 
     fn submit(&self, intent: Intent<JsValue>, done: Function) {
@@ -162,7 +217,8 @@ impl Core {
 
     /// The records that a query selects.
     pub fn find(&self, collection: &str, query: &JsValue) -> Js<Array> {
-        let query = view::parse_query(query).map_err(thrown)?;
+        let key_field = self.manager.key_field(collection).map_err(thrown)?;
+        let query = view::parse_query(query, &key_field).map_err(thrown)?;
         let out = Array::new();
         let push = |value: &JsValue| {
             out.push(value);
@@ -175,7 +231,8 @@ impl Core {
 
     /// How many records a query selects.
     pub fn count(&self, collection: &str, query: &JsValue) -> Js<f64> {
-        let query = view::parse_query(query).map_err(thrown)?;
+        let key_field = self.manager.key_field(collection).map_err(thrown)?;
+        let query = view::parse_query(query, &key_field).map_err(thrown)?;
         self.manager
             .count(collection, &query)
             .map(|n| n as f64)
@@ -198,7 +255,7 @@ impl Core {
     /// `retry`, `retryAll`, `discard` and `clearConflicts`. Calls `done(error, count)`.
     pub fn act(&self, kind: &str, id: &str, done: Function) {
         let number = || -> Result<MutationNo> {
-            let no = parse_wire_id(&self.manager.client(), id);
+            let no = self.manager.find_mutation(id);
             no.ok_or_else(|| Error::new(Code::NotFound, "there is no such mutation"))
         };
         let intent = match kind {
@@ -267,41 +324,4 @@ fn answer(done: &Function, result: Result<usize>) {
     };
     // The loader's callback only settles a promise.
     let _ = called;
-}
-
-fn parse_writes(kind: u8, items: &Array) -> Result<Vec<Write<JsValue>>> {
-    let mut writes = Vec::with_capacity(items.length() as usize);
-    for item in items.iter() {
-        writes.push(match kind {
-            CREATE => Write::Create(item),
-            PUT => Write::Put(item),
-            UPDATE => {
-                let pair: Array = item.unchecked_into();
-                let (key, patch, names) = (pair.get(0), pair.get(1), pair.get(2));
-                let names: Array = names.unchecked_into();
-                let changed = names
-                    .iter()
-                    .filter_map(|n| n.as_string())
-                    .map(Rc::from)
-                    .collect();
-                Write::Update {
-                    key: parse_key(&key)?,
-                    patch,
-                    changed,
-                }
-            }
-            DELETE => Write::Delete(parse_key(&item)?),
-            _ => return Err(Error::new(Code::InvalidOptions, "there is no such write")),
-        });
-    }
-    Ok(writes)
-}
-
-fn parse_key(key: &JsValue) -> Result<Key> {
-    let text = key.as_string().ok_or_else(|| {
-        let kind = get_text(&get(key, "constructor"), "name").unwrap_or_default();
-        Error::new(Code::InvalidKey, format!("a key is a string, not a {kind}"))
-    })?;
-    check_key(&text)?;
-    Ok(text.into())
 }

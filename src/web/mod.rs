@@ -17,3 +17,4 @@ mod signals;
 mod tests;
 mod value;
 mod view;
+mod writes;

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod backup;
 mod faults;
 mod hidden;
+mod migration;
 mod promises;
 mod random;
 mod rig;
+mod transactions;
 mod writes;
