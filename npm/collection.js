@@ -112,9 +112,8 @@ export class Collection {
     return new Promise((resolve, reject) => {
       this.#manager.now((core) => {
         const items = prepare();
-        core.write(this.name, kind, items, keys(), (error) =>
-          error ? reject(toError(error)) : resolve(),
-        );
+        const done = (error) => (error ? reject(toError(error)) : resolve());
+        core.write(this.name, kind, items, undefined, done, keys());
       });
     });
   }

@@ -54,7 +54,8 @@ fn backend() -> JsValue {
 }
 
 async fn open(options: &JsValue, backend: &JsValue) -> Result<Core, JsValue> {
-    Core::open(options.clone(), backend.clone(), js("{}")).await
+    let migrate = JsValue::UNDEFINED;
+    Core::open(options.clone(), backend.clone(), js("{}"), migrate).await
 }
 
 async fn called(run: impl FnOnce(Function)) -> Result<JsValue, JsValue> {
@@ -74,7 +75,7 @@ async fn called(run: impl FnOnce(Function)) -> Result<JsValue, JsValue> {
 
 async fn put(core: &Core, record: &str) -> Result<JsValue, JsValue> {
     let records = Array::of1(&js(record));
-    called(|done| core.write("sites", 1, &records, None, done)).await
+    called(|done| core.write("sites", 1, &records, &JsValue::UNDEFINED, done, None)).await
 }
 
 async fn settled(core: &Core) {

@@ -26,8 +26,7 @@ fn weight<V: Value>(mutations: &[&Mutation<V>], bytes_max: usize) -> usize {
 }
 
 /// Why the members of an atomic group do not all go now.
-#[derive(PartialEq)]
-enum Held {
+enum Kept {
     /// One waits for something that is under way or will come.
     Waits,
     /// One waits for a mutation that is parked: for the user.
@@ -69,19 +68,18 @@ impl<V: Value> Replica<V> {
             if batch.nos.len() >= batch.max {
                 return;
             }
-            if batch.nos.contains(&m.no) || !self.may_go(m, batch, &[]) {
+            if batch.nos.contains(&m.no) {
                 continue;
             }
             let mut members = vec![m];
             // A group that no batch can hold is not held together.
-            if let Some(group) = &m.group
-                && self.outbox.group_size(group) <= limits::BATCH_CHANGES_MAX
-            {
-                match self.members(group, batch) {
-                    Ok(all) => members = all,
-                    Err(Held::Waits) if !together => {}
-                    Err(_) => continue,
-                }
+            let group = m.group.as_deref();
+            let group = group.filter(|g| self.outbox.group_size(g) <= limits::BATCH_CHANGES_MAX);
+            match group.map(|group| self.members(group, batch)) {
+                Some(Ok(all)) if all.iter().any(|other| other.no == m.no) => members = all,
+                Some(Err(Kept::Waits)) if !together && self.may_go(m, batch, &[]) => {}
+                None if self.may_go(m, batch, &[]) => {}
+                _ => continue,
             }
             let mut bytes = weight(&members, batch.bytes_max);
             let room = batch.nos.len() + members.len() <= batch.max
@@ -90,7 +88,7 @@ impl<V: Value> Replica<V> {
                 return;
             }
             if !room && members.len() > 1 {
-                members = vec![m]; // no batch can hold them all
+                members.truncate(1); // no batch can hold them all
                 bytes = weight(&members, batch.bytes_max);
             }
             batch.bytes += bytes;
@@ -109,7 +107,7 @@ impl<V: Value> Replica<V> {
     }
 
     /// The members of a group in an order in which they can go.
-    fn members(&self, group: &str, batch: &Batch<'_>) -> Result<Vec<&Mutation<V>>, Held> {
+    fn members(&self, group: &str, batch: &Batch<'_>) -> Result<Vec<&Mutation<V>>, Kept> {
         let mut left: Vec<&Mutation<V>> = self.outbox.group(group).collect();
         let inside = |no: MutationNo| {
             self.outbox
@@ -135,12 +133,12 @@ impl<V: Value> Replica<V> {
                     let parent = self.waits_for(m).and_then(|no| self.outbox.get(no));
                     parent.is_some_and(|p| p.state != MutationState::Pending)
                 };
-                let held = if left.iter().any(parked) {
-                    Held::Parked
+                let kept = if left.iter().any(parked) {
+                    Kept::Parked
                 } else {
-                    Held::Waits
+                    Kept::Waits
                 };
-                return Err(held);
+                return Err(kept);
             }
         }
         Ok(ordered)

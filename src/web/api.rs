@@ -5,18 +5,19 @@ use super::backend::JsBackend;
 use super::clock::WebClock;
 use super::codec::conflict_to_js;
 use super::codec_mutation::mutation_to_js;
-use super::glue::{get, get_text};
+use super::glue::{get, set};
 use super::idb::{IdbStore, database_name};
 use super::signals::{self, Signals};
 use super::value::{Row, Rows};
-use super::{options, view};
+use super::{options, view, writes};
 use crate::driver::{Listener, Manager, RescueBatch};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
-use crate::model::{Key, MutationNo, Name, parse_wire_id};
-use crate::replica::plan::{Intent, Notice, Write, WriteOptions, check_key};
+use crate::model::{MutationNo, Name};
+use crate::replica::index::Query;
+use crate::replica::plan::{Intent, Notice};
 use crate::value::Value;
-use js_sys::{Array, Function, Promise};
+use js_sys::{Array, Function, Object, Promise};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -106,22 +107,27 @@ pub struct Core {
     missing: RefCell<Vec<Row>>,
 }
 
-/// The numbers of `write`'s `kind`, as in `npm/collection.js`.
-const CREATE: u8 = 0;
-const PUT: u8 = 1;
-const UPDATE: u8 = 2;
-const DELETE: u8 = 3;
-
 #[wasm_bindgen]
 impl Core {
     /// Opens a database. `options` as in `index.d.ts`, indexes as lists of fields.
-    pub async fn open(options: JsValue, backend: JsValue, host: JsValue) -> Js<Core> {
-        Self::open_inner(options, backend, host)
+    /// `migrate(collection, record, from)` answers the record in the app's version.
+    pub async fn open(
+        options: JsValue,
+        backend: JsValue,
+        host: JsValue,
+        migrate: JsValue,
+    ) -> Js<Core> {
+        Self::open_inner(options, backend, host, migrate)
             .await
             .map_err(thrown)
     }
 
-    async fn open_inner(options: JsValue, backend: JsValue, host: JsValue) -> Result<Core> {
+    async fn open_inner(
+        options: JsValue,
+        backend: JsValue,
+        host: JsValue,
+        migrate: JsValue,
+    ) -> Result<Core> {
         let has_backend = !backend.is_undefined() && !backend.is_null();
         let options = options::parse(options, has_backend)?;
         let backend = JsBackend::new(backend, &options.keys)?;
@@ -136,8 +142,11 @@ impl Core {
             manager: shared.clone(),
         });
         let online = signals::online();
-        let manager =
-            Manager::open(options.settings, store, backend, WebClock, online, listener, Box::new(|_, record, _| Ok(record.clone()))).await?;
+        let (settings, migrate) = (options.settings, writes::migration(migrate));
+        let manager = Manager::open(
+            settings, store, backend, WebClock, online, listener, migrate,
+        )
+        .await?;
         *shared.borrow_mut() = Some(manager.clone());
         let weak: Weak<RefCell<Option<WebManager>>> = Rc::downgrade(&shared);
         let signals = Signals::watch(move |event| {
@@ -155,24 +164,66 @@ impl Core {
         })
     }
 
-    /// Writes a list of items: records (`create`, `put`) as objects or as JSON texts, `[key, patch,
-    /// names]` (`update`) or keys (`delete`). `keys` has the records' keys, each with a U+0000 after it;
-    /// without it they are looked up. Calls `done(error, count)`.
+    /// Writes one item or a list of them: records (`create`, `put`) as objects or as JSON texts, `[key,
+    /// patch, fields]` (`update`) or keys (`delete`, `promote`). `options` are `{ localOnly, optimistic }`.
+    /// `keys` has the records' keys, each with a U+0000 after it; without it they are looked up. Calls
+    /// `done(error, count)`: when it is durable, or confirmed where it does not show before.
     pub fn write(
         &self,
         collection: &str,
         kind: u8,
         items: &Array,
-        keys: Option<String>,
+        options: &JsValue,
         done: Function,
+        keys: Option<String>,
     ) {
-        match self.parse_writes(collection, kind, items, keys) {
-            Ok(writes) => self.submit(
-                Intent::Write(collection.into(), writes, WriteOptions::default()),
-                done,
-            ),
+        let options = writes::options(options);
+        let field = self.keys.get(collection);
+        match writes::all(kind, items, field, keys) {
+            Ok(writes) => self.submit(Intent::Write(collection.into(), writes, options), done),
             Err(error) => answer(&done, Err(error)),
         }
+    }
+
+    /// Writes to several collections, all or none: `writes` are `[collection, kind, item, options]`,
+    /// `reads` are `[collection, key, record or undefined, newest]` and must still be true. `grouped`
+    /// makes the mutations one atomic group.
+    pub fn transact(&self, writes: &Array, reads: &Array, grouped: bool, done: Function) {
+        match writes::transaction(writes, reads, grouped) {
+            Ok(transaction) => self.submit(Intent::Transaction(transaction), done),
+            Err(error) => answer(&done, Err(error)),
+        }
+    }
+
+    /// The newest content of a record, with changes that do not show yet.
+    pub fn newest(&self, collection: &str, key: &str) -> Js<JsValue> {
+        let found = self.manager.newest(collection, key).map_err(thrown)?;
+        Ok(self.shown(found))
+    }
+
+    /// Everything that the backend has not confirmed: `{ client, mutations }`.
+    pub fn unsynced(&self) -> Object {
+        let out = Object::new();
+        set(&out, "client", &JsValue::from_str(&self.manager.client()));
+        let held = self.manager.unsynced();
+        let write = |row: &Row| self.shown(Some(row.clone()));
+        let mutations: Array = held.iter().map(|h| mutation_to_js(h, &write)).collect();
+        set(&out, "mutations", &mutations);
+        out
+    }
+
+    /// Takes mutations over that another database has handed out. Calls `done(error, count)`.
+    pub fn import(&self, client: &str, mutations: &Array, done: Function) {
+        match writes::import(client, mutations) {
+            Ok(import) => self.submit(Intent::Import(import), done),
+            Err(error) => answer(&done, Err(error)),
+        }
+    }
+
+    /// The name of the IndexedDB database of an app's user.
+    #[wasm_bindgen(js_name = databaseName)]
+    pub fn database_name(app: &str, user: &str) -> String {
+        database_name(app, user)
     }
 
     fn submit(&self, intent: Intent<Row>, done: Function) {
@@ -243,13 +294,7 @@ impl Core {
     /// One record, or `undefined`.
     pub fn get(&self, collection: &str, key: &str) -> Js<JsValue> {
         let found = self.manager.get(collection, key).map_err(thrown)?;
-        Ok(found.map_or(JsValue::UNDEFINED, |row| {
-            if row.is_resident() {
-                return row.object();
-            }
-            self.missing.borrow_mut().push(row);
-            JsValue::UNDEFINED
-        }))
+        Ok(self.shown(found))
     }
 
     /// All records, by key.
@@ -262,10 +307,9 @@ impl Core {
 
     /// The records that a query selects.
     pub fn find(&self, collection: &str, query: &JsValue) -> Js<Array> {
-        let query = view::parse_query(query).map_err(thrown)?;
-        if self.needs_index(collection, &query) {
+        let Some(query) = self.query(collection, query).map_err(thrown)? else {
             return Ok(Array::new());
-        }
+        };
         let mut out = Objects::default();
         let push = |row: &Row| out.push(row);
         self.manager
@@ -276,10 +320,9 @@ impl Core {
 
     /// How many records a query selects.
     pub fn count(&self, collection: &str, query: &JsValue) -> Js<f64> {
-        let query = view::parse_query(query).map_err(thrown)?;
-        if self.needs_index(collection, &query) {
+        let Some(query) = self.query(collection, query).map_err(thrown)? else {
             return Ok(0.0);
-        }
+        };
         self.manager
             .count(collection, &query)
             .map(|n| n as f64)
@@ -302,7 +345,7 @@ impl Core {
     /// `retry`, `retryAll`, `discard` and `clearConflicts`. Calls `done(error, count)`.
     pub fn act(&self, kind: &str, id: &str, done: Function) {
         let number = || -> Result<MutationNo> {
-            let no = parse_wire_id(&self.manager.client(), id);
+            let no = self.manager.find_mutation(id);
             no.ok_or_else(|| Error::new(Code::NotFound, "there is no such mutation"))
         };
         let intent = match kind {
@@ -412,83 +455,24 @@ impl Core {
         objects.out
     }
 
-    fn needs_index(&self, collection: &str, query: &crate::replica::index::Query) -> bool {
-        let mut missing = self.manager.missing_for_query(collection, query);
-        let some = !missing.is_empty();
-        self.missing.borrow_mut().append(&mut missing);
-        some
-    }
-
-    fn parse_writes(
-        &self,
-        collection: &str,
-        kind: u8,
-        items: &Array,
-        keys: Option<String>,
-    ) -> Result<Vec<Write<Row>>> {
-        match kind {
-            CREATE => Ok(self
-                .records(collection, items, keys)
-                .map(Write::Create)
-                .collect()),
-            PUT => Ok(self
-                .records(collection, items, keys)
-                .map(Write::Put)
-                .collect()),
-            UPDATE => items.iter().map(parse_update).collect(),
-            DELETE => {
-                let keys = items.iter().map(|key| parse_key(&key).map(Write::Delete));
-                keys.collect()
+    /// A record for the app; one that is not in memory is noted.
+    fn shown(&self, row: Option<Row>) -> JsValue {
+        match row {
+            Some(row) if row.is_resident() => row.object(),
+            Some(row) => {
+                self.missing.borrow_mut().push(row);
+                JsValue::UNDEFINED
             }
-            _ => Err(Error::new(Code::InvalidOptions, "there is no such write")),
+            None => JsValue::UNDEFINED,
         }
     }
 
-    fn records(
-        &self,
-        collection: &str,
-        items: &Array,
-        keys: Option<String>,
-    ) -> impl Iterator<Item = Row> + use<> {
-        let none: Rc<str> = "".into();
-        let field = self.keys.get(collection).unwrap_or(&none);
-        let keys: Rc<[Key]> = keys.map_or_else(
-            || Rc::from([]),
-            |joined| super::glue::split(&joined).map(Key::from).collect(),
-        );
-        let rows = if items.get(0).is_string() {
-            Rows::of_texts(items, field, keys)
-        } else {
-            Rows::of_objects(items, field, keys)
-        };
-        (0..items.length()).map(move |at| Row {
-            rows: rows.clone(),
-            at,
-        })
+    fn query(&self, collection: &str, query: &JsValue) -> Result<Option<Query>> {
+        let key_field = self.manager.key_field(collection)?;
+        let query = view::parse_query(query, &key_field)?;
+        let mut missing = self.manager.missing_for_query(collection, &query);
+        let complete = missing.is_empty();
+        self.missing.borrow_mut().append(&mut missing);
+        Ok(complete.then_some(query))
     }
-}
-
-fn parse_update(item: JsValue) -> Result<Write<Row>> {
-    let pair: Array = item.unchecked_into();
-    let (key, patch, names) = (pair.get(0), pair.get(1), pair.get(2));
-    let names: Array = names.unchecked_into();
-    let changed = names
-        .iter()
-        .filter_map(|n| n.as_string())
-        .map(Rc::from)
-        .collect();
-    Ok(Write::Update {
-        key: parse_key(&key)?,
-        patch: Row::of_object(&patch, &"".into()),
-        changed,
-    })
-}
-
-fn parse_key(key: &JsValue) -> Result<Key> {
-    let text = key.as_string().ok_or_else(|| {
-        let kind = get_text(&get(key, "constructor"), "name").unwrap_or_default();
-        Error::new(Code::InvalidKey, format!("a key is a string, not a {kind}"))
-    })?;
-    check_key(&text)?;
-    Ok(text.into())
 }

@@ -32,9 +32,9 @@ const WHOLE_MAX: f64 = 9_007_199_254_740_991.0;
 const TIME_MAX_MS: f64 = 8_640_000_000_000_000.0;
 
 /// How a record is written: [`Row::json`] for the store, [`Row::object`] for people.
-pub(super) type Write = dyn Fn(&Row) -> JsValue;
+pub(super) type Write<'a> = dyn Fn(&Row) -> JsValue + 'a;
 
-fn or_null(value: Option<&Row>, write: &Write) -> JsValue {
+fn or_null(value: Option<&Row>, write: &Write<'_>) -> JsValue {
     value.map_or(JsValue::NULL, write)
 }
 
@@ -51,7 +51,7 @@ fn state_name(state: MutationState) -> &'static str {
 }
 
 /// Adds what a record shows, where that is not the mutation's own content.
-pub(super) fn set_shows(out: &Object, shows: &Shown<Row>, write: &Write) {
+pub(super) fn set_shows(out: &Object, shows: &Shown<Row>, write: &Write<'_>) {
     let it = Object::new();
     match shows {
         Shown::Own => return,
@@ -89,7 +89,7 @@ pub(super) fn get_shows(object: &JsValue) -> Read<Shown<Row>> {
 }
 
 /// A mutation as it stands, and what the backend has of its record.
-pub(super) fn mutation_to_js(held: &Held<Row>, write: &Write) -> Object {
+pub(super) fn mutation_to_js(held: &Held<Row>, write: &Write<'_>) -> Object {
     let m = &held.mutation;
     let out = Object::new();
     set(&out, "number", &(m.no as f64).into());

@@ -19,3 +19,4 @@ mod signals;
 mod tests;
 mod value;
 mod view;
+mod writes;

@@ -22,6 +22,7 @@ struct OptionsDto {
     max_attempts: Option<f64>,
     auto_start: Option<bool>,
     memory: Option<f64>,
+    version: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +35,9 @@ struct CollectionDto {
     references: BTreeMap<String, String>,
     conflict: Option<String>,
     priority: Option<f64>,
+    #[serde(default, rename = "localOnly")]
+    local_only: bool,
+    optimistic: Option<bool>,
 }
 
 /// Checked options.
@@ -70,6 +74,10 @@ pub(super) fn parse(options: JsValue, has_backend: bool) -> Result<Options> {
     if attempts.fract() != 0.0 || !(1.0..=1000.0).contains(&attempts) {
         return Err(bad("maxAttempts: a whole number from 1 to 1000"));
     }
+    let version = dto.version.unwrap_or(1.0);
+    if version.fract() != 0.0 || !(1.0..=f64::from(u32::MAX)).contains(&version) {
+        return Err(bad("version: a whole number from 1"));
+    }
     let collections = dto
         .collections
         .into_iter()
@@ -98,6 +106,7 @@ pub(super) fn parse(options: JsValue, has_backend: bool) -> Result<Options> {
             },
             max_attempts: attempts as u32,
             strict_rescue: durability == "strict",
+            version: version as u32,
         },
         keys,
     })
@@ -127,6 +136,8 @@ fn collection((name, dto): (String, CollectionDto)) -> Result<CollectionSpec> {
             .collect(),
         strategy,
         priority: priority as i32,
+        local_only: dto.local_only,
+        optimistic: dto.optimistic.unwrap_or(true),
         name: name.into(),
     })
 }

@@ -149,6 +149,12 @@ impl Row {
         }
     }
 
+    /// The record as an object that is nobody else's.
+    pub(super) fn copy(&self) -> JsValue {
+        js_sys::JSON::parse(&self.json().as_string().unwrap_or_default())
+            .unwrap_or(JsValue::UNDEFINED)
+    }
+
     /// The record as JSON.
     pub(super) fn json(&self) -> JsValue {
         match &*self.rows.js.borrow() {

@@ -6,9 +6,10 @@ use super::value::Row;
 use crate::driver::{OutboxView, Status};
 use crate::engine::Lane;
 use crate::error::{Code, Error, Result};
+use crate::model::Key;
 use crate::replica::index::Query;
 use crate::replica::plan::Notice;
-use crate::value::Scalar;
+use crate::value::{Scalar, Value};
 use js_sys::{Array, Object};
 use std::rc::Rc;
 use wasm_bindgen::{JsCast, JsValue};
@@ -29,6 +30,12 @@ pub(super) fn error_to_js(error: &Error) -> JsValue {
     set(&out, "hint", &name(error.code.hint()));
     set(&out, "retryable", &error.code.is_retryable().into());
     out.into()
+}
+
+/// What the app's code has thrown, in its own words.
+pub(super) fn error_of(thrown: &JsValue) -> Error {
+    let text = get_text(thrown, "message").or_else(|| thrown.as_string());
+    Error::new(Code::Aborted, text.unwrap_or_default())
 }
 
 pub(super) fn status_to_js(status: &Status) -> JsValue {
@@ -182,8 +189,29 @@ fn whole(query: &JsValue, field: &str) -> Result<Option<usize>> {
         .ok_or_else(|| bad(&format!("{field} takes a whole number")))
 }
 
+/// Where a page begins: behind a record, or behind a key where the query runs over the keys.
+fn place(
+    after: &JsValue,
+    index: Option<&[Rc<str>]>,
+    key_field: &str,
+) -> Result<Option<(Vec<Scalar>, Key)>> {
+    if after.is_undefined() || after.is_null() {
+        return Ok(None);
+    }
+    let fields = index.unwrap_or_default();
+    if let (Some(key), true) = (after.as_string(), fields.is_empty()) {
+        return Ok(Some((Vec::new(), key.into())));
+    }
+    let key = get_text(after, key_field);
+    let key = key.ok_or_else(|| bad("after takes the last record of the page before"))?;
+    let place = Row::of_object(after, &"".into());
+    let values: Option<Vec<Scalar>> = fields.iter().map(|f| place.scalar(f)).collect();
+    let values = values.ok_or_else(|| bad("after: the record is not in this index"))?;
+    Ok(Some((values, key.into())))
+}
+
 /// Reads a query.
-pub(super) fn parse_query(query: &JsValue) -> Result<Query> {
+pub(super) fn parse_query(query: &JsValue, key_field: &str) -> Result<Query> {
     if query.is_undefined() || query.is_null() {
         return Ok(Query::default());
     }
@@ -200,6 +228,7 @@ pub(super) fn parse_query(query: &JsValue) -> Result<Query> {
         return Err(bad("index takes a field name or a list of them"));
     };
     let range = get(query, "range");
+    let after = place(&get(query, "after"), index.as_deref(), key_field)?;
     let descending = match get_text(query, "order").as_deref() {
         None | Some("asc") => false,
         Some("desc") => true,
@@ -211,6 +240,7 @@ pub(super) fn parse_query(query: &JsValue) -> Result<Query> {
         from: scalars(&get(&range, "from"), "range.from")?,
         to: scalars(&get(&range, "to"), "range.to")?,
         prefix: get_text(query, "prefix").map(Rc::from),
+        after,
         descending,
         offset: whole(query, "offset")?.unwrap_or(0),
         limit: whole(query, "limit")?.unwrap_or(usize::MAX),

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod backup;
 mod faults;
 mod hidden;
 mod log_store;
+mod migration;
 mod promises;
 mod random;
 mod rig;
+mod transactions;
 mod writes;

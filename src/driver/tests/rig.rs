@@ -132,6 +132,8 @@ pub(super) struct Server {
     pub(super) stamps: bool,
     /// The newest batch's ids.
     pub(super) last_batch: Vec<String>,
+    /// The groups in each batch that had any.
+    pub(super) groups_of_batches: Vec<Vec<String>>,
 }
 
 impl Server {
@@ -332,6 +334,11 @@ impl Backend<Record> for TestBackend {
                 return Err(Failure::from_status(413, None, "too-large", "too large"));
             }
             server.last_batch = changes.iter().map(|c| c.id.clone()).collect();
+            let groups = changes.iter().filter_map(|c| c.group.as_deref());
+            let groups: Vec<String> = groups.map(str::to_owned).collect();
+            if !groups.is_empty() {
+                server.groups_of_batches.push(groups);
+            }
             changes
                 .iter()
                 .map(|c| (c.id.as_str().into(), server.apply(c)))
@@ -404,6 +411,8 @@ impl Listener<Record> for Ear {
     }
 }
 
+pub(super) type TestMigrate = Rc<dyn Fn(&Name, &Record, u32) -> Result<Record>>;
+
 /// A browser profile: a disk that survives crashes, and tabs on it.
 pub(super) struct Device {
     pub(super) store: MemoryStore<Record>,
@@ -413,7 +422,7 @@ pub(super) struct Device {
     chance: Chance,
     pub(super) skew_ms: f64,
     pub(super) version: u32,
-    pub(super) migrate: Rc<dyn Fn(&Name, &Record, u32) -> Result<Record>>,
+    pub(super) migrate: TestMigrate,
     start: Instant,
 }
 

@@ -1,0 +1,214 @@
+//! The version of the app's data: migrated whole or not at all, queue included.
+
+use super::hidden::{LOCAL, write};
+use super::rig::*;
+use crate::engine::{Event, Phase};
+use crate::error::{Code, Error};
+use crate::replica::plan::Write;
+use crate::store::memory::Fault as Disk;
+use serde_json::{Value as Json, json};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Version 2 calls `n` `size`, and counts in tens.
+fn to_two(device: &mut Device) {
+    device.version = 2;
+    device.migrate = Rc::new(|name, value, from| {
+        assert_eq!((name.as_ref(), from), ("sites", 1));
+        let mut fields = value.as_object().unwrap().clone();
+        if let Some(n) = fields.remove("n") {
+            fields.insert("size".into(), json!(n.as_u64().unwrap() * 10));
+        }
+        Ok(Rc::new(Json::Object(fields)))
+    });
+}
+
+async fn filled(server: &Rc<RefCell<Server>>) -> Device {
+    let device = Device::new("a", server, 1);
+    server
+        .borrow_mut()
+        .put("sites", json!({"id": "s", "n": 1, "b": 0}), "0");
+    server
+        .borrow_mut()
+        .put("sites", json!({"id": "u", "n": 1, "b": 0}), "0");
+    let m = device.open().await;
+    synced(&m).await;
+    server.borrow_mut().down = true;
+    update(&m, "sites", "u", json!({"b": 1})).await.unwrap();
+    create(&m, "sites", site("new", 2)).await.unwrap();
+    write(&m, Write::Put(Rc::new(site("draft", 3))), LOCAL)
+        .await
+        .unwrap();
+    m.signal(Event::Close);
+    device
+}
+
+const MIGRATED: [&str; 4] = [
+    r#"{"id":"draft","size":30}"#,
+    r#"{"id":"new","size":20}"#,
+    r#"{"b":0,"id":"s","size":10}"#,
+    r#"{"b":1,"id":"u","size":10}"#,
+];
+
+#[test]
+fn every_record_and_everything_queued_is_migrated_in_one_commit() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let mut device = filled(&server).await;
+        to_two(&mut device);
+        let before = device.store.appends();
+        let m = device.try_open().await.unwrap();
+        assert_eq!(device.store.appends(), before + 1, "one transaction");
+        assert_eq!(dump(&m, "sites").await, MIGRATED);
+        assert_eq!(queue(&m), ["1 update pending", "2 create pending"]);
+        let update = m.outbox(&Default::default()).remove(0).mutation;
+        assert_eq!(update.base.unwrap()["size"], 10);
+        assert_eq!(
+            update
+                .changed
+                .unwrap()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+            ["b"]
+        );
+        assert_eq!(m.state("sites", "draft").unwrap(), Some("local"));
+        // Once is enough.
+        let m = device.try_open().await.unwrap();
+        assert_eq!(device.store.appends(), before + 1);
+        assert_eq!(dump(&m, "sites").await, MIGRATED);
+        server.borrow_mut().down = false;
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        assert_eq!(server.borrow().effects, ["a.1", "a.2"]);
+    });
+}
+
+#[test]
+fn a_partial_update_sends_what_the_migration_made_of_it() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let mut device = Device::new("a", &server, 1);
+        server
+            .borrow_mut()
+            .put("sites", json!({"id": "s", "n": 1, "b": 0}), "0");
+        let m = device.open().await;
+        synced(&m).await;
+        server.borrow_mut().down = true;
+        update(&m, "sites", "s", json!({"n": 5})).await.unwrap();
+        m.signal(Event::Close);
+        to_two(&mut device);
+        server.borrow_mut().down = false;
+        let m = device.open().await;
+        synced(&m).await;
+        // The old name leaves, the new one arrives.
+        assert_eq!(
+            server.borrow().dump("sites"),
+            [r#"{"b":0,"id":"s","size":50}"#]
+        );
+        assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+    });
+}
+
+#[test]
+fn a_migration_that_throws_changes_nothing() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let mut device = filled(&server).await;
+        let before = device.store.appends();
+        device.version = 2;
+        device.migrate = Rc::new(|_, value, _| {
+            if value["id"] == "u" {
+                return Err(Error::new(Code::Aborted, "no idea"));
+            }
+            Ok(Rc::new(json!({"id": value["id"]})))
+        });
+        let error = device.try_open().await.err().unwrap();
+        assert_eq!(error.code, Code::MigrationFailed);
+        assert!(
+            error.message.contains("sites") && error.message.contains("\"u\""),
+            "{error}"
+        );
+        device.migrate = Rc::new(|_, _, _| Ok(Rc::new(json!({"id": "same for all"}))));
+        assert_eq!(
+            device.try_open().await.err().unwrap().code,
+            Code::MigrationFailed
+        );
+        assert_eq!(device.store.appends(), before);
+        device.version = 1;
+        let m = device.try_open().await.unwrap();
+        assert_eq!(dump(&m, "sites").await[1], r#"{"id":"new","n":2}"#);
+    });
+}
+
+#[test]
+fn an_interrupted_migration_starts_again() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let mut device = filled(&server).await;
+        to_two(&mut device);
+        device.store.fail_next(Disk::Full);
+        assert_eq!(
+            device.try_open().await.err().unwrap().code,
+            Code::QuotaExceeded
+        );
+        device.store.fail_next(Disk::LostAfterCommit);
+        let opening = tokio::time::timeout(tokio::time::Duration::from_secs(1), device.try_open());
+        assert!(opening.await.is_err(), "dies right after the commit");
+        let m = device.try_open().await.unwrap();
+        assert_eq!(dump(&m, "sites").await, MIGRATED, "not migrated twice");
+    });
+}
+
+#[test]
+fn data_of_a_newer_version_is_left_alone() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let mut device = filled(&server).await;
+        let old_tab = device.open().await;
+        settle(&old_tab).await;
+        to_two(&mut device);
+        device.version = 3;
+        device.try_open().await.unwrap();
+        device.version = 2;
+        assert_eq!(
+            device.try_open().await.err().unwrap().code,
+            Code::DatabaseNewer
+        );
+        // The tab that was open learns of it with the next thing it does, and stops.
+        let appends = device.store.appends();
+        let error = put(&old_tab, "sites", site("z", 1)).await.unwrap_err();
+        assert_eq!(error.code, Code::DatabaseNewer);
+        old_tab.signal(Event::Resume);
+        server.borrow_mut().down = false;
+        pass(60_000).await;
+        assert_eq!(device.store.appends(), appends, "nothing is touched");
+        let status = old_tab.status();
+        assert_eq!(
+            (status.phase, status.error.unwrap().0.code),
+            (Phase::Error, Code::DatabaseNewer)
+        );
+        assert!(server.borrow().effects.is_empty());
+        // An app of the first version does not wait at open, but writes nothing either.
+        device.version = 1;
+        let m = device.try_open().await.unwrap();
+        assert_eq!(
+            put(&m, "sites", site("z", 1)).await.unwrap_err().code,
+            Code::DatabaseNewer
+        );
+    });
+}
+
+#[test]
+fn a_new_database_is_of_the_apps_version() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let mut device = Device::new("a", &server, 1);
+        device.version = 4;
+        device.migrate = Rc::new(|_, _, _| Err(Error::new(Code::Aborted, "not called")));
+        let m = device.try_open().await.unwrap();
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let again = device.try_open().await.unwrap();
+        assert_eq!(dump(&again, "sites").await.len(), 1);
+    });
+}

@@ -1,0 +1,222 @@
+//! Transactions over several collections and their atomic groups.
+
+use super::hidden::{HIDDEN, LOCAL, patch};
+use super::rig::*;
+use crate::error::{Code, Result};
+use crate::replica::plan::{Intent, Read, Transaction, Write, WriteOptions};
+use serde_json::{Value as Json, json};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+type Writes = Vec<(&'static str, Write<Record>, WriteOptions)>;
+
+async fn transact(m: &TestManager, writes: Writes, reads: Vec<Read<Record>>) -> Result<usize> {
+    let writes = writes.into_iter().map(|(c, w, o)| (c.into(), w, o));
+    let transaction = Transaction {
+        writes: writes.collect(),
+        reads,
+        grouped: true,
+    };
+    submit(m, Intent::Transaction(transaction)).await
+}
+
+fn new(collection: &'static str, data: Json) -> (&'static str, Write<Record>, WriteOptions) {
+    let options = WriteOptions::default();
+    (collection, Write::Create(Rc::new(data)), options)
+}
+
+fn read(key: &str, value: Option<Json>, newest: bool) -> Read<Record> {
+    Read {
+        collection: "sites".into(),
+        key: key.into(),
+        value: value.map(Rc::new),
+        newest,
+    }
+}
+
+fn groups(m: &TestManager) -> Vec<String> {
+    let all = m.outbox(&Default::default());
+    let text = |g: Option<Rc<str>>| g.map_or("-".to_owned(), |g| g.to_string());
+    all.into_iter().map(|e| text(e.mutation.group)).collect()
+}
+
+fn rig() -> (Rc<RefCell<Server>>, Device) {
+    let server = Rc::new(RefCell::new(Server::default()));
+    let device = Device::new("a", &server, 1);
+    (server, device)
+}
+
+#[test]
+fn all_or_none_over_several_collections() {
+    run(async {
+        let (_, device) = rig();
+        let m = device.open_idle().await;
+        let before = device.store.appends();
+        let bad = vec![
+            new("sites", site("x", 1)),
+            new("notes", json!({"id": "n", "siteId": "x"})),
+            new("sites", site("x", 2)),
+        ];
+        let error = transact(&m, bad, vec![]).await.unwrap_err();
+        assert_eq!(error.code, Code::AlreadyExists);
+        assert_eq!((queue(&m).len(), device.store.appends()), (0, before));
+        let good = vec![
+            new("sites", site("x", 1)),
+            new("notes", json!({"id": "n", "siteId": "x"})),
+        ];
+        transact(&m, good, vec![]).await.unwrap();
+        assert_eq!(device.store.appends(), before + 1);
+        assert_eq!(groups(&m), ["a.1", "a.1"]);
+        transact(&m, vec![new("sites", site("y", 1))], vec![])
+            .await
+            .unwrap();
+        assert_eq!(groups(&m), ["a.1", "a.1", "-"], "one alone is no group");
+        let draft = ("sites", Write::Put(Rc::new(site("d", 1))), LOCAL);
+        transact(&m, vec![draft, new("sites", site("z", 1))], vec![])
+            .await
+            .unwrap();
+        assert_eq!(groups(&m)[3], "-", "a local record is in no group");
+    });
+}
+
+#[test]
+fn what_was_read_must_still_be_there() {
+    run(async {
+        let (_, device) = rig();
+        let m = device.open_idle().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let write = || vec![new("sites", site("y", 1))];
+        let stale = [
+            read("x", Some(site("x", 2)), false),
+            read("x", None, false),
+            read("y", Some(site("y", 1)), true),
+        ];
+        for stale in stale {
+            let error = transact(&m, write(), vec![stale]).await.unwrap_err();
+            assert_eq!(error.code, Code::WriteContention);
+        }
+        let hidden = ("sites", patch("x", json!({"n": 5})), HIDDEN);
+        let fresh = vec![read("x", Some(site("x", 1)), false), read("y", None, false)];
+        m.submit(
+            Intent::Transaction(Transaction {
+                writes: vec![(hidden.0.into(), hidden.1, hidden.2)],
+                reads: fresh,
+                grouped: true,
+            }),
+            Box::new(|_| {}),
+        );
+        settle(&m).await;
+        let shown = read("x", Some(site("x", 1)), false);
+        let newest = read("x", Some(site("x", 5)), true);
+        transact(&m, write(), vec![shown, newest]).await.unwrap();
+    });
+}
+
+#[test]
+fn a_group_travels_in_one_batch_even_by_different_priorities() {
+    run(async {
+        let (server, device) = rig();
+        let m = device.open_idle().await;
+        for n in 0..99 {
+            create(&m, "sites", site(&format!("s{n}"), n))
+                .await
+                .unwrap();
+        }
+        let group = vec![
+            new("sites", site("x", 1)),
+            new("notes", json!({"id": "n", "siteId": "x"})),
+        ];
+        transact(&m, group, vec![]).await.unwrap();
+        // The note comes first by its priority, its site with it; parents before children.
+        m.signal(crate::engine::Event::Leader(true));
+        until(&m, "pushed", |s| s.pending + s.syncing == 0).await;
+        let effects = server.borrow().effects.clone();
+        let at = |id: &str| effects.iter().position(|e| e == id).unwrap();
+        assert_eq!((at("a.100"), at("a.101")), (0, 1));
+        assert_eq!(server.borrow().groups_of_batches[0], ["a.100", "a.100"]);
+    });
+}
+
+#[test]
+fn a_group_waits_until_all_of_it_can_go() {
+    run(async {
+        let (server, device) = rig();
+        let m = device.open().await;
+        synced(&m).await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        until(&m, "in flight", |s| s.syncing == 1).await;
+        let options = WriteOptions::default();
+        let group = vec![
+            ("sites", patch("x", json!({"n": 2})), options),
+            new("sites", site("y", 1)),
+        ];
+        transact(&m, group, vec![]).await.unwrap();
+        synced(&m).await;
+        let batches = server.borrow().groups_of_batches.clone();
+        assert_eq!(batches.last().unwrap(), &["a.2", "a.2"]);
+        assert_eq!(server.borrow().effects, ["a.1", "a.2", "a.3"]);
+    });
+}
+
+#[test]
+fn groups_that_wait_for_each_other_go_all_the_same() {
+    run(async {
+        let (server, device) = rig();
+        let m = device.open_idle().await;
+        let note = |id: &str, site: &str| new("notes", json!({"id": id, "siteId": site}));
+        let one = vec![new("sites", site("p", 1)), note("of-q", "q")];
+        transact(&m, one, vec![]).await.unwrap();
+        let two = vec![new("sites", site("q", 1)), note("of-p", "p")];
+        transact(&m, two, vec![]).await.unwrap();
+        m.signal(crate::engine::Event::Leader(true));
+        synced(&m).await;
+        assert_eq!(server.borrow().effects.len(), 4);
+    });
+}
+
+#[test]
+fn a_group_with_a_parked_parent_stays_together() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().poison.insert("bad".into(), false);
+        let m = device.open().await;
+        create(&m, "sites", site("bad", 1)).await.unwrap();
+        until(&m, "parked", |s| s.failed == 1).await;
+        let group = vec![
+            new("sites", site("y", 1)),
+            new("notes", json!({"id": "n", "siteId": "bad"})),
+        ];
+        transact(&m, group, vec![]).await.unwrap();
+        pass(60_000).await;
+        assert_eq!(m.status().pending, 2, "nobody goes alone");
+        server.borrow_mut().poison.clear();
+        submit(&m, Intent::Retry(None)).await.unwrap();
+        synced(&m).await;
+        assert_eq!(server.borrow().dump("notes").len(), 1);
+    });
+}
+
+#[test]
+fn a_transaction_that_rewrites_parts_of_a_group_joins_it() {
+    run(async {
+        let (_, device) = rig();
+        let m = device.open_idle().await;
+        let one = vec![new("sites", site("a", 1)), new("sites", site("b", 1))];
+        transact(&m, one, vec![]).await.unwrap();
+        let two = vec![new("sites", site("c", 1)), new("sites", site("d", 1))];
+        transact(&m, two, vec![]).await.unwrap();
+        assert_eq!(groups(&m), ["a.1", "a.1", "a.3", "a.3"]);
+        update(&m, "sites", "a", json!({"n": 2})).await.unwrap();
+        assert_eq!(groups(&m)[0], "a.1", "it stays in its group");
+        let options = WriteOptions::default();
+        let both = vec![
+            ("sites", patch("b", json!({"n": 3})), options),
+            ("sites", patch("c", json!({"n": 3})), options),
+        ];
+        transact(&m, both, vec![]).await.unwrap();
+        assert_eq!(groups(&m), ["a.1"; 4], "nothing may be torn apart");
+        let again = device.open_idle().await;
+        settle(&again).await;
+        assert_eq!(groups(&again), ["a.1"; 4]);
+    });
+}

@@ -1,0 +1,169 @@
+//! Writes, transactions and backups as JavaScript hands them over.
+
+use super::codec_mutation::mutation_from_js;
+use super::glue::{get, get_text};
+use super::value::{Row, Rows};
+use super::view::error_of;
+use crate::driver::Migrate;
+use crate::error::{Code, Error, Result};
+use crate::model::{Key, Name};
+use crate::replica::plan::{Read, Transaction, Write, WriteOptions, check_key};
+use crate::replica::plan_import::Import;
+use js_sys::{Array, Function};
+use std::rc::Rc;
+use wasm_bindgen::{JsCast, JsValue};
+
+/// The numbers of a write's `kind`, as in `npm/collection.js`.
+const CREATE: u8 = 0;
+const PUT: u8 = 1;
+const UPDATE: u8 = 2;
+const DELETE: u8 = 3;
+const PROMOTE: u8 = 4;
+
+/// Writes of one kind to a collection with this key field. `keys` are those of the records, joined.
+pub(super) fn all(
+    kind: u8,
+    items: &Array,
+    key_field: Option<&Rc<str>>,
+    keys: Option<String>,
+) -> Result<Vec<Write<Row>>> {
+    let write = match kind {
+        CREATE => Write::Create,
+        PUT => Write::Put,
+        _ => return items.iter().map(|item| one(kind, item)).collect(),
+    };
+    let keys: Rc<[Key]> = keys.map_or_else(
+        || Rc::from([]),
+        |joined| super::glue::split(&joined).map(Key::from).collect(),
+    );
+    let none: Rc<str> = "".into();
+    let field = key_field.unwrap_or(&none);
+    let rows = if items.get(0).is_string() {
+        Rows::of_texts(items, field, keys)
+    } else {
+        Rows::of_objects(items, field, keys)
+    };
+    let row = |at| Row {
+        rows: rows.clone(),
+        at,
+    };
+    Ok((0..items.length()).map(|at| write(row(at))).collect())
+}
+
+/// A record or a patch of its own: an object, or its text.
+fn row(item: &JsValue) -> Row {
+    let none = "".into();
+    if item.is_string() {
+        Row::of_text(item, &none)
+    } else {
+        Row::of_object(item, &none)
+    }
+}
+
+fn one(kind: u8, item: JsValue) -> Result<Write<Row>> {
+    Ok(match kind {
+        CREATE => Write::Create(row(&item)),
+        PUT => Write::Put(row(&item)),
+        UPDATE => {
+            let parts: Array = item.unchecked_into();
+            let names: Array = parts.get(2).unchecked_into();
+            let changed = names.iter().filter_map(|n| n.as_string()).map(Rc::from);
+            Write::Update {
+                key: key(&parts.get(0))?,
+                patch: row(&parts.get(1)),
+                changed: changed.collect(),
+            }
+        }
+        DELETE => Write::Delete(key(&item)?),
+        PROMOTE => Write::Promote(key(&item)?),
+        _ => return Err(Error::new(Code::InvalidOptions, "there is no such write")),
+    })
+}
+
+fn key(key: &JsValue) -> Result<Key> {
+    let text = key.as_string().ok_or_else(|| {
+        let kind = get_text(&get(key, "constructor"), "name").unwrap_or_default();
+        Error::new(Code::InvalidKey, format!("a key is a string, not a {kind}"))
+    })?;
+    check_key(&text)?;
+    Ok(text.into())
+}
+
+/// `{ localOnly, optimistic }`; what is missing is as the collection declares.
+pub(super) fn options(options: &JsValue) -> WriteOptions {
+    WriteOptions {
+        local_only: get(options, "localOnly").as_bool(),
+        optimistic: get(options, "optimistic").as_bool(),
+    }
+}
+
+fn collection(name: &JsValue) -> Name {
+    name.as_string().unwrap_or_default().into()
+}
+
+/// A transaction; the shapes are those of `Core::transact`.
+pub(super) fn transaction(
+    writes: &Array,
+    reads: &Array,
+    grouped: bool,
+) -> Result<Transaction<Row>> {
+    let write = |parts: JsValue| {
+        let parts: Array = parts.unchecked_into();
+        let kind = parts.get(1).as_f64().unwrap_or(-1.0) as u8;
+        let write = one(kind, parts.get(2))?;
+        Ok((collection(&parts.get(0)), write, options(&parts.get(3))))
+    };
+    let read = |parts: JsValue| {
+        let parts: Array = parts.unchecked_into();
+        Ok(Read {
+            collection: collection(&parts.get(0)),
+            key: key(&parts.get(1))?,
+            value: Some(parts.get(2))
+                .filter(JsValue::is_object)
+                .map(|v| row(&v)),
+            newest: parts.get(3).is_truthy(),
+        })
+    };
+    Ok(Transaction {
+        writes: writes.iter().map(write).collect::<Result<_>>()?,
+        reads: reads.iter().map(read).collect::<Result<_>>()?,
+        grouped,
+    })
+}
+
+/// The mutations of a backup; the first fault refuses them all.
+pub(super) fn import(client: &str, mutations: &Array) -> Result<Import<Row>> {
+    let mut held = Vec::with_capacity(mutations.length() as usize);
+    for (at, mutation) in mutations.iter().enumerate() {
+        held.push(mutation_from_js(&mutation).map_err(|field| {
+            let message = format!("backup: mutations[{at}].{field} is not as it was exported");
+            Error::new(Code::InvalidOptions, message)
+        })?);
+    }
+    Ok(Import {
+        client: client.into(),
+        mutations: held,
+    })
+}
+
+/// The app's migration; records stay as they are where there is none.
+pub(super) fn migration(migrate: JsValue) -> Migrate<Row> {
+    let migrate = migrate.dyn_into::<Function>().ok();
+    Box::new(move |name, record, from| {
+        let Some(migrate) = &migrate else {
+            return Ok(record.clone());
+        };
+        let name = super::glue::name(name);
+        // A copy: the app may change it in place.
+        let new = migrate.call3(&JsValue::UNDEFINED, &name, &record.copy(), &from.into());
+        let new = new.map_err(|thrown| error_of(&thrown))?;
+        if new.is_object() || new.is_string() {
+            Ok(row(&new))
+        } else {
+            Err(Error::new(
+                Code::InvalidRecord,
+                "migrate did not return a record",
+            ))
+        }
+    })
+}
