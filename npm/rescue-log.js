@@ -1,4 +1,4 @@
-// The rescue copy's records: one batch of changes to the outbox is one line of text.
+// The rescue copy's text: a batch of changes to the outbox is a line, or a few where it is long.
 //
 // A line is a checksum and JSON, and every line begins with a newline: what is torn or damaged loses
 // its own line and none after it. Replaying is order-free wherever two tabs could be out of order:
@@ -6,7 +6,7 @@
 // faster than the tab that wrote), so a log read together with its own summary means the same. Two
 // things do begin anew: a line of another client, and a reset.
 
-/** A summary has this many mutations a line at most, so that damage takes no more than these. */
+/** So many mutations are in a line at most, so that damage takes no more than these. */
 const LINE_MUTATIONS_MAX = 256;
 /** So many numbers are remembered that were gone before their `put` came. */
 const EARLY_GONE_MAX = 512;
@@ -18,20 +18,29 @@ function checksum(text) {
   return (hash >>> 0).toString(16).padStart(8, "0");
 }
 
-/** `{ client, next, stamp, put, gone, reset? }` as a line. */
-export function encode(record) {
+function line(record) {
   const json = JSON.stringify(record);
   return `\n${checksum(json)} ${json}`;
+}
+
+/** A batch as lines. `head` is `{ client, next, stamp, reset? }`; a long batch ends in a short line. */
+export function encode(head, put, gone) {
+  if (put.length <= LINE_MUTATIONS_MAX) return line({ ...head, put, gone });
+  let text = "";
+  for (let at = 0; at < put.length; at += LINE_MUTATIONS_MAX) {
+    text += line({ ...head, put: put.slice(at, at + LINE_MUTATIONS_MAX), gone: [] });
+  }
+  return text + line({ ...head, put: [], gone });
 }
 
 /** What the lines amount to: `{ client, next, stamp, puts, early, damaged }`; `client` null: nothing. */
 export function replay(text) {
   let kept = empty(null);
   let damaged = 0;
-  for (const line of text.split("\n")) {
-    if (line === "") continue;
-    const json = line.slice(9);
-    if (line.slice(0, 9) !== `${checksum(json)} `) {
+  for (const entry of text.split("\n")) {
+    if (entry === "") continue;
+    const json = entry.slice(9);
+    if (entry.slice(0, 9) !== `${checksum(json)} `) {
       damaged++;
       continue;
     }
@@ -53,11 +62,5 @@ function empty(client) {
 
 /** The shortest lines that replay to the same. */
 export function summary({ client, next, stamp, puts, early }) {
-  const mutations = [...puts.values()];
-  let text = encode({ client, next, stamp, put: [], gone: early.slice(-EARLY_GONE_MAX) });
-  for (let at = 0; at < mutations.length; at += LINE_MUTATIONS_MAX) {
-    const put = mutations.slice(at, at + LINE_MUTATIONS_MAX);
-    text += encode({ client, next, stamp, put, gone: [] });
-  }
-  return text;
+  return encode({ client, next, stamp }, [...puts.values()], early.slice(-EARLY_GONE_MAX));
 }

@@ -178,7 +178,7 @@ async function openCache(id) {
     const cache = await open();
     const old = await names(cache);
     await add(text);
-    // The oldest first: what is left by a kill still has each `gone` that belongs to its `put`s.
+    // The oldest first: a kill leaves a tail, which has the `gone`s that came after its `put`s.
     for (const url of old) await cache.delete(url);
   }
 

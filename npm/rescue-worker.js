@@ -83,7 +83,7 @@ const WORK = {
     const old = await numbers();
     newest = (old.at(-1) ?? 0) + 1;
     await append(newest, text, true);
-    // The oldest first, so that a kill leaves what still means the same.
+    // The oldest first, so that a kill leaves a tail of what was.
     for (const number of old) await folder.removeEntry(String(number));
   },
 

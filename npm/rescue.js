@@ -76,7 +76,7 @@ class Rescue {
   /** One batch; resolves when it is stored. Rejects with what the platform says, e.g. of a quota. */
   write({ client, next, put = [], gone = [] }) {
     // Made into text at once: what the caller does to its objects later is not ours.
-    const line = encode({ client, next, stamp: Date.now(), put, gone });
+    const line = encode({ client, next, stamp: Date.now() }, put, gone);
     const numbers = put.map(({ number }) => number);
     return this.#run(async () => {
       for (const number of numbers) this.#alive.add(number);
@@ -100,7 +100,7 @@ class Rescue {
 
   /** Forgets all, and keeps for this client from now on. */
   reset(client) {
-    const line = encode({ client, next: 0, stamp: Date.now(), put: [], gone: [], reset: true });
+    const line = encode({ client, next: 0, stamp: Date.now(), reset: true }, [], []);
     return this.#run(async () => {
       await this.#store.swap(() => line);
       this.#know(replay(line));

@@ -1,0 +1,81 @@
+// The rescue copy's text: what it replays to, whole or damaged, in any order that tabs can cause.
+import assert from "node:assert/strict";
+import test from "node:test";
+import { encode, replay, summary } from "../../npm/rescue-log.js";
+
+const head = { client: "a", next: 9, stamp: 5 };
+const puts = (...numbers) => numbers.map((number) => ({ number, text: `ü\n${number}` }));
+const range = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+const kept = (text) => [...replay(text).puts.keys()].sort((a, b) => a - b);
+
+test("puts, replaced puts and what is gone, in whatever order it is told", () => {
+  const text =
+    encode(head, puts(1, 2, 3), [7]) +
+    encode({ ...head, next: 4, stamp: 3 }, [{ number: 2, text: "new" }], [1]) +
+    encode(head, puts(7, 8), []);
+  const { client, next, stamp, puts: found, early, damaged } = replay(text);
+  assert.deepEqual([client, next, stamp, early, damaged], ["a", 9, 5, [], 0]);
+  assert.deepEqual(kept(text), [2, 3, 8]);
+  assert.equal(found.get(2).text, "new");
+  assert.equal(replay("").client, null);
+});
+
+test("another client and a reset begin anew", () => {
+  const old = encode({ ...head, next: 90, stamp: 50 }, puts(1, 2), [3]);
+  const other = replay(old + encode({ client: "b", next: 2, stamp: 6 }, puts(3), []));
+  assert.deepEqual(
+    [other.client, other.next, other.stamp, [...other.puts.keys()]],
+    ["b", 2, 6, [3]],
+  );
+  const reset = replay(old + encode({ ...head, next: 0, reset: true }, [], []));
+  assert.deepEqual([reset.client, reset.next, reset.puts.size], ["a", 0, 0]);
+});
+
+test("a long batch is several lines, the last one short; damage costs one of them", () => {
+  const text = encode(head, puts(...range(1, 1_000)), []);
+  assert.deepEqual(kept(text), range(1, 1_000));
+  assert.ok(text.length - text.lastIndexOf("\n") < 100);
+  const at = text.length / 2;
+  const spoilt = text.slice(0, at) + "#" + text.slice(at + 1);
+  const { puts: found, damaged } = replay(spoilt);
+  assert.equal(damaged, 1);
+  assert.equal(found.size, 1_000 - 256);
+  // Cut anywhere, it is the lines before the cut.
+  for (const end of [1, 9, 10, 5_000, text.length - 1]) {
+    assert.equal(replay(text.slice(0, end)).puts.size % 256, end === text.length - 1 ? 232 : 0);
+  }
+});
+
+test("a summary means the same, alone and with what it sums up", () => {
+  let seed = 7;
+  const random = (n) => (seed = (seed * 48_271) % 2_147_483_647) % n;
+  for (let round = 0; round < 50; round += 1) {
+    const lines = range(1, 30).map(() => {
+      const numbers = range(0, random(8)).map(() => 1 + random(60));
+      return encode(head, random(2) ? puts(...numbers) : [], random(2) ? [1 + random(60)] : []);
+    });
+    const text = lines.join("");
+    const short = summary(replay(text));
+    assert.deepEqual(kept(short), kept(text));
+    // A kill while the log is replaced leaves all or a tail of it, with the summary: nothing is
+    // missing, and only what was gone before its `put` can be there again.
+    assert.deepEqual(kept(text + short), kept(text));
+    const cut = random(30);
+    const both = kept(lines.slice(cut).join("") + short);
+    const early = new Set(range(0, 29).flatMap((at) => replay(lines.slice(0, at).join("")).early));
+    for (const number of kept(short)) assert.ok(both.includes(number));
+    for (const number of both) assert.ok(kept(short).includes(number) || early.has(number));
+    // What was gone too early stays so.
+    const late = encode(head, puts(...range(1, 60)), []);
+    const never = new Set(
+      [...replay(text).gone].filter((number) => replay(text).early.includes(number)),
+    );
+    for (const number of kept(short + late)) assert.ok(!never.has(number));
+  }
+});
+
+test("what was gone early is forgotten at last", () => {
+  const text = summary(replay(encode(head, [], range(1, 5_000))));
+  assert.ok(text.length < 4_000);
+  assert.deepEqual(replay(text).early, range(4_489, 5_000));
+});
