@@ -11,6 +11,7 @@ const TOP = [
   "durability",
   "maxAttempts",
   "autoStart",
+  "persist",
   "wasm",
 ];
 const COLLECTION = ["key", "indexes", "references", "conflict", "priority"];
@@ -36,7 +37,8 @@ function need(ok, message) {
 export function checkOptions(options) {
   need(isObject(options), "open: options is an object");
   known("", options, TOP);
-  const { name, user, interval, durability, maxAttempts, autoStart, collections } = options;
+  const { name, user, interval, durability, maxAttempts, autoStart, persist, collections } =
+    options;
   need(typeof name === "string", "name: a string, the app's name");
   need(typeof user === "string", "user: a string, the id of the signed-in user");
   need(
@@ -45,12 +47,14 @@ export function checkOptions(options) {
   );
   need(maxAttempts === undefined || typeof maxAttempts === "number", "maxAttempts: a number");
   need(autoStart === undefined || typeof autoStart === "boolean", "autoStart: true or false");
+  need(persist === undefined || typeof persist === "boolean", "persist: true or false");
   need(
     durability === undefined || typeof durability === "string",
     'durability: "relaxed" or "strict"',
   );
   need(isObject(collections), 'collections: an object like { sites: { key: "id" } }');
-  const out = { name, user, interval, durability, maxAttempts, autoStart, collections: {} };
+  const out = { name, user, interval, durability, maxAttempts, autoStart, persist };
+  out.collections = {};
   for (const [collection, spec] of Object.entries(collections)) {
     out.collections[collection] = checkCollection(`collections.${collection}`, spec);
   }

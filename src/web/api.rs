@@ -5,7 +5,7 @@ use super::backend::JsBackend;
 use super::clock::WebClock;
 use super::codec::conflict_to_js;
 use super::glue::{get, get_text};
-use super::idb::{IdbStore, database_name};
+use super::idb::{IdbStore, Lost, database_name};
 use super::signals::{self, Signals};
 use super::{options, view};
 use crate::driver::{Listener, Manager};
@@ -102,10 +102,22 @@ impl Core {
             Manager::open(options.settings, store, backend, WebClock, online, listener).await?;
         *shared.borrow_mut() = Some(manager.clone());
         let weak: Weak<RefCell<Option<WebManager>>> = Rc::downgrade(&shared);
-        let signals = Signals::watch(move |event| {
-            let manager = weak.upgrade().and_then(|m| m.borrow().clone());
-            if let Some(manager) = manager {
-                manager.signal(event);
+        let open = move || weak.upgrade().and_then(|m| m.borrow().clone());
+        let signals = Signals::watch({
+            let open = open.clone();
+            move |event| {
+                if let Some(manager) = open() {
+                    manager.signal(event);
+                }
+            }
+        });
+        manager.store().watch(move |lost| {
+            if let Some(manager) = open() {
+                match lost {
+                    // Opens it again, or shows why that cannot be.
+                    Lost::Closed => manager.submit_catch_up(),
+                    Lost::Gone(error) => manager.lose(&error),
+                }
             }
         });
         Ok(Core {
@@ -134,10 +146,13 @@ impl Core {
         self.manager.is_settled()
     }
 
-    /// Calls back when they do.
+    /// Calls back when they do: `done(error)`, with why the database could not be read, or `null`.
     pub fn settle(&self, done: Function) {
+        let manager = self.manager.clone();
         self.manager.settle(Box::new(move || {
-            let _ = done.call0(&JsValue::UNDEFINED);
+            let error = manager.unread();
+            let error = error.map_or(JsValue::NULL, |e| view::error_to_js(&e));
+            let _ = done.call1(&JsValue::UNDEFINED, &error);
         }));
     }
 

@@ -78,6 +78,6 @@ export function callPull(backend, checkpoint, limit, controller, clientId, refre
   return Promise.resolve(backend.pull(checkpoint ?? null, limit, context));
 }
 
-export function transaction(db, store, durability) {
-  return db.transaction(store, "readwrite", { durability });
+export function transaction(db, stores, mode, durability) {
+  return db.transaction(stores, mode, { durability });
 }

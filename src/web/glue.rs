@@ -46,7 +46,8 @@ extern "C" {
     #[wasm_bindgen(catch)]
     pub(super) fn transaction(
         db: &IdbDatabase,
-        store: &str,
+        stores: &Array,
+        mode: &str,
         durability: &str,
     ) -> Result<IdbTransaction, JsValue>;
 }

@@ -3,20 +3,26 @@
 //! rexie creates the database and serves what is seldom touched (`meta`, `quarantine`); the log goes
 //! through web-sys, whose handlers are attached when a transaction is made: rexie has no durability
 //! option, loses the reason of a failure, and waits for ever on a transaction that has committed by
-//! itself. Nothing but its own requests is awaited inside a transaction.
+//! itself. Nothing but its own requests is awaited inside a transaction. The connection, and what can
+//! happen to it, is in `connection`.
+
+mod connection;
+
+pub(super) use connection::Lost;
 
 use super::codec::{self, KeyFields};
 use super::glue::{self, get, get_text};
-use super::request::{Ended, ended, opened, result};
+use super::request::{Ended, ended, result};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::store::{AppendError, Entry, FORMAT, ReadEntry, Seq, Store, Tail};
+use crate::store::{AppendError, Entry, ReadEntry, Seq, Store, Tail};
+use connection::{Connection, Fate, rexie_error};
 use js_sys::{Array, Object};
-use rexie::{ObjectStore, Rexie, TransactionMode};
+use rexie::TransactionMode;
 use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
-use web_sys::{IdbCursorDirection, IdbDatabase, IdbFactory, IdbKeyRange, IdbTransaction};
+use web_sys::{IdbCursorDirection, IdbKeyRange, IdbTransaction};
 
 /// Version of the schema: every store below. rexie deletes a store that is missing from its list.
 const SCHEMA: u32 = 1;
@@ -24,8 +30,6 @@ const LOG: &str = "log";
 const META: &str = "meta";
 const QUARANTINE: &str = "quarantine";
 const STORES: [&str; 3] = [LOG, META, QUARANTINE];
-/// Times a lost connection is opened again for one call.
-const REOPEN_MAX: u32 = 3;
 
 /// One database.
 pub(super) struct IdbStore {
@@ -34,12 +38,7 @@ pub(super) struct IdbStore {
     keys: KeyFields,
     client: Rc<str>,
     connection: RefCell<Option<Rc<Connection>>>,
-}
-
-/// A connection and the handlers that say when it is gone.
-struct Connection {
-    db: IdbDatabase,
-    _handlers: [Closure<dyn FnMut()>; 2],
+    fate: Rc<Fate>,
 }
 
 /// The name of the database of an app's user.
@@ -52,19 +51,15 @@ pub(super) fn database_name(app: &str, user: &str) -> String {
     )
 }
 
-fn factory() -> Result<IdbFactory> {
-    let found = get(&js_sys::global(), "indexedDB");
-    if found.is_undefined() || found.is_null() {
-        let message = "this browser (or this mode of it) has no IndexedDB";
-        return Err(Error::new(Code::UnsupportedEnvironment, message));
-    }
-    Ok(found.unchecked_into())
-}
-
 /// A typed error for what IndexedDB threw or reported.
 pub(super) fn storage_error(error: &JsValue) -> Error {
     let kind = get_text(error, "name").unwrap_or_default();
     let text = get_text(error, "message").unwrap_or_default();
+    if kind.is_empty() {
+        // Aborted without a reason, and not by us.
+        let message = "the transaction was given up by the browser";
+        return Error::new(Code::DatabaseLost, message);
+    }
     let (code, what) = match kind.as_str() {
         "QuotaExceededError" => (Code::QuotaExceeded, "there is no room to store this"),
         "VersionError" => (
@@ -77,6 +72,8 @@ pub(super) fn storage_error(error: &JsValue) -> Error {
             Code::DatabaseLost,
             "the transaction was given up by the browser",
         ),
+        // So Chromium and Safari call a connection that breaks under a transaction, too.
+        "UnknownError" => (Code::DatabaseLost, "the database failed"),
         "DataCloneError" => (
             Code::NotCloneable,
             "a value cannot be copied into the database",
@@ -84,137 +81,6 @@ pub(super) fn storage_error(error: &JsValue) -> Error {
         _ => (Code::StorageFailed, "the database failed"),
     };
     Error::new(code, format!("{what} ({kind}: {text})"))
-}
-
-impl IdbStore {
-    /// Opens the database, creating it where there is none.
-    pub(super) async fn open(
-        name: String,
-        durability: &'static str,
-        keys: KeyFields,
-    ) -> Result<Self> {
-        let mut store = Self {
-            name,
-            durability,
-            keys,
-            client: "".into(),
-            connection: RefCell::new(None),
-        };
-        if let Err(error) = store.connect().await {
-            if error.code != Code::NotFound {
-                return Err(error);
-            }
-            store.create().await?;
-            store.connect().await?;
-        }
-        let tx = store.begin(META, None).await?;
-        let request = store_of(&tx, META)?.get(&glue::name("identity"));
-        let identity = result(request.map_err(|e| storage_error(&e))?).await?;
-        let format = get(&identity, "format").as_f64().unwrap_or(0.0);
-        if format > f64::from(FORMAT) {
-            let message = format!("the database has format {format}; this version reads {FORMAT}");
-            store.close();
-            return Err(Error::new(Code::DatabaseNewer, message));
-        }
-        let client = get_text(&identity, "client").filter(|c| !c.is_empty());
-        store.client = client.map(Rc::from).ok_or_else(|| {
-            Error::new(Code::DatabaseDamaged, "the database has lost its identity")
-        })?;
-        Ok(store)
-    }
-
-    /// Closes the connection; a later call opens it again.
-    pub(super) fn close(&self) {
-        if let Some(connection) = self.connection.borrow_mut().take() {
-            connection.db.set_onclose(None);
-            connection.db.set_onversionchange(None);
-            connection.db.close();
-        }
-    }
-
-    /// A connection for what is seldom done; creates the database where there is none.
-    async fn rexie(&self) -> Result<Rexie> {
-        let builder = Rexie::builder(&self.name).version(SCHEMA);
-        let builder = STORES
-            .iter()
-            .fold(builder, |b, s| b.add_object_store(ObjectStore::new(s)));
-        builder
-            .build()
-            .await
-            .map_err(|e| Error::new(Code::StorageFailed, e.to_string()))
-    }
-
-    /// Makes the stores and the identity.
-    async fn create(&self) -> Result<()> {
-        let fail = |error: rexie::Error| Error::new(Code::StorageFailed, error.to_string());
-        let rexie = self.rexie().await?;
-        // Read and write in one transaction: of two tabs, one makes the identity.
-        let tx = rexie
-            .transaction(&[META], TransactionMode::ReadWrite)
-            .map_err(fail)?;
-        let meta = tx.store(META).map_err(fail)?;
-        let key = glue::name("identity");
-        if meta.get(key.clone()).await.map_err(fail)?.is_none() {
-            let identity = Object::new();
-            glue::set(&identity, "format", &FORMAT.into());
-            glue::set(&identity, "client", &random_id().into());
-            glue::set(&identity, "created", &js_sys::Date::now().into());
-            meta.put(&identity, Some(&key)).await.map_err(fail)?;
-        }
-        tx.done().await.map_err(fail)?;
-        rexie.close();
-        Ok(())
-    }
-
-    async fn connect(&self) -> Result<Rc<Connection>> {
-        if let Some(connection) = self.connection.borrow().clone() {
-            return Ok(connection);
-        }
-        let request = factory()?
-            .open_with_u32(&self.name, SCHEMA)
-            .map_err(|e| storage_error(&e))?;
-        let db = opened(request).await?;
-        if !STORES.iter().all(|s| db.object_store_names().contains(s)) {
-            db.close();
-            let message = format!("{} is not a database of landfall", self.name);
-            return Err(Error::new(Code::DatabaseDamaged, message));
-        }
-        // Forgets the connection, so that the next call opens it again, or learns why it cannot.
-        let gone = |db: &IdbDatabase| {
-            let db = db.clone();
-            Closure::<dyn FnMut()>::new(move || db.close())
-        };
-        let handlers = [gone(&db), gone(&db)];
-        db.set_onversionchange(Some(handlers[0].as_ref().unchecked_ref()));
-        db.set_onclose(Some(handlers[1].as_ref().unchecked_ref()));
-        let connection = Rc::new(Connection {
-            db,
-            _handlers: handlers,
-        });
-        *self.connection.borrow_mut() = Some(connection.clone());
-        Ok(connection)
-    }
-
-    /// Begins a transaction on one store: read-only, or with this durability.
-    async fn begin(&self, store: &str, durability: Option<&str>) -> Result<IdbTransaction> {
-        let mut last = None;
-        for _ in 0..REOPEN_MAX {
-            let connection = self.connect().await?;
-            let tx = match durability {
-                None => connection.db.transaction_with_str(store),
-                Some(durability) => glue::transaction(&connection.db, store, durability),
-            };
-            match tx {
-                Ok(tx) => return Ok(tx),
-                Err(error) => {
-                    // Closed by the browser or by a newer tab.
-                    self.close();
-                    last = Some(storage_error(&error));
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::new(Code::DatabaseLost, "the database was closed")))
-    }
 }
 
 /// Whether `commit()` may be called without waiting for the requests before it. Chromium aborts
@@ -244,9 +110,9 @@ pub(super) fn random_id() -> String {
         .collect()
 }
 
-impl Store<JsValue> for IdbStore {
-    async fn tail(&self) -> Result<Tail> {
-        let tx = self.begin(LOG, None).await?;
+impl IdbStore {
+    async fn read_tail(&self) -> Result<Tail> {
+        let tx = self.begin(&[LOG], None).await?;
         let log = store_of(&tx, LOG)?;
         let request = log
             .open_cursor_with_range_and_direction(&JsValue::NULL, IdbCursorDirection::Prev)
@@ -261,8 +127,8 @@ impl Store<JsValue> for IdbStore {
         })
     }
 
-    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<JsValue>>> {
-        let tx = self.begin(LOG, None).await?;
+    async fn read_log(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<JsValue>>> {
+        let tx = self.begin(&[LOG], None).await?;
         let log = store_of(&tx, LOG)?;
         let range = IdbKeyRange::lower_bound_with_open(&JsValue::from(after as f64), true)
             .map_err(|e| storage_error(&e))?;
@@ -292,15 +158,40 @@ impl Store<JsValue> for IdbStore {
         }
     }
 
+    /// Whether an append that never answered is in the log after all: that shows in a transaction
+    /// which begins after it. Entries are stored together, so the first one tells.
+    async fn has_stored(&self, after: Seq, entries: &[Entry<JsValue>]) -> Result<bool> {
+        let text = |value: &JsValue| js_sys::JSON::stringify(value).ok();
+        let ours = entries.first().map(|e| codec::encode(e, &self.keys));
+        let ours = ours.and_then(|value| text(&value));
+        let stored = || async move {
+            let tx = self.begin(&[LOG], None).await?;
+            let request = store_of(&tx, LOG)?.get(&JsValue::from((after + 1) as f64));
+            result(request.map_err(|e| storage_error(&e))?).await
+        };
+        let stored = self.again(stored).await?;
+        Ok(!stored.is_undefined() && text(&stored) == ours)
+    }
+}
+
+impl Store<JsValue> for IdbStore {
+    async fn tail(&self) -> Result<Tail> {
+        self.again(|| self.read_tail()).await
+    }
+
+    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<JsValue>>> {
+        self.again(|| self.read_log(after, limit)).await
+    }
+
     async fn append(
         &self,
         after: Seq,
         entries: &[Entry<JsValue>],
     ) -> std::result::Result<(), AppendError> {
         let mut last = Error::new(Code::DatabaseLost, "the database was closed");
-        for _ in 0..REOPEN_MAX {
-            let tx = self.begin(LOG, Some(self.durability)).await?;
-            let end = ended(&tx, limits::TRANSACTION_TIMEOUT_MS);
+        for attempt in 0..limits::REOPEN_MAX {
+            let tx = self.begin(&[LOG], Some(self.durability)).await?;
+            let end = ended(&tx);
             let log = store_of(&tx, LOG)?;
             for (entry, seq) in entries.iter().zip(after + 1..) {
                 let added =
@@ -321,6 +212,10 @@ impl Store<JsValue> for IdbStore {
                 Ended::Complete => return Ok(()),
                 Ended::Aborted(reason) => {
                     if get_text(&reason, "name").as_deref() == Some("ConstraintError") {
+                        // By the attempt before, perhaps, whose end was not told truly.
+                        if attempt > 0 && self.has_stored(after, entries).await? {
+                            return Ok(());
+                        }
                         return Err(AppendError::Taken);
                     }
                     last = storage_error(&reason);
@@ -330,10 +225,12 @@ impl Store<JsValue> for IdbStore {
                     self.close();
                 }
                 Ended::Silent => {
-                    // Whether it is stored shows when the log is read again.
                     self.close();
+                    if self.has_stored(after, entries).await? {
+                        return Ok(());
+                    }
                     let message = "the database did not answer in time";
-                    return Err(Error::new(Code::StorageFailed, message).into());
+                    last = Error::new(Code::StorageFailed, message);
                 }
             }
         }
@@ -341,7 +238,7 @@ impl Store<JsValue> for IdbStore {
     }
 
     async fn quarantine(&self, seq: Seq, reason: &str) -> Result<()> {
-        let fail = |error: rexie::Error| Error::new(Code::StorageFailed, error.to_string());
+        let fail = |error: rexie::Error| rexie_error(&error);
         let rexie = self.rexie().await?;
         let tx = rexie
             .transaction(&[LOG, QUARANTINE], TransactionMode::ReadWrite)
