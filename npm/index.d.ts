@@ -48,6 +48,11 @@ export interface OpenOptions<Types> {
   maxAttempts?: number;
   /** Start syncing at once. Default true; otherwise call `resume()`. */
   autoStart?: boolean;
+  /**
+   * Ask the browser not to delete the database when space is short. Default: only in Chromium, which
+   * decides by itself; Firefox would ask the person. `status.storage.persisted` tells the outcome.
+   */
+  persist?: boolean;
   /** Where the wasm is, if not beside the module. */
   wasm?: URL | string | BufferSource | WebAssembly.Module;
 }

@@ -15,6 +15,8 @@ const LEADING = [
   "nextSyncAt",
   "error",
 ];
+/** Why a manager closes by itself: its database is not there any more, or not for this version. */
+const GONE = ["database-newer", "database-lost"];
 const STORAGE_EVERY_MS = 30_000;
 
 function report(error) {
@@ -70,7 +72,7 @@ export class SyncManager {
   }
 
   /** Opens the core; for `open()` only. */
-  async start(Core, options, backend) {
+  async start(Core, { persist, ...options }, backend) {
     const host = {
       committed: (collections, notices, own) => this.#committed(collections, notices, own),
       status: () => this.#changed(),
@@ -97,8 +99,8 @@ export class SyncManager {
         this.#changed();
       },
     });
-    globalThis.navigator?.storage?.persist?.().catch(() => {});
     this.#measureStorage();
+    this.#askToPersist(persist);
     return this;
   }
 
@@ -136,7 +138,7 @@ export class SyncManager {
         }
       };
       if (this.#closed || this.#core.settled()) run();
-      else this.#core.settle(run);
+      else this.#core.settle((error) => (error ? reject(toError(error)) : run()));
     });
   }
 
@@ -183,8 +185,10 @@ export class SyncManager {
     this.#dirty = false;
     if (this.#core === null) return;
     const own = this.#core.status();
-    if (!own.leader && !this.#closed && this.#leader !== null) {
+    if (!own.leader && own.phase !== "closed" && this.#leader !== null) {
+      const { error } = own;
       for (const field of LEADING) own[field] = this.#leader[field];
+      own.error = error ?? own.error;
       const syncing = Math.min(this.#leader.syncing, own.outbox.pending);
       own.outbox.pending -= syncing;
       own.outbox.syncing = syncing;
@@ -208,6 +212,8 @@ export class SyncManager {
       const before = this.#status;
       const now = this.status;
       if (now === before || now === null) return;
+      // Also when the database was taken away: another tab may lead then.
+      if (now.phase === "closed") this.#tabs?.close();
       for (const fn of [...this.#subscribers]) this.#call(fn, now);
       for (const waiter of [...this.#waiters]) waiter(now);
       if (now.leader) this.#tellTabs();
@@ -227,6 +233,18 @@ export class SyncManager {
       () => new Promise((resolve) => (this.#closed ? resolve() : this.#core.sweep(resolve))),
     );
     if (this.#closed) this.#presence.leave();
+  }
+
+  // Firefox would ask the person; browsers that decide by themselves are asked without being told to.
+  async #askToPersist(persist = globalThis.navigator?.userAgentData !== undefined) {
+    if (!persist) return;
+    try {
+      await globalThis.navigator?.storage?.persist?.();
+    } catch {
+      // Not to be had here.
+    }
+    this.#storageAt = 0;
+    this.#measureStorage();
   }
 
   async #measureStorage() {
@@ -260,7 +278,8 @@ export class SyncManager {
             resolve(status);
           } else if (status.phase === "closed") {
             stop();
-            reject(fail("closed", "the manager was closed"));
+            const lost = GONE.includes(status.error?.code);
+            reject(lost ? toError(status.error) : fail("closed", "the manager was closed"));
           }
         } catch (error) {
           stop();

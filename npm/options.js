@@ -12,6 +12,7 @@ const TOP = [
   "maxAttempts",
   "autoStart",
   "memory",
+  "persist",
   "wasm",
 ];
 const COLLECTION = ["key", "indexes", "references", "conflict", "priority"];
@@ -37,7 +38,8 @@ function need(ok, message) {
 export function checkOptions(options) {
   need(isObject(options), "open: options is an object");
   known("", options, TOP);
-  const { name, user, interval, durability, maxAttempts, autoStart, memory, collections } = options;
+  const { name, user, interval, durability, maxAttempts, autoStart, memory, persist, collections } =
+    options;
   need(typeof name === "string", "name: a string, the app's name");
   need(typeof user === "string", "user: a string, the id of the signed-in user");
   need(
@@ -47,12 +49,14 @@ export function checkOptions(options) {
   need(maxAttempts === undefined || typeof maxAttempts === "number", "maxAttempts: a number");
   need(autoStart === undefined || typeof autoStart === "boolean", "autoStart: true or false");
   need(memory === undefined || typeof memory === "number", "memory: a number of bytes");
+  need(persist === undefined || typeof persist === "boolean", "persist: true or false");
   need(
     durability === undefined || typeof durability === "string",
     'durability: "relaxed" or "strict"',
   );
   need(isObject(collections), 'collections: an object like { sites: { key: "id" } }');
-  const out = { name, user, interval, durability, maxAttempts, autoStart, memory, collections: {} };
+  const out = { name, user, interval, durability, maxAttempts, autoStart, memory, persist };
+  out.collections = {};
   for (const [collection, spec] of Object.entries(collections)) {
     out.collections[collection] = checkCollection(`collections.${collection}`, spec);
   }

@@ -67,5 +67,14 @@ pub const INTERVAL_MS: f64 = 30_000.0;
 pub const REQUEST_TIMEOUT_MS: f64 = 60_000.0;
 /// An IndexedDB transaction that calls back neither way is given up after this.
 pub const TRANSACTION_TIMEOUT_MS: u32 = 30_000;
+/// Opening a database that answers in no way is given up after this. A slow disk takes seconds.
+pub const OPEN_TIMEOUT_MS: u32 = 30_000;
+/// How long an upgrade waits for other tabs to let go of the database once the browser says that it
+/// is blocked: they do so when they are told to, but may have a transaction to finish.
+pub const BLOCKED_WAIT_MS: u32 = 3_000;
+/// Steps in which such waits are counted, so that the time that a device sleeps does not count.
+pub const WAITING_STEP_MS: u32 = 1_000;
+/// Times a lost connection is opened again, and a lost transaction repeated, for one call.
+pub const REOPEN_MAX: u32 = 3;
 /// Default number of answers that blame a mutation as retryable before it is parked.
 pub const ATTEMPTS_MAX: u32 = 3;

@@ -134,7 +134,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let size = batch.len();
         let outcome = match self.mark_sent(&batch).await {
             Ok(()) => self.send(&batch, refresh).await,
-            Err(error) => Err(Failure::NoAnswer(error)),
+            Err(error) => Err(Failure::Store(error)),
         };
         let verdicts = match outcome {
             Ok(verdicts) => verdicts,

@@ -78,6 +78,19 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
     }
 
+    /// Why the store has not been read yet, where it was tried: a read must not answer that there is
+    /// nothing.
+    #[must_use]
+    pub fn unread(&self) -> Option<Error> {
+        if self.0.loaded.get() {
+            return None;
+        }
+        let noted = self.0.store_error.borrow();
+        let error = noted.as_ref().map(|(error, _)| error.clone());
+        let message = "the database has not been read yet";
+        error.or_else(|| Some(Error::new(Code::StorageFailed, message)))
+    }
+
     fn enqueue(&self, job: Job<V>) {
         self.0.writer.queue.borrow_mut().push(job);
         if !self.0.writer.running.replace(true) {
@@ -380,10 +393,20 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         self.0.listener.status_changed();
     }
 
-    /// Shows an error of the store in the status.
+    /// The store is gone for good: shows why, and stops as if closed. What is in memory can still
+    /// be read.
+    pub fn lose(&self, error: &Error) {
+        self.note(error);
+        self.run(Event::Close);
+    }
+
+    /// Shows an error of the store in the status. It is news once, however often it comes.
     pub(super) fn note(&self, error: &Error) {
-        *self.0.store_error.borrow_mut() = Some((error.clone(), self.now_ms()));
-        self.0.listener.failed(error);
+        let now = Some((error.clone(), self.now_ms()));
+        let before = self.0.store_error.replace(now);
+        if before.is_none_or(|(known, _)| known != *error) {
+            self.0.listener.failed(error);
+        }
         self.0.listener.status_changed();
     }
 }

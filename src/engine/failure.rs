@@ -25,6 +25,8 @@ pub enum Failure {
     Protocol(Rc<str>),
     /// 410 to a pull: the server does not know the checkpoint.
     CheckpointUnknown,
+    /// Our own store failed before anything was sent.
+    Store(Error),
     /// We gave it up ourselves.
     Cancelled,
 }
@@ -59,7 +61,7 @@ impl Failure {
     #[must_use]
     pub fn to_error(&self) -> Option<Error> {
         Some(match self {
-            Self::NoAnswer(error) | Self::Server(error) => error.clone(),
+            Self::NoAnswer(error) | Self::Server(error) | Self::Store(error) => error.clone(),
             Self::Throttled(_) => Error::new(Code::Throttled, "the server asks for a pause"),
             Self::Auth => Error::new(Code::NeedsAuth, "the server refuses the credentials"),
             Self::Refused { message, .. } => Error::new(Code::Rejected, message.as_ref()),

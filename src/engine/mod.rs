@@ -6,7 +6,7 @@
 //! | event | leads to |
 //! |---|---|
 //! | `Resume`, `Sync`, `Online`, `Visible` | a cycle at once; what was waited for after failures is forgotten |
-//! | `Wrote` | a cycle after a short quiet time |
+//! | `Wrote` | a cycle after a short quiet time, also where one waited for the store to have room |
 //! | `Poke` | a cycle, at least 500 ms after the last pull |
 //! | `Tick` | a cycle if one is due |
 //! | `Pause`, `Offline`, `Leader(false)`, `Close` | requests are given up, nothing starts |
@@ -222,6 +222,8 @@ pub struct Engine {
     closed: bool,
     auth: Auth,
     unreachable: bool,
+    /// What went wrong last was our own store.
+    store_failed: bool,
     failures: u32,
     error: Option<Error>,
     blocked_until_ms: Option<f64>,
@@ -245,6 +247,7 @@ impl Engine {
             closed: false,
             auth: Auth::Fine,
             unreachable: false,
+            store_failed: false,
             failures: 0,
             error: None,
             blocked_until_ms: None,

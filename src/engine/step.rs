@@ -32,6 +32,12 @@ impl Engine {
                 self.start_afresh(now_ms);
             }
             Event::Wrote => {
+                if self.store_failed {
+                    // It has room again, so what waits for that need not wait any longer.
+                    self.store_failed = false;
+                    self.failures = 0;
+                    self.blocked_until_ms = None;
+                }
                 let running = self.cycle.as_ref().is_some_and(|c| !c.failed);
                 if !running {
                     self.wish(now_ms + limits::QUIET_MS);
@@ -56,6 +62,7 @@ impl Engine {
             }
             Event::Close => {
                 self.closed = true;
+                self.leader = false;
                 self.give_up(effects);
             }
             Event::Pushed => {
@@ -89,6 +96,7 @@ impl Engine {
                     cycle.storing -= 1;
                 }
                 self.put_off(now_ms, random, error);
+                self.store_failed = true;
             }
             Event::Failed {
                 lane,
@@ -126,6 +134,10 @@ impl Engine {
             Failure::NoAnswer(_) => {
                 self.unreachable = true;
                 self.put_off(now_ms, random, error);
+            }
+            Failure::Store(_) => {
+                self.put_off(now_ms, random, error);
+                self.store_failed = true;
             }
             Failure::Server(_) | Failure::Protocol(_) => {
                 self.unreachable = false;

@@ -293,3 +293,34 @@ fn what_is_due_but_cannot_go_does_not_spin() {
         "the interval, not now and now and now"
     );
 }
+
+#[test]
+fn a_full_disk_is_no_fault_of_the_network_and_a_write_that_fits_ends_the_wait() {
+    let mut e = rested();
+    let full = || Error::new(Code::QuotaExceeded, "full");
+    let mut now_ms = 2_000.0;
+    for _ in 0..4 {
+        assert_eq!(at(&mut e, now_ms, READY, Event::Sync).0, ["push"]);
+        let store = failed(Lane::Push, Failure::Store(full()), 1);
+        assert!(at(&mut e, now_ms, READY, store).0.is_empty());
+        assert_eq!((e.network(), e.phase()), (Network::Online, Phase::Error));
+        now_ms += 1.0;
+    }
+    assert_eq!(e.error(), Some(&full()));
+    let (requests, wake) = at(&mut e, now_ms, READY, Event::Wrote);
+    assert!(requests.is_empty());
+    assert_eq!(wake, Some(now_ms + limits::QUIET_MS));
+    let due_ms = now_ms + limits::QUIET_MS;
+    assert_eq!(at(&mut e, due_ms, READY, Event::Tick).0, ["push"]);
+    at(&mut e, due_ms, NOTHING, Event::Pushed);
+    assert_eq!(e.error(), None);
+}
+
+#[test]
+fn what_is_closed_does_not_lead() {
+    let mut e = rested();
+    assert!(e.leader());
+    at(&mut e, 2_000.0, NOTHING, Event::Close);
+    assert!(!e.leader());
+    assert_eq!(e.phase(), Phase::Closed);
+}

@@ -6,7 +6,7 @@ use super::clock::WebClock;
 use super::codec::conflict_to_js;
 use super::codec_mutation::mutation_to_js;
 use super::glue::{get, set};
-use super::idb::{IdbStore, database_name};
+use super::idb::{IdbStore, Lost, database_name};
 use super::signals::{self, Signals};
 use super::value::{Row, Rows};
 use super::{options, view, writes};
@@ -149,10 +149,22 @@ impl Core {
         .await?;
         *shared.borrow_mut() = Some(manager.clone());
         let weak: Weak<RefCell<Option<WebManager>>> = Rc::downgrade(&shared);
-        let signals = Signals::watch(move |event| {
-            let manager = weak.upgrade().and_then(|m| m.borrow().clone());
-            if let Some(manager) = manager {
-                manager.signal(event);
+        let open = move || weak.upgrade().and_then(|m| m.borrow().clone());
+        let signals = Signals::watch({
+            let open = open.clone();
+            move |event| {
+                if let Some(manager) = open() {
+                    manager.signal(event);
+                }
+            }
+        });
+        manager.store().watch(move |lost| {
+            if let Some(manager) = open() {
+                match lost {
+                    // Opens it again, or shows why that cannot be.
+                    Lost::Closed => manager.submit_catch_up(),
+                    Lost::Gone(error) => manager.lose(&error),
+                }
             }
         });
         Ok(Core {
@@ -236,10 +248,13 @@ impl Core {
         self.manager.is_settled()
     }
 
-    /// Calls back when they do.
+    /// Calls back when they do: `done(error)`, with why the database could not be read, or `null`.
     pub fn settle(&self, done: Function) {
+        let manager = self.manager.clone();
         self.manager.settle(Box::new(move || {
-            let _ = done.call0(&JsValue::UNDEFINED);
+            let error = manager.unread();
+            let error = error.map_or(JsValue::NULL, |e| view::error_to_js(&e));
+            let _ = done.call1(&JsValue::UNDEFINED, &error);
         }));
     }
 

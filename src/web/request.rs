@@ -1,18 +1,40 @@
 //! IndexedDB's events as futures. Handlers are attached when the request or transaction is made,
 //! never later: an event that nobody listened for does not come again.
+//!
+//! Nothing here waits for ever: browsers have been seen to let a request or a transaction hang. The
+//! limits are counted in steps while the page is awake, so that a device that slept for an hour
+//! does not wake up to transactions that have all timed out.
 
-use super::glue::get;
+use super::glue::{self, get};
 use super::idb::storage_error;
 use crate::error::{Code, Error, Result};
+use crate::limits;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::pin;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use web_sys::{IdbDatabase, IdbOpenDbRequest, IdbRequest, IdbTransaction};
+
+/// Marks a connection that the browser has closed. Chromium 156 was seen to leave what was under way
+/// then without any answer.
+const LOST: &str = "landfallLost";
+
+/// The browser has closed this connection: what has not answered soon will not answer any more.
+pub(super) fn mark_lost(db: &IdbDatabase) {
+    glue::set(db.unchecked_ref(), LOST, &JsValue::TRUE);
+}
+
+fn patience_ms(db: &IdbDatabase) -> u32 {
+    let lost = get(db, LOST).is_truthy();
+    if lost {
+        0
+    } else {
+        limits::TRANSACTION_TIMEOUT_MS
+    }
+}
 
 /// How a transaction ended.
 pub(super) enum Ended {
@@ -45,8 +67,24 @@ fn handler(run: impl FnMut() + 'static) -> Closure<dyn FnMut()> {
     Closure::new(run)
 }
 
+/// What was sent, or none after `limit_ms()`, which is asked at each step.
+async fn in_time<T>(mut answer: oneshot::Receiver<T>, limit_ms: impl Fn() -> u32) -> Option<T> {
+    let mut waited_ms = 0;
+    loop {
+        let step = TimeoutFuture::new(limits::WAITING_STEP_MS);
+        match select(answer, step).await {
+            Either::Left((sent, _)) => return sent.ok(),
+            Either::Right(((), unanswered)) => answer = unanswered,
+        }
+        waited_ms += limits::WAITING_STEP_MS;
+        if waited_ms >= limit_ms() {
+            return None;
+        }
+    }
+}
+
 /// The end of a transaction. Call it before the first request.
-pub(super) fn ended(tx: &IdbTransaction, timeout_ms: u32) -> impl Future<Output = Ended> + use<> {
+pub(super) fn ended(tx: &IdbTransaction) -> impl Future<Output = Ended> + use<> {
     let (once, end) = Once::new();
     let complete = handler({
         let once = once.clone();
@@ -60,18 +98,20 @@ pub(super) fn ended(tx: &IdbTransaction, timeout_ms: u32) -> impl Future<Output 
     tx.set_onabort(Some(abort.as_ref().unchecked_ref()));
     let tx = tx.clone();
     async move {
-        let ended = match select(end, pin!(TimeoutFuture::new(timeout_ms))).await {
-            Either::Left((Ok(ended), _)) => ended,
-            _ => Ended::Silent,
-        };
+        let ended = in_time(end, || patience_ms(&tx.db())).await;
         tx.set_oncomplete(None);
         tx.set_onabort(None);
         drop((complete, abort));
-        ended
+        ended.unwrap_or_else(|| {
+            // Refused where it was told to commit: then only reading shows what has become of it.
+            let _ = tx.abort();
+            Ended::Silent
+        })
     }
 }
 
-/// The result of a request.
+/// The result of a request. One that does not answer in time takes its connection with it, so that
+/// the next call begins with a new one.
 pub(super) fn result(request: IdbRequest) -> impl Future<Output = Result<JsValue>> {
     let (once, answer) = Once::new();
     let success = handler({
@@ -85,39 +125,53 @@ pub(super) fn result(request: IdbRequest) -> impl Future<Output = Result<JsValue
     request.set_onsuccess(Some(success.as_ref().unchecked_ref()));
     request.set_onerror(Some(error.as_ref().unchecked_ref()));
     async move {
-        let answer = answer.await;
+        let db = request.transaction().map(|tx| tx.db());
+        let limit_ms = || db.as_ref().map_or(0, patience_ms);
+        let answer = in_time(answer, limit_ms).await;
         request.set_onsuccess(None);
         request.set_onerror(None);
         drop((success, error));
-        answer.unwrap_or_else(|_| Err(Error::new(Code::Closed, "closed")))
+        answer.unwrap_or_else(|| {
+            let message = "the database did not answer in time";
+            let lost = limit_ms() == 0;
+            if let Some(tx) = request.transaction() {
+                let _ = tx.abort();
+                tx.db().close();
+            }
+            let code = if lost {
+                Code::DatabaseLost
+            } else {
+                Code::StorageFailed
+            };
+            Err(Error::new(code, message))
+        })
     }
 }
 
-/// An opened database; `not-found` where there is none yet (and none is made).
+/// An opened database. `upgrade` is called with the version it had (0: there was none) where that
+/// is lower than the one asked for; it makes the stores, or aborts the transaction, which ends in
+/// an error.
 pub(super) async fn opened(
     request: IdbOpenDbRequest,
-    upgrade_from: fn(&IdbDatabase, u32) -> bool,
+    upgrade: impl FnOnce(&IdbDatabase, &IdbTransaction, u32) + 'static,
 ) -> Result<IdbDatabase> {
     let (once, answer) = Once::new();
-    let missing = Rc::new(RefCell::new(false));
-    let upgrade = Closure::<dyn FnMut(JsValue)>::new({
-        let (missing, request) = (missing.clone(), request.clone());
+    // What it waits for decides how long.
+    let limit_ms = Rc::new(Cell::new(limits::OPEN_TIMEOUT_MS));
+    let upgrading = Closure::<dyn FnMut(JsValue)>::new({
+        let (limit_ms, request) = (limit_ms.clone(), request.clone());
+        let mut upgrade = Some(upgrade);
         move |event: JsValue| {
-            let old = get(&event, "oldVersion").as_f64().unwrap_or(0.0);
-            if let Some(tx) = request.transaction()
-                && !upgrade_from(&tx.db(), old as u32)
-            {
-                *missing.borrow_mut() = true;
-                let _ = tx.abort();
+            limit_ms.set(limits::TRANSACTION_TIMEOUT_MS);
+            if let (Some(tx), Some(upgrade)) = (request.transaction(), upgrade.take()) {
+                let old = get(&event, "oldVersion").as_f64().unwrap_or(0.0);
+                upgrade(&tx.db(), &tx, old as u32);
             }
         }
     });
     let blocked = handler({
-        let once = once.clone();
-        move || {
-            let message = "another tab keeps an older version of the database open";
-            once.send(Err(Error::new(Code::DatabaseBlocked, message)));
-        }
+        let limit_ms = limit_ms.clone();
+        move || limit_ms.set(limits::BLOCKED_WAIT_MS)
     });
     let success = handler({
         let (once, request) = (once.clone(), request.clone());
@@ -125,23 +179,48 @@ pub(super) async fn opened(
     });
     let error = handler({
         let request = request.clone();
-        move || {
-            once.send(Err(if *missing.borrow() {
-                Error::new(Code::NotFound, "there is no such database yet")
-            } else {
-                storage_error(&get(&request, "error"))
-            }));
-        }
+        move || once.send(Err(storage_error(&get(&request, "error"))))
     });
-    request.set_onupgradeneeded(Some(upgrade.as_ref().unchecked_ref()));
+    request.set_onupgradeneeded(Some(upgrading.as_ref().unchecked_ref()));
     request.set_onblocked(Some(blocked.as_ref().unchecked_ref()));
     request.set_onsuccess(Some(success.as_ref().unchecked_ref()));
     request.set_onerror(Some(error.as_ref().unchecked_ref()));
-    let answer = answer.await;
+    let answer = in_time(answer, || limit_ms.get()).await;
     request.set_onupgradeneeded(None);
     request.set_onblocked(None);
     request.set_onsuccess(None);
     request.set_onerror(None);
-    drop((upgrade, blocked, success, error));
-    answer.unwrap_or_else(|_| Err(Error::new(Code::Closed, "closed")))
+    drop((upgrading, blocked, success, error));
+    answer.unwrap_or_else(|| {
+        forsake(&request);
+        let message = "the database could not be opened in time; another tab may keep it";
+        Err(Error::new(Code::DatabaseBlocked, message))
+    })
+}
+
+/// Nobody waits for it any more, but it cannot be taken back. It must not change the database when
+/// its turn comes after all, nor hold it open.
+fn forsake(request: &IdbOpenDbRequest) {
+    let abort = {
+        let request = request.clone();
+        move || {
+            if let Some(tx) = request.transaction() {
+                let _ = tx.abort();
+            }
+        }
+    };
+    abort();
+    request.set_onupgradeneeded(Some(Closure::once_into_js(abort).unchecked_ref()));
+    let close = {
+        let request = request.clone();
+        move || {
+            get(&request, "result")
+                .unchecked_into::<IdbDatabase>()
+                .close();
+        }
+    };
+    request.set_onsuccess(Some(Closure::once_into_js(close).unchecked_ref()));
+    // Firefox reports an error that nobody took to the page.
+    let quiet = |event: web_sys::Event| event.prevent_default();
+    request.set_onerror(Some(Closure::once_into_js(quiet).unchecked_ref()));
 }

@@ -6,6 +6,10 @@ import { startServer } from "./lib/server.mjs";
 import { runTests } from "./lib/tests.mjs";
 import { within } from "./lib/within.mjs";
 import { backendFaults } from "./cases/backend-faults.mjs";
+import { connection } from "./cases/bad-days-connection.mjs";
+import { pages } from "./cases/bad-days-page.mjs";
+import { room } from "./cases/bad-days-room.mjs";
+import { silence } from "./cases/bad-days-silence.mjs";
 import { conflicts } from "./cases/conflicts.mjs";
 import { durability } from "./cases/durability.mjs";
 import { refusals } from "./cases/refusals.mjs";
@@ -22,6 +26,10 @@ const tests = [
   ...conflicts,
   ...tabs,
   ...rescue,
+  ...room,
+  ...connection,
+  ...pages,
+  ...silence,
 ].filter(({ name }) => name.includes(options.only));
 
 let result = { passed: 0, failed: 1 };

@@ -20,6 +20,7 @@ test("the message names the field that is wrong", () => {
     [{ ...good, intervall: 5 }, "intervall"],
     [{ ...good, interval: "5" }, "interval"],
     [{ ...good, autoStart: 1 }, "autoStart"],
+    [{ ...good, persist: "yes" }, "persist"],
     [{ ...good, collections: [] }, "collections"],
     [{ ...good, collections: { sites: "id" } }, "collections.sites"],
     [{ ...good, collections: { sites: {} } }, "collections.sites.key"],

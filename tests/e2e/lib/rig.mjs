@@ -27,11 +27,11 @@ export async function makeRig({ options, server, browser }) {
     return context;
   }
 
-  /** A tab on the blank page, with `lab` and `landfall` in it. */
-  async function tab(context) {
+  /** A tab on the blank page, with `lab` and `landfall` in it; `scripts` run before anything else. */
+  async function tab(context, scripts = []) {
     const page = await (context ?? (await device())).newPage();
     page.setDefaultTimeout(STEP_LIMIT_MS);
-    await page.addInitScript(addLab);
+    for (const script of [...scripts, addLab]) await page.addInitScript(script);
     await goToLab(page);
     return page;
   }

@@ -1,0 +1,345 @@
+//! The connection to the database: opened, verified, lost and opened again.
+//!
+//! A browser may close it at any time: the site's data is deleted, the disk fails, another tab wants
+//! to upgrade or delete the database. Then the next transaction opens it again, at most three times
+//! for one call. What it finds must be the database that this tab has loaded: entries written on
+//! top of another one would claim records that are not there, so its identity is compared, and where
+//! it is gone or another, the store is lost for good. A newer tab's upgrade is never held up: the
+//! connection closes at once, and stays so.
+//!
+//! Tested against real browsers in `tests/e2e/cases/bad-days*.mjs`.
+
+use super::super::glue::{self, get, get_text};
+use super::super::request::{Ended, ended, mark_lost, opened, result};
+use super::{IdbStore, LOG, META, SCHEMA, SEGMENTS, STORES, random_id, storage_error, store_of};
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::store::FORMAT;
+use crate::web::budget::Budget;
+use crate::web::codec::KeyFields;
+use js_sys::{Array, Object};
+use rexie::{ObjectStore, Rexie};
+use std::cell::{Cell, RefCell};
+use std::error::Error as _;
+use std::future::Future;
+use std::rc::{Rc, Weak};
+use wasm_bindgen::prelude::*;
+use web_sys::{IdbDatabase, IdbFactory, IdbTransaction};
+
+/// What has happened to the database without anybody asking.
+pub(in crate::web) enum Lost {
+    /// The browser has closed it; the next call opens it again, or learns why it cannot.
+    Closed,
+    /// It is not ours to use any more, whatever is tried.
+    Gone(Error),
+}
+
+type Watcher = Box<dyn Fn(Lost)>;
+
+/// What lasts longer than a connection.
+#[derive(Default)]
+pub(super) struct Fate {
+    gone: RefCell<Option<Error>>,
+    watcher: RefCell<Option<Watcher>>,
+}
+
+impl Fate {
+    /// No call reaches the database from now on; all are answered with this error.
+    fn lose(&self, code: Code, message: &str) -> Error {
+        let error = Error::new(code, message);
+        let known = self.gone.borrow().clone();
+        if let Some(known) = known {
+            return known;
+        }
+        *self.gone.borrow_mut() = Some(error.clone());
+        self.tell(Lost::Gone(error.clone()));
+        error
+    }
+
+    fn tell(&self, lost: Lost) {
+        if let Some(watcher) = &*self.watcher.borrow() {
+            watcher(lost);
+        }
+    }
+}
+
+/// A connection, and the handlers that say what happens to it. Closed when it is dropped.
+pub(super) struct Connection {
+    db: IdbDatabase,
+    _handlers: [Closure<dyn FnMut(JsValue)>; 2],
+}
+
+impl Connection {
+    fn new(db: IdbDatabase, fate: &Rc<Fate>) -> Self {
+        let on = |run: fn(&IdbDatabase, &Fate, &JsValue)| {
+            let (db, fate): (_, Weak<Fate>) = (db.clone(), Rc::downgrade(fate));
+            Closure::<dyn FnMut(JsValue)>::new(move |event: JsValue| {
+                // Not dropped here: this is one of its handlers. The next call finds it closed.
+                db.close();
+                if let Some(fate) = fate.upgrade() {
+                    run(&db, &fate, &event);
+                }
+            })
+        };
+        let version_change = on(|_, fate, event| {
+            // A deletion has no new version.
+            if get(event, "newVersion").as_f64().is_some() {
+                let message = "a newer version of this app has opened the database";
+                fate.lose(Code::DatabaseNewer, message);
+            } else {
+                fate.lose(Code::DatabaseLost, "the database was deleted");
+            }
+        });
+        let close = on(|db, fate, _| {
+            mark_lost(db);
+            fate.tell(Lost::Closed);
+        });
+        db.set_onversionchange(Some(version_change.as_ref().unchecked_ref()));
+        db.set_onclose(Some(close.as_ref().unchecked_ref()));
+        let _handlers = [version_change, close];
+        Self { db, _handlers }
+    }
+
+    fn transaction(&self, stores: &Array, durability: Option<&str>) -> Result<IdbTransaction> {
+        let tx = match durability {
+            None => glue::transaction(&self.db, stores, "readonly", "default"),
+            Some(durability) => glue::transaction(&self.db, stores, "readwrite", durability),
+        };
+        tx.map_err(|e| storage_error(&e))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.db.set_onclose(None);
+        self.db.set_onversionchange(None);
+        self.db.close();
+    }
+}
+
+fn factory() -> Result<IdbFactory> {
+    let found = get(&js_sys::global(), "indexedDB");
+    if found.is_undefined() || found.is_null() {
+        let message = "this browser (or this mode of it) has no IndexedDB";
+        return Err(Error::new(Code::UnsupportedEnvironment, message));
+    }
+    Ok(found.unchecked_into())
+}
+
+/// A typed error for what rexie reports; the kind is only in its text.
+pub(super) fn rexie_error(error: &rexie::Error) -> Error {
+    let text = error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string);
+    let code = if text.contains("QuotaExceeded") {
+        Code::QuotaExceeded
+    } else {
+        Code::StorageFailed
+    };
+    Error::new(code, format!("the database failed ({text})"))
+}
+
+impl IdbStore {
+    /// Opens the database, creating it where there is none.
+    pub(in crate::web) async fn open(
+        name: String,
+        durability: &'static str,
+        keys: KeyFields,
+        memory_bytes: f64,
+    ) -> Result<Self> {
+        let mut store = Self {
+            name,
+            durability,
+            keys,
+            client: "".into(),
+            connection: RefCell::new(None),
+            fate: Rc::default(),
+            budget: Budget::new(memory_bytes),
+        };
+        let reached = match store.reach().await {
+            Err(error) if error.code == Code::NotFound => {
+                store.rexie().await?.close();
+                store.reach().await?
+            }
+            other => other?,
+        };
+        let (connection, client) = reached;
+        store.client = match client {
+            Some(client) => client,
+            None => identify(&connection).await?,
+        };
+        *store.connection.borrow_mut() = Some(Rc::new(connection));
+        Ok(store)
+    }
+
+    /// Calls `watcher` when something happens to the database that no call has to do with.
+    pub(in crate::web) fn watch(&self, watcher: impl Fn(Lost) + 'static) {
+        *self.fate.watcher.borrow_mut() = Some(Box::new(watcher));
+    }
+
+    /// Closes the connection; a later call opens it again.
+    pub(in crate::web) fn close(&self) {
+        let connection = self.connection.borrow_mut().take();
+        drop(connection);
+    }
+
+    /// A connection for what is seldom done; creates the stores where there are none.
+    pub(super) async fn rexie(&self) -> Result<Rexie> {
+        let builder = Rexie::builder(&self.name).version(SCHEMA);
+        let builder = STORES
+            .iter()
+            .fold(builder, |b, s| b.add_object_store(ObjectStore::new(s)));
+        builder.build().await.map_err(|e| rexie_error(&e))
+    }
+
+    /// Opens the database as it is, and reads whose it is; `not-found` where there is none (and none
+    /// is made).
+    async fn reach(&self) -> Result<(Connection, Option<Rc<str>>)> {
+        let request = factory()?
+            .open_with_u32(&self.name, SCHEMA)
+            .map_err(|e| storage_error(&e))?;
+        let missing = Rc::new(Cell::new(false));
+        let upgrade = {
+            let missing = missing.clone();
+            move |db: &IdbDatabase, tx: &IdbTransaction, old_version: u32| {
+                // Schema 1 had no segments; its log is read as it is.
+                let upgraded = old_version == 1 && db.create_object_store(SEGMENTS).is_ok();
+                if !upgraded {
+                    missing.set(old_version == 0);
+                    let _ = tx.abort();
+                }
+            }
+        };
+        let db = opened(request, upgrade).await.map_err(|error| {
+            if missing.get() {
+                Error::new(Code::NotFound, "there is no such database yet")
+            } else if error.code == Code::DatabaseLost && self.client.is_empty() {
+                // There was nothing to lose yet.
+                Error::new(Code::StorageFailed, error.message)
+            } else {
+                error
+            }
+        })?;
+        let connection = Connection::new(db, &self.fate);
+        let stores = connection.db.object_store_names();
+        if !STORES.iter().all(|s| stores.contains(s)) {
+            let message = format!("{} is not a database of landfall", self.name);
+            return Err(Error::new(Code::DatabaseDamaged, message));
+        }
+        let tx = connection.transaction(&names(&[META]), None)?;
+        let request = store_of(&tx, META)?.get(&glue::name("identity"));
+        let identity = result(request.map_err(|e| storage_error(&e))?).await?;
+        let format = get(&identity, "format").as_f64().unwrap_or(0.0);
+        if format > f64::from(FORMAT) {
+            let message = format!("the database has format {format}; this version reads {FORMAT}");
+            return Err(Error::new(Code::DatabaseNewer, message));
+        }
+        Ok((connection, client_of(&identity)))
+    }
+
+    async fn connect(&self) -> Result<Rc<Connection>> {
+        let gone = self.fate.gone.borrow().clone();
+        if let Some(error) = gone {
+            return Err(error);
+        }
+        if let Some(connection) = self.connection.borrow().clone() {
+            return Ok(connection);
+        }
+        let (connection, client) = self.reach().await.map_err(|error| match error.code {
+            Code::NotFound | Code::DatabaseDamaged => {
+                let message = "the database is gone: the site's data was deleted";
+                self.fate.lose(Code::DatabaseLost, message)
+            }
+            Code::DatabaseNewer => self.fate.lose(error.code, &error.message),
+            _ => error,
+        })?;
+        if client.as_ref() != Some(&self.client) {
+            let message = "the database was deleted and made anew while this page was open";
+            return Err(self.fate.lose(Code::DatabaseLost, message));
+        }
+        // Two calls at once open two; the first one stays.
+        let mut slot = self.connection.borrow_mut();
+        Ok(slot.get_or_insert_with(|| Rc::new(connection)).clone())
+    }
+
+    /// Begins a transaction: read-only, or with this durability.
+    pub(super) async fn begin(
+        &self,
+        stores: &[&str],
+        durability: Option<&str>,
+    ) -> Result<IdbTransaction> {
+        let stores = names(stores);
+        let mut last = None;
+        for _ in 0..limits::REOPEN_MAX {
+            let begun = self.connect().await;
+            match begun.and_then(|connection| connection.transaction(&stores, durability)) {
+                Err(error) if error.code == Code::DatabaseLost => {
+                    self.close();
+                    last = Some(error);
+                }
+                other => return other,
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::new(Code::DatabaseLost, "the database was closed")))
+    }
+
+    /// Runs a transaction that changes nothing, again where the connection is lost meanwhile.
+    pub(super) async fn again<T, F: Future<Output = Result<T>>>(
+        &self,
+        run: impl Fn() -> F,
+    ) -> Result<T> {
+        let mut last = run().await;
+        for _ in 1..limits::REOPEN_MAX {
+            match &last {
+                Err(error) if error.code == Code::DatabaseLost => self.close(),
+                _ => break,
+            }
+            last = run().await;
+        }
+        last
+    }
+}
+
+fn names(stores: &[&str]) -> Array {
+    stores.iter().map(|s| glue::name(s)).collect()
+}
+
+fn client_of(identity: &JsValue) -> Option<Rc<str>> {
+    get_text(identity, "client")
+        .filter(|c| !c.is_empty())
+        .map(Rc::from)
+}
+
+/// Gives a new database its identity. In one transaction: of two tabs, one makes it. A page that was
+/// killed before it came so far has left stores without one, and with nothing in them.
+async fn identify(connection: &Connection) -> Result<Rc<str>> {
+    let tx = connection.transaction(&names(&[META, LOG]), Some("default"))?;
+    let end = ended(&tx);
+    let (meta, log) = (store_of(&tx, META)?, store_of(&tx, LOG)?);
+    let key = glue::name("identity");
+    let known = meta.get(&key).map_err(|e| storage_error(&e))?;
+    let entries = log.count().map_err(|e| storage_error(&e))?;
+    let (known, entries) = futures_util::join!(result(known), result(entries));
+    if let Some(client) = client_of(&known?) {
+        return Ok(client);
+    }
+    if entries?.as_f64() != Some(0.0) {
+        let message = "the database has lost its identity";
+        return Err(Error::new(Code::DatabaseDamaged, message));
+    }
+    let client = random_id();
+    let identity = Object::new();
+    glue::set(&identity, "format", &FORMAT.into());
+    glue::set(&identity, "client", &client.as_str().into());
+    glue::set(&identity, "created", &js_sys::Date::now().into());
+    meta.put_with_key(&identity, &key)
+        .map_err(|e| storage_error(&e))?;
+    match end.await {
+        Ended::Complete => Ok(client.into()),
+        Ended::Aborted(reason) => Err(storage_error(&reason)),
+        Ended::Silent => Err(Error::new(
+            Code::StorageFailed,
+            "the database did not answer in time",
+        )),
+    }
+}

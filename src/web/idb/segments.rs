@@ -1,0 +1,160 @@
+//! Segments and the base in IndexedDB: how compaction is stored, and how rows are fetched again.
+
+use super::super::codec;
+use super::super::decode;
+use super::super::glue::{self, get};
+use super::super::request::{Ended, ended, result};
+use super::super::value::Row;
+use super::{IdbStore, LOG, META, SEGMENTS, newer, range, storage_error, store_of};
+use crate::error::{Code, Error, Result};
+use crate::store::{Base, Entry, ReadEntry, SegmentId};
+use js_sys::{Array, Float64Array, Object};
+use std::future::Future;
+use wasm_bindgen::prelude::*;
+use web_sys::IdbCursorDirection;
+
+fn encode_base(base: &Base) -> Object {
+    let out = Object::new();
+    let segments: Vec<f64> = base.segments.iter().map(|id| *id as f64).collect();
+    glue::set(&out, "generation", &(base.generation as f64).into());
+    glue::set(&out, "through", &(base.through as f64).into());
+    glue::set(&out, "segments", &Float64Array::from(segments.as_slice()));
+    glue::set(&out, "summary", &codec::encode_summary(&base.summary));
+    out
+}
+
+pub(super) fn decode_base(base: &JsValue) -> Result<Base> {
+    if base.is_undefined() {
+        return Ok(Base::default());
+    }
+    let number = |field| decode::need_whole(base, field);
+    Ok(Base {
+        generation: number("generation")?,
+        through: number("through")?,
+        segments: decode::wholes(base, "segments")?,
+        summary: decode::decode_summary(&get(base, "summary"))
+            .ok_or_else(|| decode::damaged("base"))?,
+    })
+}
+
+async fn finish(end: impl Future<Output = Ended>) -> Result<()> {
+    match end.await {
+        Ended::Complete => Ok(()),
+        Ended::Aborted(reason) => Err(storage_error(&reason)),
+        Ended::Silent => {
+            let message = "the database did not answer in time";
+            Err(Error::new(Code::StorageFailed, message))
+        }
+    }
+}
+
+impl IdbStore {
+    pub(super) async fn segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<Row>>> {
+        let tx = self.begin(&[SEGMENTS], None).await?;
+        let store = store_of(&tx, SEGMENTS)?;
+        let ask = |id: &SegmentId| store.get(&JsValue::from(*id as f64)).map(result);
+        let asked: std::result::Result<Vec<_>, JsValue> = ids.iter().map(ask).collect();
+        let values = futures_util::future::join_all(asked.map_err(|e| storage_error(&e))?).await;
+        let mut entries = Vec::with_capacity(ids.len());
+        for (id, value) in ids.iter().zip(values) {
+            entries.push(self.decode(&JsValue::from(*id as f64), &value?, true));
+        }
+        newer(entries)
+    }
+
+    pub(super) async fn add_segments(
+        &self,
+        entries: &[Entry<Row>],
+    ) -> Result<Vec<(SegmentId, Entry<Row>)>> {
+        let tx = self.begin(&[SEGMENTS], Some(self.durability)).await?;
+        let end = ended(&tx);
+        let store = store_of(&tx, SEGMENTS)?;
+        let newest = store
+            .open_key_cursor_with_range_and_direction(&JsValue::NULL, IdbCursorDirection::Prev)
+            .map_err(|e| storage_error(&e))?;
+        let newest = get(&result(newest).await?, "key").as_f64().unwrap_or(0.0) as SegmentId;
+        let mut written = Vec::with_capacity(entries.len());
+        for (id, entry) in (newest + 1..).zip(entries) {
+            let value = codec::encode(entry);
+            let key = JsValue::from(id as f64);
+            store
+                .add_with_key(&value, &key)
+                .map_err(|e| storage_error(&e))?;
+            // The same texts, as what can be fetched again.
+            written.push((key, value));
+        }
+        finish(end).await?;
+        let decoded = written.iter().map(|(key, value)| {
+            let (id, entry) = self.decode(key, value, true);
+            entry.map(|entry| (id, entry))
+        });
+        decoded.collect()
+    }
+
+    pub(super) async fn put_base(&self, base: &Base) -> Result<bool> {
+        let tx = self.begin(&[META], Some("strict")).await?;
+        let end = ended(&tx);
+        let meta = store_of(&tx, META)?;
+        let key = glue::name("base");
+        let stored = result(meta.get(&key).map_err(|e| storage_error(&e))?).await?;
+        if decode_base(&stored)?.generation + 1 != base.generation {
+            return Ok(false);
+        }
+        meta.put_with_key(&encode_base(base), &key)
+            .map_err(|e| storage_error(&e))?;
+        finish(end).await?;
+        Ok(true)
+    }
+
+    pub(super) async fn delete_unneeded(&self) -> Result<()> {
+        let stores = [LOG, SEGMENTS, META];
+        let tx = self.begin(&stores, Some(self.durability)).await?;
+        let end = ended(&tx);
+        let (log, segments) = (store_of(&tx, LOG)?, store_of(&tx, SEGMENTS)?);
+        let base = store_of(&tx, META)?.get(&glue::name("base"));
+        let keys = segments.get_all_keys().map_err(|e| storage_error(&e))?;
+        let base = result(base.map_err(|e| storage_error(&e))?);
+        let (base, keys) = futures_util::join!(base, result(keys));
+        let (base, keys): (Base, Array) = (decode_base(&base?)?, keys?.unchecked_into());
+        log.delete(&range(base.through, false)?.into())
+            .map_err(|e| storage_error(&e))?;
+        for key in keys.iter() {
+            let named = key
+                .as_f64()
+                .is_some_and(|k| base.segments.contains(&(k as u64)));
+            if !named {
+                segments.delete(&key).map_err(|e| storage_error(&e))?;
+            }
+        }
+        finish(end).await
+    }
+
+    pub(super) async fn restore(&self, values: &[Row]) -> Result<()> {
+        let mut wanted: Vec<SegmentId> = Vec::new();
+        for row in values.iter().filter(|row| !row.rows.is_resident()) {
+            if let Some(home) = row.rows.home()
+                && !wanted.contains(&home.segment)
+            {
+                wanted.push(home.segment);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let tx = self.begin(&[SEGMENTS], None).await?;
+        let store = store_of(&tx, SEGMENTS)?;
+        let ask = |id: &SegmentId| store.get(&JsValue::from(*id as f64)).map(result);
+        let asked: std::result::Result<Vec<_>, JsValue> = wanted.iter().map(ask).collect();
+        let found = futures_util::future::join_all(asked.map_err(|e| storage_error(&e))?).await;
+        for (id, value) in wanted.iter().zip(found) {
+            let lists = decode::lists(&value?)?;
+            for rows in self.budget.missing(*id) {
+                let run = rows.home().map_or(0, |home| home.run);
+                let texts = lists.get(run as usize);
+                rows.restore(texts.ok_or_else(|| decode::damaged("rows"))?);
+                self.budget.restored(&rows);
+            }
+        }
+        Ok(())
+    }
+}
