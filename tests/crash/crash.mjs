@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { printReport, summaryLine, toJson } from "./lib/report.mjs";
 import { Run } from "./lib/run.mjs";
+import { TITLES } from "./lib/subject.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const ROOT = join(HERE, "../..");
@@ -20,6 +21,10 @@ const { values } = parseArgs({
     out: { type: "string", default: join(ROOT, "target/crash") },
     // The package under test: another folder to see that a broken one is noticed.
     package: { type: "string", default: join(ROOT, "npm") },
+    // The first is landfall; the others are there to compare.
+    stores: { type: "string", default: Object.keys(TITLES).join(",") },
+    // Only rounds of this kind.
+    kind: { type: "string" },
     verbose: { type: "boolean", default: false },
   },
 });
@@ -45,6 +50,8 @@ const options = {
   wipe: values.wipe,
   durability: values.durability,
   out: resolve(values.out),
+  stores: values.stores.split(","),
+  kind: values.kind ?? null,
   verbose: values.verbose,
   folders: {
     page: join(HERE, "page"),
@@ -52,6 +59,9 @@ const options = {
     "dexie.mjs": join(ROOT, "bench/node_modules/dexie/dist"),
   },
 };
+if (options.stores[0] !== "landfall" || !options.stores.every((name) => name in TITLES)) {
+  usage(`--stores: landfall, and any of ${Object.keys(TITLES).slice(1).join(", ")}`);
+}
 if (options.rounds < 1) usage("--rounds: at least 1");
 
 const run = new Run(options);

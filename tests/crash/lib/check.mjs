@@ -24,8 +24,10 @@ export async function check(subject, call, { durability, sync }) {
   const { recovered, error } = held;
   const queued = held.outbox.length;
   const rules = { findings };
+  let unsynced = 0;
   if (wiped) {
     rules.atServer = (id) => before.get(id)?.n;
+    unsynced = subject.model.unsynced(rules.atServer);
     if (subject.hasRescue && durability === "relaxed") {
       rules.inWindow = ({ ackedAt, session }) =>
         ackedAt > subject.kills.get(session) - RESCUE_WINDOW_MS;
@@ -44,7 +46,7 @@ export async function check(subject, call, { durability, sync }) {
     compare(subject, held, findings);
     subject.model.settle(held.records);
   }
-  return { findings, recovered, error, queued };
+  return { findings, recovered, error, queued, unsynced };
 }
 
 /** A record that the server has not, or has otherwise, is queued; and nothing else is. */

@@ -36,21 +36,37 @@ export function order(kinds, dice, wipe) {
 export async function lead(round) {
   const { kind, dice, names, session, online } = round;
   if (kind === "start") return leadStart(round);
-  const each = (work) => Promise.all(names.map(work));
+  const writing = kind === "migration" ? names.filter((name) => name !== "landfall") : names;
+  const all = (work) => Promise.all(writing.map(work));
+  const began = all((name) => round.noted(name, "writing"));
   if (kind === "migration") beginMigrated(round);
-  await each(async (name) => {
-    if (kind !== "migration" || name !== "landfall") await session.call(name, "begin", online);
-  });
+  await all((name) => session.call(name, "begin", online));
+  await within(NOTE_LIMIT_MS, "the first writes", began);
   if (kind === "migration") return sleep(dice.int(0, 300));
-  if (kind === "writing") return sleep(dice.int(20, 900));
+  if (kind === "writing") return leadWriting(round);
   if (kind === "syncing") return sleep(dice.int(100, 1_500));
   await sleep(kind === "quiet" ? dice.int(100, 500) : dice.int(300, 900));
   await within(
     STOP_LIMIT_MS,
     "the last writes",
-    each((name) => session.call(name, "stop")),
+    all((name) => session.call(name, "stop")),
   );
   return sleep(kind === "quiet" ? dice.int(200, 500) : dice.int(0, 1_000));
+}
+
+/**
+ * At any time; or at once when an acknowledgement has come out, which is when a store that had
+ * spoken too early would be caught; or while a bulk is under way.
+ */
+async function leadWriting({ dice, names, noted, tell }) {
+  const aim = dice.pick(["time", "ack", "ack", "bulk", "bulk"]);
+  const at = dice.chance(0.6) ? names[0] : dice.pick(names);
+  tell(aim === "time" ? { aim } : { aim, at });
+  await sleep(dice.int(20, aim === "time" ? 900 : 500));
+  if (aim === "time") return;
+  // Where the plan has come to its end there is nothing to wait for.
+  await within(NOTE_LIMIT_MS, aim, noted(at, aim)).catch(() => {});
+  if (aim === "bulk") await sleep(dice.int(0, 15));
 }
 
 /** The kill comes while this runs or, with luck, after. */
@@ -67,7 +83,7 @@ async function beginMigrated({ session, openOptions, online, failed, tell }) {
 async function leadStart({ dice, names, session, online, openOptions, noted, failed, tell }) {
   const from = dice.pick(["load", "marker", "open"]);
   tell({ from });
-  const seen = noted(from);
+  const seen = noted("landfall", from);
   for (const name of names) {
     session.load(name, { open: openOptions(name), online }).catch((error) => failed(name, error));
   }

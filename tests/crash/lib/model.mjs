@@ -68,6 +68,22 @@ export class Model {
     return [...this.#open.values()].filter(({ state }) => state.ackedAt !== null).length;
   }
 
+  /** How many records have an acknowledged state that is not the server's. */
+  unsynced(atServer) {
+    let count = 0;
+    for (const [id, states] of this.#states) {
+      const { n, record } =
+        states[
+          Math.max(
+            0,
+            states.findLastIndex((state) => state.ackedAt),
+          )
+        ];
+      if (atServer(id) !== (record === null ? undefined : n)) count += 1;
+    }
+    return count;
+  }
+
   /**
    * Compares what the store holds. `inWindow(state)` says of a missing write that it may be missing;
    * `atServer(id)` is the number of the write that the server has of a record, if the store was wiped.

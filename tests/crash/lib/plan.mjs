@@ -8,7 +8,7 @@ const NEW_MAX = 500;
 
 /** How a kind of round writes: how many steps, how likely each sort, how long the pauses. */
 const STYLES = {
-  mixed: { steps: 150, single: 0.6, concurrent: 0.2, pair: 0.1, pauseMs: 6 },
+  mixed: { steps: 200, single: 0.55, concurrent: 0.15, pair: 0.15, pauseMs: 5 },
   // Small commits without a pause, so that a compaction has something to fold.
   small: { steps: 1200, single: 0.9, concurrent: 0.06, pair: 0.04, pauseMs: 0 },
   // With pauses longer than the quiet time after which a push begins.

@@ -6,6 +6,7 @@ const ROWS = [
   ["acknowledged writes", "acknowledged"],
   ["refused writes", "refused"],
   ["wiped", "wiped"],
+  ["  records not synced then", "unsynced"],
   ["restored", "restored"],
   ["lost", "lost"],
   ["within the rescue window", "inWindow", "landfall"],
@@ -59,8 +60,8 @@ export function printReport(run, tookS) {
     console.log(`      damage done: ${flipped} flipped bytes, ${removed} folders removed`);
   }
   console.log("");
-  line(["", ...Object.values(TITLES)]);
   const subjects = [...run.subjects.values()];
+  line(["", ...subjects.map(({ name }) => TITLES[name])]);
   for (const [title, field, only] of ROWS) {
     line([
       title,

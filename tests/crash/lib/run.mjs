@@ -11,11 +11,10 @@ import { makePlan } from "./plan.mjs";
 import { derive, random } from "./random.mjs";
 import { Server } from "./server.mjs";
 import { startSession } from "./session.mjs";
-import { Subject, TITLES } from "./subject.mjs";
+import { Subject } from "./subject.mjs";
 
 /** So many rounds have one user; then a new one begins, or the checks would take ever longer. */
 const ROUNDS_A_USER = 25;
-const NAMES = Object.keys(TITLES);
 
 export class Run {
   #options;
@@ -26,7 +25,8 @@ export class Run {
   /** Number of the session: each has its own plan and its own kill. */
   #number = 0;
   #sinceRenewed = 0;
-  #firstNote = null;
+  /** `name kind` → who waits for that note. */
+  #awaited = new Map();
   #feed = 0;
   subjects = new Map();
   /** Each check: the round before it, and what was found. */
@@ -43,11 +43,17 @@ export class Run {
   async all() {
     const { rounds, seed } = this.#options;
     this.#server = new Server(this.#options.folders, random(derive(seed, -1)));
-    for (const name of NAMES) this.subjects.set(name, new Subject(name, this.#server));
+    for (const name of this.#options.stores)
+      this.subjects.set(name, new Subject(name, this.#server));
     this.#profile = await makeProfile();
     try {
       this.#port = await this.#server.listen();
       await this.#probe();
+      const { kind } = this.#options;
+      if (kind !== null) {
+        if (!this.kinds[kind]) throw new Error(`no kind of round \`${kind}\``);
+        this.kinds = { [kind]: this.kinds[kind] };
+      }
       const kinds = order(this.kinds, random(derive(seed, -2)), this.#options.wipe);
       let round = null;
       for (let index = 0; index < rounds; index += 1) {
@@ -68,7 +74,7 @@ export class Run {
   /** What this build can do, and the first look at each origin. */
   async #probe() {
     await this.#start();
-    await Promise.all(NAMES.map((name) => this.#load(name)));
+    await Promise.all(this.#options.stores.map((name) => this.#load(name)));
     const { migrations } = await this.#session.call("landfall", "probe");
     await this.#session.kill();
     if (migrations) this.subjects.get("landfall").version = 1;
@@ -86,7 +92,7 @@ export class Run {
       chromium: this.#options.chromium,
       profile: this.#profile,
       port: this.#port,
-      names: NAMES,
+      names: this.#options.stores,
       onNote: (name, kind, rest) => this.#note(this.subjects.get(name), kind, rest),
     };
     try {
@@ -104,7 +110,7 @@ export class Run {
     else if (kind === "marker") subject.sawToken(words[0], this.#number);
     else if (kind === "refused") subject.refused(words[1]);
     else if (kind === "error") this.#tally(`${subject.name}: ${rest.split("\n")[0]}`);
-    if (subject.name === "landfall") this.#firstNote?.(kind);
+    this.#awaited.get(`${subject.name} ${kind}`)?.();
   }
 
   #tally(text) {
@@ -127,7 +133,7 @@ export class Run {
     const sync = last || renew || dice.chance(0.5);
     const found = {};
     await Promise.all(
-      NAMES.map(async (name) => {
+      this.#options.stores.map(async (name) => {
         const subject = this.subjects.get(name);
         subject.network("offline");
         await this.#load(name);
@@ -226,7 +232,7 @@ export class Run {
   }
 
   #acknowledged() {
-    return NAMES.map((name) => this.subjects.get(name).totals.acknowledged);
+    return this.#options.stores.map((name) => this.subjects.get(name).totals.acknowledged);
   }
 
   #prepare(subject, kind, mode, dice) {
@@ -251,23 +257,21 @@ export class Run {
       kind,
       online,
       dice,
-      names: NAMES,
+      names: this.#options.stores,
       session: this.#session,
       openOptions: options,
-      /** Resolves at the next note of that kind from landfall's page. */
-      noted: (awaited) =>
-        new Promise((resolve) => {
-          this.#firstNote = (kind) => kind === awaited && resolve();
-        }),
+      /** Resolves at the next note of that kind from that page. */
+      noted: (name, kind) =>
+        new Promise((resolve) => this.#awaited.set(`${name} ${kind}`, resolve)),
       failed: (name, error) => this.#tally(`${name}: ${error.message}`),
       tell: (what) => Object.assign(round, what),
     });
-    this.#firstNote = null;
+    this.#awaited.clear();
   }
 
   async #damage(dice) {
     const out = {};
-    for (const name of NAMES) {
+    for (const name of this.#options.stores) {
       const way = dice.pick(["flip", "remove"]);
       out[name] = await damage(folderOf(this.#profile, name, this.#port), way);
       this.damages[out[name]] += 1;

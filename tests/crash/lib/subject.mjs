@@ -27,6 +27,8 @@ export class Subject {
     refused: 0,
     wiped: 0,
     restored: 0,
+    /** Records that were not at the server when their database was wiped. */
+    unsynced: 0,
     lost: 0,
     duplicated: 0,
     torn: 0,
@@ -86,12 +88,13 @@ export class Subject {
   }
 
   /** Adds what a check found to the totals. */
-  count({ findings, recovered, queued }, session) {
+  count({ findings, recovered, queued, unsynced = 0 }, session) {
     for (const sort of ["lost", "torn", "duplicated", "inWindow"]) {
       this.totals[sort] += findings[sort];
     }
     if (!this.wiped) return;
     this.totals.wiped += 1;
+    this.totals.unsynced += unsynced;
     if (findings.lost === 0) this.totals.restored += 1;
     // A session that was killed before the check may have been told instead.
     const here = this.#wipedIn === session;

@@ -56,6 +56,7 @@ async function step({ how, ops, pauseMs }) {
   if (how === "single") await attempt(ops[0]);
   else if (how === "concurrent") await Promise.all(ops.map(attempt));
   else {
+    note("bulk");
     try {
       await subject.bulk(ops);
       // The numbers of a bulk follow each other.
