@@ -32,7 +32,7 @@ pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
     let mut job = Job::new(paths, "bench", "node")
         .within(&folder)
         .arg("bench.mjs")
-        .args(from_here(args));
+        .args(from_here(args, FILES));
     if !args.iter().any(|arg| arg.starts_with("--chromium")) {
         job = job.arg("--chromium").arg(CHROMIUM.get()?);
     }
@@ -44,9 +44,9 @@ pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// The arguments, with the files that they name told from the folder in which we were called, for
-/// the script runs in another.
-fn from_here(args: &[String]) -> Vec<String> {
+/// The arguments, with the files that they name (each after one of the flags `files`) told from the
+/// folder in which we were called, for the script runs in another.
+pub(crate) fn from_here(args: &[String], files: &[&str]) -> Vec<String> {
     let absolute = |path: &str| {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
         path.display().to_string()
@@ -54,11 +54,11 @@ fn from_here(args: &[String]) -> Vec<String> {
     let mut before = "";
     let mut out = Vec::new();
     for arg in args {
-        let named = FILES
+        let named = files
             .iter()
             .find_map(|name| arg.strip_prefix(name)?.strip_prefix('='));
         out.push(match named {
-            _ if FILES.contains(&before) => absolute(arg),
+            _ if files.contains(&before) => absolute(arg),
             Some(path) => format!("{}{}", &arg[..arg.len() - path.len()], absolute(path)),
             None => arg.clone(),
         });
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn files_are_told_from_here() {
         let args = ["--reps", "5", "--json", "a.json", "--out=/b"].map(str::to_owned);
-        let told = from_here(&args);
+        let told = from_here(&args, FILES);
         assert!(told[3].starts_with('/') && told[3].ends_with("/a.json"));
         assert_eq!(told[..3], args[..3]);
         assert_eq!(told[4], args[4]);

@@ -7,6 +7,7 @@
 mod bench;
 mod browsers;
 mod build;
+mod crash;
 mod debian;
 mod demo;
 mod digest;
@@ -42,6 +43,9 @@ cargo xtask <command>
   demo [--check] [--port N] [--sites N]
                          build and serve the demo; --check drives it in a browser and ends
   bench [ARGS]           build and run the benchmarks; ARGS go to bench/bench.mjs
+  crash [--rounds N] [--wipe] [--seed S] [--json FILE] [--durability strict]
+                         kill a browser that writes, N times, and check what is left; --wipe
+                         damages the browser's files after each kill; see tests/crash/README.md
   test [--list] [--only STEP,STEP]
                          everything that CI runs; ends with a line `N passed, N failed`
 
@@ -113,6 +117,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "size" => size::run(&paths, rest),
         "demo" => demo::run(&paths, rest),
         "bench" => bench::run(&paths, rest),
+        "crash" => crash::run(&paths, rest),
         "test" => test::run(&paths, rest),
         unknown => fail(format!("no command `{unknown}`\n\n{HELP}")),
     }

@@ -18,8 +18,8 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-function launchOptions({ chromium: executablePath, headed }) {
-  const args = headed ? FLAGS : ["--headless=new", ...FLAGS];
+function launchOptions({ chromium: executablePath, headed, args: more = [] }) {
+  const args = [...(headed ? [] : ["--headless=new"]), ...FLAGS, ...more];
   return { executablePath, headless: !headed, args, timeout: START_LIMIT_MS };
 }
 

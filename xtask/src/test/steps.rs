@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::job::{Ended, Job};
 use crate::toolchain::Toolchain;
-use crate::{Failure, Result, build, demo, fail, say, size, tools};
+use crate::{Failure, Result, build, crash, demo, fail, say, size, tools};
 
 use super::counts::{self, Counts};
 use super::{Context, hygiene, wasm};
@@ -111,6 +111,12 @@ pub(super) static STEPS: &[Step] = &[
         needs: &["build"],
         run: demo_check,
     },
+    Step {
+        name: "crash",
+        what: "a few rounds of killed browsers",
+        needs: &["build"],
+        run: crash_few,
+    },
 ];
 
 /// A step that is one check: it passes or fails as a whole.
@@ -184,6 +190,7 @@ fn prettier(context: &Context) -> Result<Outcome> {
         "npm/*.{js,ts}",
         "www/src",
         "www/*.{js,ts}",
+        "tests/crash",
         "tests/e2e",
         "tests/node",
         "bench/*.mjs",
@@ -319,6 +326,22 @@ fn demo_check(context: &Context) -> Result<Outcome> {
         say::note(line.trim());
     }
     Ok(check(&ended))
+}
+
+/// Rounds of a random seed, which the output names; then some with the browser's files damaged.
+fn crash_few(context: &Context) -> Result<Outcome> {
+    let mut sum = Counts::default();
+    let mut why = Vec::new();
+    for (rounds, wipe) in [(8, false), (3, true)] {
+        let ended = crash::few(&context.paths, rounds, wipe)?.run()?;
+        let (counts, failure) = counted(&ended, Counts::of_script(&ended.output));
+        sum = sum + counts;
+        why.extend(failure);
+        if let Some(line) = ended.output.lines().rev().find(|l| l.contains("restored")) {
+            say::note(line.trim());
+        }
+    }
+    Ok((sum, (!why.is_empty()).then(|| why.join("\n"))))
 }
 
 fn pages_script(context: &Context, script: &str) -> Result<Job> {
