@@ -1,8 +1,11 @@
 // The sync manager that apps hold: status, waiting, queue, conflict log, events.
 
-import { Collection, LiveQueries } from "./collection.js";
+import { CLOSE_MS, backupOf, blocked, deleteLocalData, needSynced, takeIn } from "./backup.js";
+import { Collection } from "./collection.js";
 import { LandfallError, fail, toError } from "./errors.js";
+import { LiveQueries } from "./live.js";
 import { Tabs } from "./tabs.js";
+import { runTransaction } from "./transaction.js";
 
 const EVENTS = ["mutation", "conflict", "parked", "pulled", "error"];
 /** What the status of a tab that does not sync takes from the one that does. */
@@ -33,6 +36,9 @@ export class SyncManager {
   #tabs = null;
   #leader = null;
   #collections = new Map();
+  #keys = new Map();
+  #schemas = new Map();
+  #database = "";
   #handlers = new Map(EVENTS.map((event) => [event, new Set()]));
   #subscribers = new Set();
   #waiters = new Set();
@@ -68,24 +74,28 @@ export class SyncManager {
   }
 
   /** Opens the core; for `open()` only. */
-  async start(Core, options, backend) {
+  async start(Core, options, { backend, migrate, schemas }) {
     const host = {
       committed: (collections, notices, own) => this.#committed(collections, notices, own),
       status: () => this.#changed(),
       failed: (error) => this.#emit("error", { ...error, at: Date.now() }),
     };
     try {
-      this.#core = await Core.open(options, backend, host);
+      this.#core = await Core.open(options, backend, host, migrate);
     } catch (error) {
       throw error instanceof Error ? error : toError(error);
     }
-    for (const name of Object.keys(options.collections)) {
-      this.#collections.set(name, new Collection(name, this));
+    this.#schemas = schemas;
+    for (const [name, { key }] of Object.entries(options.collections)) {
+      this.#collections.set(name, new Collection(name, this, schemas.get(name)));
+      this.#keys.set(name, key);
     }
-    this.#tabs = new Tabs(`landfall:${this.name}:${this.user}`, {
+    this.#database = Core.databaseName(this.name, this.user);
+    this.#tabs = new Tabs(this.#database, {
       lead: () => this.#core?.signal("lead"),
       wrote: () => this.#core?.catchUp(),
       asked: () => this.#tellTabs(),
+      leave: () => this.close(),
       request: (what) => this.#isLeader() && this.#core.signal(what),
       status: (status) => {
         this.#leader = status;
@@ -130,6 +140,49 @@ export class SyncManager {
       if (this.#closed || this.#core.settled()) run();
       else this.#core.settle(run);
     });
+  }
+
+  /** Writes to several collections; for the parts of this package. */
+  transact(writes, reads, grouped) {
+    return new Promise((resolve, reject) => {
+      this.now((core) =>
+        core.transact(writes, reads, grouped, (error) =>
+          error ? reject(toError(error)) : resolve(),
+        ),
+      );
+    });
+  }
+
+  /** The field that holds a collection's key; for the parts of this package. */
+  keyOf(name) {
+    return this.#keys.get(name);
+  }
+
+  transaction(run) {
+    return runTransaction(this, this.#schemas, run);
+  }
+
+  // --- backup and end ---
+
+  exportUnsynced() {
+    return this.read((core) => backupOf(this, core));
+  }
+
+  importUnsynced(backup) {
+    return takeIn(this, backup);
+  }
+
+  async signOut({ discard = false } = {}) {
+    const check = () => this.read((core) => discard || needSynced(core));
+    await check();
+    const alone = await this.#tabs.alone(CLOSE_MS, async () => {
+      // What the other tabs wrote before they closed counts as well.
+      this.now((core) => core.catchUp());
+      await check();
+      await this.close();
+      await deleteLocalData(this.#database);
+    });
+    if (!alone) throw blocked();
   }
 
   #act(kind, id = "") {

@@ -79,3 +79,12 @@ function describe(value) {
   if (typeof value === "object") return `a ${value.constructor?.name ?? "foreign object"}`;
   return `a ${typeof value}`;
 }
+
+/** Whether two JSON values are the same; a field that is missing is not there on both sides. */
+export function equal(a, b) {
+  if (Object.is(a, b)) return true;
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
+  const keys = Object.keys(a);
+  if (Array.isArray(a) !== Array.isArray(b) || keys.length !== Object.keys(b).length) return false;
+  return keys.every((key) => Object.hasOwn(b, key) && equal(a[key], b[key]));
+}

@@ -5,12 +5,16 @@
 // be right without it, only later.
 
 export class Tabs {
+  #database;
   #channel = null;
   #release = null;
   #abort = new AbortController();
+  /** Lets the lock go that says "this tab is open". */
+  #leave = null;
 
-  /** `on` has `lead()`, `wrote()`, `status(status)`, `asked()` and `request(what)`. */
+  /** `on` has `lead()`, `wrote()`, `status(status)`, `asked()`, `request(what)` and `leave()`. */
   constructor(database, on) {
+    this.#database = database;
     if (typeof BroadcastChannel === "function") {
       this.#channel = new BroadcastChannel(database);
       this.#channel.onmessage = ({ data }) => {
@@ -18,6 +22,7 @@ export class Tabs {
         else if (data?.kind === "status") on.status(data.status);
         else if (data?.kind === "hello") on.asked();
         else if (data?.kind === "request") on.request(data.what);
+        else if (data?.kind === "leave") on.leave();
       };
     }
     const locks = globalThis.navigator?.locks;
@@ -33,7 +38,43 @@ export class Tabs {
       .catch(() => {
         // Closed before it was this tab's turn.
       });
+    this.#enter(locks);
     this.send("hello");
+  }
+
+  #enter(locks) {
+    this.#leave = new AbortController();
+    const { signal } = this.#leave;
+    const held = () => new Promise((resolve) => signal.addEventListener("abort", resolve));
+    locks.request(`${this.#database}:open`, { mode: "shared", signal }, held).catch(() => {
+      // Closed before the lock was granted.
+    });
+  }
+
+  /**
+   * Asks the other tabs to close and runs `run` when they have; while it runs no other tab can open.
+   * Answers false when one of them does not close in time.
+   */
+  async alone(limitMs, run) {
+    const locks = globalThis.navigator?.locks;
+    this.send("leave");
+    if (!locks) {
+      await run();
+      return true;
+    }
+    this.#leave.abort();
+    try {
+      const signal = AbortSignal.timeout(limitMs);
+      await locks.request(`${this.#database}:open`, { signal }, async () => {
+        await run();
+      });
+      return true;
+    } catch (error) {
+      if (error?.name !== "TimeoutError") throw error;
+      return false;
+    } finally {
+      if (this.#channel) this.#enter(locks);
+    }
   }
 
   send(kind, rest) {
@@ -47,6 +88,7 @@ export class Tabs {
   close() {
     this.#abort.abort();
     this.#release?.();
+    this.#leave?.abort();
     this.#channel?.close();
     this.#channel = null;
   }
