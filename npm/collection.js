@@ -2,55 +2,67 @@
 
 import { fail, toError } from "./errors.js";
 import { copyRecord, recordText } from "./record.js";
+import { checkRecord, updated } from "./schema.js";
+import {
+  DELETE,
+  CREATE,
+  PROMOTE,
+  PUT,
+  UPDATE,
+  checkKey,
+  checkWriteOptions,
+  list,
+} from "./write.js";
 
-// As in src/web/api.rs.
-const CREATE = 0;
-const PUT = 1;
-const UPDATE = 2;
-const DELETE = 3;
-
-function checkKey(key) {
-  if (typeof key !== "string") throw fail("invalid-key", `a key is a string, not a ${typeof key}`);
-  return key;
-}
-
-function list(items, what) {
-  if (!Array.isArray(items)) throw fail("invalid-options", `${what} is a list`);
-  return items;
-}
+/** Times that an update is decided again because the record was changed meanwhile. */
+const AGAIN_MAX = 10;
 
 export class Collection {
   #manager;
   #key;
+  #schema;
+  /** Ends when every record handed in so far was checked: none overtakes another. */
+  #checks = null;
 
-  constructor(name, manager, key) {
+  constructor(name, manager, key, schema) {
     this.name = name;
     this.#manager = manager;
     this.#key = key;
+    this.#schema = schema;
   }
 
-  create(record) {
-    return this.#put(CREATE, () => [record]);
+  create(record, options) {
+    return this.#store(CREATE, () => [record], options);
   }
 
-  put(record) {
-    return this.#put(PUT, () => [record]);
+  put(record, options) {
+    return this.#store(PUT, () => [record], options);
   }
 
-  putMany(records) {
-    return this.#put(PUT, () => list(records, "putMany: records"));
+  putMany(records, options) {
+    return this.#store(PUT, () => list(records, "putMany: records"), options);
   }
 
-  update(key, patch) {
-    return this.#write(UPDATE, () => [[checkKey(key), copyRecord(patch), Object.keys(patch)]]);
+  update(key, patch, options) {
+    return this.#change(() => [change(key, patch)], options);
   }
 
-  delete(key) {
-    return this.#write(DELETE, () => [checkKey(key)]);
+  updateMany(changes, options) {
+    const each = (it) => change(it?.key, it?.patch);
+    return this.#change(() => list(changes, "updateMany: changes").map(each), options);
   }
 
-  deleteMany(keys) {
-    return this.#write(DELETE, () => list(keys, "deleteMany: keys").map(checkKey));
+  delete(key, options) {
+    return this.#inOrder(() => this.#write(DELETE, () => [checkKey(key)], options));
+  }
+
+  deleteMany(keys, options) {
+    const items = () => list(keys, "deleteMany: keys").map(checkKey);
+    return this.#inOrder(() => this.#write(DELETE, items, options));
+  }
+
+  promote(key) {
+    return this.#inOrder(() => this.#write(PROMOTE, () => [checkKey(key)]));
   }
 
   get(key) {
@@ -81,13 +93,34 @@ export class Collection {
 
   subscribe(query, fn) {
     if (typeof query === "function") return this.subscribe(undefined, query);
-    if (typeof fn !== "function")
-      throw fail("invalid-options", "subscribe: the second argument is a function");
-    return this.#manager.live.add(this, query, fn);
+    needFunction(fn, "subscribe: the second argument");
+    return this.#manager.live.addRows(this.name, () => this.find(query), fn);
+  }
+
+  record(key) {
+    checkKey(key);
+    const get = () => this.get(key);
+    return Object.freeze({
+      get,
+      subscribe: (fn) => {
+        needFunction(fn, "record(key).subscribe: the argument");
+        return this.#manager.live.addOne(this.name, get, fn);
+      },
+    });
+  }
+
+  #store(kind, records, options) {
+    if (!this.#schema) return this.#put(kind, records, options);
+    const items = guarded(() => records().map(copyRecord));
+    return this.#inOrder(async () => {
+      const checked = [];
+      for (const item of await items) checked.push(await checkRecord(this.#schema, item));
+      await this.#put(kind, () => checked, options);
+    });
   }
 
   /** Records, as texts, with their keys beside them: nothing has to be parsed to be stored. */
-  #put(kind, records) {
+  #put(kind, records, options) {
     let keys = "";
     const prepare = () =>
       records().map((record) => {
@@ -95,7 +128,7 @@ export class Collection {
         keys += this.#keyOf(record) + "\0";
         return text;
       });
-    return this.#write(kind, prepare, () => keys);
+    return this.#write(kind, prepare, options, () => keys);
   }
 
   #keyOf(record) {
@@ -108,72 +141,90 @@ export class Collection {
     throw fail("invalid-key", message);
   }
 
-  #write(kind, prepare, keys = () => undefined) {
+  #change(prepare, options) {
+    if (!this.#schema) {
+      return this.#write(
+        UPDATE,
+        () => prepare().map(({ key, patch, names }) => [key, patch, names]),
+        options,
+      );
+    }
+    const changes = guarded(prepare);
+    return this.#inOrder(async () => {
+      const given = checkWriteOptions(options);
+      const all = await changes;
+      for (let again = 0; ; again++) {
+        try {
+          return await this.#changeChecked(all, given);
+        } catch (error) {
+          if (error?.code !== "write-contention" || again >= AGAIN_MAX) throw error;
+        }
+      }
+    });
+  }
+
+  // What was checked is what the record will be: the core refuses it if the record has changed.
+  async #changeChecked(changes, options) {
+    const reads = new Map();
+    const newest = new Map();
+    for (const { key } of changes) {
+      if (reads.has(key)) continue;
+      const record = await this.#manager.read((core) => core.newest(this.name, key));
+      reads.set(key, [this.name, key, record, true]);
+      newest.set(key, record);
+    }
+    const writes = [];
+    for (const { key, patch, names } of changes) {
+      const { write, record } = await updated(this.#schema, newest.get(key), key, patch, names);
+      writes.push([this.name, UPDATE, write, options]);
+      newest.set(key, record);
+    }
+    await this.#manager.transact(writes, [...reads.values()], false);
+  }
+
+  /** After all checks that are under way; at once where there are none. */
+  #inOrder(run) {
+    if (!this.#schema) return run();
+    const done = (this.#checks ?? Promise.resolve()).then(run);
+    const end = done.then(
+      () => {},
+      () => {},
+    );
+    this.#checks = end;
+    end.then(() => {
+      if (this.#checks === end) this.#checks = null;
+    });
+    return done;
+  }
+
+  #write(kind, prepare, options, keys = () => undefined) {
     return new Promise((resolve, reject) => {
       this.#manager.now((core) => {
+        const given = checkWriteOptions(options);
         const items = prepare();
         const done = (error) => (error ? reject(toError(error)) : resolve());
-        core.write(this.name, kind, items, undefined, done, keys());
+        core.write(this.name, kind, items, given, done, keys());
       });
     });
   }
 
-  #read(read) {
+  async #read(read) {
+    if (this.#checks) await this.#checks;
     return this.#manager.read(read);
   }
 }
 
-/** Live queries: asked again after each commit that touched their collection. */
-export class LiveQueries {
-  #queries = new Set();
-  #report;
-
-  constructor(report) {
-    this.#report = report;
-  }
-
-  add(collection, query, fn) {
-    const it = { collection, query, fn, rows: null, running: false, again: false, stopped: false };
-    this.#queries.add(it);
-    this.#run(it);
-    return () => {
-      it.stopped = true;
-      this.#queries.delete(it);
-    };
-  }
-
-  touched(collections) {
-    for (const it of this.#queries) if (collections.includes(it.collection.name)) this.#run(it);
-  }
-
-  clear() {
-    for (const it of this.#queries) it.stopped = true;
-    this.#queries.clear();
-  }
-
-  async #run(it) {
-    if (it.running) {
-      it.again = true;
-      return;
-    }
-    it.running = true;
-    do {
-      it.again = false;
-      try {
-        const rows = await it.collection.find(it.query);
-        if (!it.stopped && !sameRows(it.rows, rows)) {
-          it.rows = rows;
-          it.fn(rows);
-        }
-      } catch (error) {
-        if (!it.stopped) this.#report(error);
-      }
-    } while (it.again && !it.stopped);
-    it.running = false;
-  }
+function change(key, patch) {
+  return { key: checkKey(key), patch: copyRecord(patch), names: Object.keys(patch) };
 }
 
-// A record is a new object whenever it changes, so identity tells.
-function sameRows(a, b) {
-  return a !== null && a.length === b.length && a.every((row, i) => row === b[i]);
+/** What the app handed over is copied at once; what is wrong with it is told by the promise. */
+function guarded(prepare) {
+  const items = new Promise((resolve) => resolve(prepare()));
+  items.catch(() => {});
+  return items;
+}
+
+function needFunction(fn, what) {
+  if (typeof fn !== "function") throw fail("invalid-options", `${what} is a function`);
 }

@@ -36,14 +36,29 @@ const HINTS = {
     "Give every record a string key of 1 to 512 bytes, for example crypto.randomUUID().",
   "not-cloneable":
     "Remove functions, symbols, cycles and class instances; the message names the path.",
+  unsynced:
+    "Sync first, or keep a backup with exportUnsynced(); signOut({ discard: true }) gives the changes up.",
+  "database-blocked": "Close or reload the app's other tabs.",
+  "storage-failed": "Try again; if it stays, reload the page.",
+  "rescue-failed":
+    "The database itself is not concerned; the copy is tried again with the next change. Free some space on the device if it stays.",
   closed: "Call open() again.",
   aborted: "Nothing was undone; wait again if you like.",
   offline: "Changes are kept and sent when the network returns.",
   "wasm-failed": "Check that the .wasm file is served, or pass its URL as the wasm option.",
 };
 
+const RETRYABLE = [
+  "aborted",
+  "offline",
+  "wasm-failed",
+  "database-blocked",
+  "storage-failed",
+  "rescue-failed",
+];
+
 /** An error that arises outside the core. */
 export function fail(code, message, cause) {
-  const retryable = code === "aborted" || code === "offline" || code === "wasm-failed";
+  const retryable = RETRYABLE.includes(code);
   return new LandfallError(code, message, { hint: HINTS[code] ?? "", retryable, cause });
 }

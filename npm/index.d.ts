@@ -16,7 +16,29 @@ export type RecordState = "synced" | "pending" | "syncing" | "conflict" | "faile
 export type ConflictStrategy = "last-write-wins" | "server-wins" | "client-wins" | "merge";
 export type Durability = "relaxed" | "strict";
 
-export interface CollectionOptions {
+/**
+ * What landfall needs of a schema library: the Standard Schema interface, version 1
+ * (https://standardschema.dev), which Zod, Valibot, ArkType and others have.
+ */
+export interface StandardSchema<Output = unknown> {
+  readonly "~standard": {
+    readonly version: 1;
+    readonly vendor: string;
+    readonly validate: (value: unknown) => StandardResult<Output> | Promise<StandardResult<Output>>;
+    readonly types?: { readonly input: unknown; readonly output: Output } | undefined;
+  };
+}
+
+export type StandardResult<Output> =
+  | { readonly value: Output; readonly issues?: undefined }
+  | {
+      readonly issues: ReadonlyArray<{
+        readonly message: string;
+        readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined;
+      }>;
+    };
+
+export interface CollectionOptions<T = any> {
   /** The field that holds the key, a string of 1 to 512 bytes. */
   key: string;
   /** Fields to find by: `"country"`, or `["country", "name"]` for a compound index. */
@@ -27,10 +49,38 @@ export interface CollectionOptions {
   conflict?: ConflictStrategy;
   /** Higher is pushed first. Default 0. */
   priority?: number;
+  /** New records stay on this device until they are promoted. Default false. */
+  localOnly?: boolean;
+  /** `false`: a write shows only when the backend has confirmed it. Default true. */
+  optimistic?: boolean;
+  /** Checks every record before it is stored; what it answers is what is stored. */
+  schema?: StandardSchema<T>;
 }
 
-/** `{ sites: { key: "id" }, … }`; give the record types as `open<{ sites: Site }>(…)`. */
-export type Collections<Types> = { readonly [Name in keyof Types]: CollectionOptions };
+/**
+ * `{ sites: { key: "id" }, … }`. The record types come from the schemas, or are given as
+ * `open<{ sites: Site }>(…)`.
+ */
+export type Collections<Types> = { readonly [Name in keyof Types]: CollectionOptions<Types[Name]> };
+
+/** The record types of a literal of collections: those of its schemas. */
+export type TypesOf<Declared> = {
+  -readonly [Name in keyof Declared]: Declared[Name] extends {
+    readonly schema: StandardSchema<infer T>;
+  }
+    ? T extends RecordData
+      ? T
+      : RecordData
+    : RecordData;
+};
+
+/** How one write is done; what is not said is as the collection declares. */
+export interface WriteOptions {
+  /** A new record stays on this device until it is promoted. */
+  localOnly?: boolean;
+  /** `false`: it shows, and the promise resolves, only when the backend has confirmed it. */
+  optimistic?: boolean;
+}
 
 export interface OpenOptions<Types> {
   /** Name of the app: one database for each name and user. */
@@ -53,6 +103,20 @@ export interface OpenOptions<Types> {
    * decides by itself; Firefox would ask the person. `status.storage.persisted` tells the outcome.
    */
   persist?: boolean;
+  /** The version of the data, a whole number from 1. Default 1. */
+  version?: number;
+  /**
+   * For each collection, what makes a record of an older version (`from`) one of this version. Called
+   * at `open` for everything that is stored and queued, with a copy; must be synchronous.
+   */
+  migrate?: { readonly [Name in keyof Types]?: (record: any, from: number) => RecordData };
+  /**
+   * Keep unsynced changes in a second place as well, for when the browser throws the database away.
+   * Default true.
+   */
+  rescue?: boolean;
+  /** What records may weigh in memory, in bytes, about; others are read again when needed. Default 64 MiB. */
+  memory?: number;
   /** Where the wasm is, if not beside the module. */
   wasm?: URL | string | BufferSource | WebAssembly.Module;
 }
@@ -166,6 +230,7 @@ export type ErrorCode =
   | "database-damaged"
   | "quota-exceeded"
   | "storage-failed"
+  | "rescue-failed"
   | "write-contention"
   | "closed"
   | "aborted"
@@ -185,6 +250,8 @@ export type ErrorCode =
 /** Every error that landfall throws or reports. */
 export class LandfallError extends Error {
   readonly code: ErrorCode;
+  /** Where a schema has found the fault. */
+  readonly path?: readonly PropertyKey[];
   /** What to do next. */
   readonly hint: string;
   readonly retryable: boolean;
@@ -221,6 +288,15 @@ export interface Status {
       readonly count: number;
     };
   };
+  /**
+   * Set when the browser had thrown the database away: so many unsynced changes came back from the
+   * rescue copy; the rest is pulled again.
+   */
+  readonly recovered: {
+    readonly code: "store-recovered";
+    readonly at: number;
+    readonly mutations: number;
+  } | null;
   readonly lastSyncedAt: number | null;
   readonly nextSyncAt: number | null;
   readonly storage: {
@@ -305,20 +381,41 @@ export interface FindQuery {
   order?: "asc" | "desc";
   limit?: number;
   offset?: number;
+  /**
+   * The last record of the page before, as it was then (without an index, its key will do): the next
+   * page begins behind it, whatever was inserted or deleted meanwhile.
+   */
+  after?: string | RecordData;
+}
+
+/** New values for some fields; `undefined` removes one. */
+export type Patch<T> = { [Field in keyof T]?: T[Field] | undefined };
+
+export interface LiveRecord<T extends RecordData> {
+  get(): Promise<Readonly<T> | undefined>;
+  /** Calls at once and after each change; `undefined` where there is no such record. */
+  subscribe(fn: (record: Readonly<T> | undefined) => void): () => void;
 }
 
 export interface Collection<T extends RecordData> {
   readonly name: string;
   /** Refuses a key that exists (`already-exists`). Resolves when the device has it for good. */
-  create(record: T): Promise<void>;
+  create(record: T, options?: WriteOptions): Promise<void>;
   /** Creates or replaces. */
-  put(record: T): Promise<void>;
-  putMany(records: readonly T[]): Promise<void>;
+  put(record: T, options?: WriteOptions): Promise<void>;
+  /** All or none, as the other writes of many. */
+  putMany(records: readonly T[], options?: WriteOptions): Promise<void>;
   /** Changes the given fields; `undefined` removes one. `not-found` where there is no record. */
-  update(key: string, patch: Partial<T>): Promise<void>;
+  update(key: string, patch: Patch<T>, options?: WriteOptions): Promise<void>;
+  updateMany(
+    changes: ReadonlyArray<{ key: string; patch: Patch<T> }>,
+    options?: WriteOptions,
+  ): Promise<void>;
   /** Deleting what is not there is no error. */
-  delete(key: string): Promise<void>;
-  deleteMany(keys: readonly string[]): Promise<void>;
+  delete(key: string, options?: WriteOptions): Promise<void>;
+  deleteMany(keys: readonly string[], options?: WriteOptions): Promise<void>;
+  /** Queues a local-only record: from now on it is an ordinary one. */
+  promote(key: string): Promise<void>;
   get(key: string): Promise<Readonly<T> | undefined>;
   getMany(keys: readonly string[]): Promise<(Readonly<T> | undefined)[]>;
   /** In the order of the keys. */
@@ -328,8 +425,41 @@ export interface Collection<T extends RecordData> {
   /** Calls at once and after each commit that changed the result; returns the stop function. */
   subscribe(query: FindQuery, fn: (rows: Readonly<T>[]) => void): () => void;
   subscribe(fn: (rows: Readonly<T>[]) => void): () => void;
+  /** One record, to read or to watch. */
+  record(key: string): LiveRecord<T>;
   /** `undefined` where there is no such record. */
   state(key: string): RecordState | undefined;
+}
+
+/**
+ * A collection inside a transaction. Reads see what the transaction has written; nothing is stored
+ * before its end. Writes need not be awaited: one that fails takes the transaction with it.
+ */
+export interface TransactionCollection<T extends RecordData> {
+  readonly name: string;
+  get(key: string): Promise<Readonly<T> | undefined>;
+  getMany(keys: readonly string[]): Promise<(Readonly<T> | undefined)[]>;
+  create(record: T, options?: WriteOptions): Promise<void>;
+  put(record: T, options?: WriteOptions): Promise<void>;
+  update(key: string, patch: Patch<T>, options?: WriteOptions): Promise<void>;
+  delete(key: string, options?: WriteOptions): Promise<void>;
+}
+
+export interface Transaction<Types = Record<string, RecordData>> {
+  collection<Name extends Extract<keyof Types, string>>(
+    name: Name,
+  ): TransactionCollection<Types[Name] extends RecordData ? Types[Name] : RecordData>;
+}
+
+/** What is not synced, as JSON. */
+export interface Backup {
+  readonly landfall: 1;
+  readonly name: string;
+  readonly user: string;
+  /** The database it comes from: part of the id of each mutation. */
+  readonly client: string;
+  readonly exportedAt: number;
+  readonly mutations: readonly object[];
 }
 
 export interface ManagerEvents {
@@ -337,6 +467,7 @@ export interface ManagerEvents {
   conflict: Conflict;
   parked: OutboxEntry;
   pulled: { changes: number };
+  recovered: { code: "store-recovered"; at: number; mutations: number };
   error: StatusError;
 }
 
@@ -369,11 +500,32 @@ export interface SyncManager<Types = Record<string, RecordData>> {
     event: Event,
     fn: (detail: ManagerEvents[Event]) => void,
   ): () => void;
+  /**
+   * Stores all that the callback writes, or nothing: where it throws, and where a record that it read
+   * was changed meanwhile. In that case it runs again, up to ten times (`write-contention`), so it
+   * must have no effects of its own. Answers what the callback returns.
+   */
+  transaction<Result>(run: (tx: Transaction<Types>) => Result | Promise<Result>): Promise<Result>;
+  /** Every change that the backend has not confirmed, to be kept or moved elsewhere. */
+  exportUnsynced(): Promise<Backup>;
+  /**
+   * Takes over what a backup of this app and user has and this database does not know, all or none;
+   * answers how many changes that were.
+   */
+  importUnsynced(backup: Backup): Promise<number>;
+  /**
+   * Deletes everything this device keeps for the user, and closes the manager in every tab. Refuses
+   * (`unsynced`) while something is not synced, unless it is to be discarded.
+   */
+  signOut(options?: { discard?: boolean }): Promise<void>;
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 /** Opens (or creates) the database of this app and user, and starts to sync. */
+export function open<const Declared extends Readonly<Record<string, CollectionOptions>>>(
+  options: Omit<OpenOptions<TypesOf<Declared>>, "collections"> & { collections: Declared },
+): Promise<SyncManager<TypesOf<Declared>>>;
 export function open<Types = Record<string, RecordData>>(
   options: OpenOptions<Types>,
 ): Promise<SyncManager<Types>>;

@@ -23,9 +23,16 @@ export function ready(wasm) {
 
 /** Opens (or creates) the database of this app and user, and starts to sync. */
 export async function open(options) {
-  const checked = checkOptions(options);
+  const { core, migrate, schemas } = checkOptions(options);
   await ready(options.wasm);
-  return new SyncManager(checked.name, checked.user).start(Core, checked, options.backend);
+  const { backend, persist, rescue } = options;
+  return new SyncManager(core.name, core.user).start(Core, core, {
+    backend,
+    migrate,
+    schemas,
+    persist,
+    rescue,
+  });
 }
 
 export { BackendError, LandfallError, rest };

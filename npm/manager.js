@@ -1,10 +1,14 @@
 // The sync manager that apps hold: status, waiting, queue, conflict log, events.
 
-import { Collection, LiveQueries } from "./collection.js";
+import { CLOSE_MS, backupOf, blocked, deleteLocalData, needSynced, takeIn } from "./backup.js";
+import { Collection } from "./collection.js";
 import { LandfallError, fail, toError } from "./errors.js";
+import { Lifeboat } from "./lifeboat.js";
+import { LiveQueries } from "./live.js";
 import { Presence, Tabs } from "./tabs.js";
+import { runTransaction } from "./transaction.js";
 
-const EVENTS = ["mutation", "conflict", "parked", "pulled", "error"];
+const EVENTS = ["mutation", "conflict", "parked", "pulled", "recovered", "error"];
 /** What the status of a tab that does not sync takes from the one that does. */
 const LEADING = [
   "phase",
@@ -34,8 +38,13 @@ export class SyncManager {
   #closed = false;
   #tabs = null;
   #presence;
+  #rescue = null;
+  #recovered = null;
   #leader = null;
   #collections = new Map();
+  #keys = new Map();
+  #schemas = new Map();
+  #database = "";
   #handlers = new Map(EVENTS.map((event) => [event, new Set()]));
   #subscribers = new Set();
   #waiters = new Set();
@@ -49,7 +58,6 @@ export class SyncManager {
   constructor(name, user) {
     this.name = name;
     this.user = user;
-    this.#presence = new Presence(`landfall:${name}:${user}`);
     this.live = new LiveQueries(report);
     this.outbox = Object.freeze({
       list: (filter) => this.read((core) => core.outboxList(filter)),
@@ -72,27 +80,33 @@ export class SyncManager {
   }
 
   /** Opens the core; for `open()` only. */
-  async start(Core, { persist, ...options }, backend) {
+  async start(Core, options, { backend, migrate, schemas, persist, rescue }) {
     const host = {
       committed: (collections, notices, own) => this.#committed(collections, notices, own),
       status: () => this.#changed(),
       folded: () => this.#sweep(),
+      rescue: (put, gone, next) => this.#rescue.write(put, gone, next),
       failed: (error) => this.#emit("error", { ...error, at: Date.now() }),
     };
+    this.#database = Core.databaseName(this.name, this.user);
+    this.#presence = new Presence(this.#database);
     try {
       await this.#presence.enter();
-      this.#core = await Core.open(options, backend, host);
+      this.#core = await Core.open(options, backend, host, migrate);
     } catch (error) {
-      this.#presence.leave();
+      this.#presence.end();
       throw error instanceof Error ? error : toError(error);
     }
+    this.#schemas = schemas;
     for (const [name, { key }] of Object.entries(options.collections)) {
-      this.#collections.set(name, new Collection(name, this, key));
+      this.#collections.set(name, new Collection(name, this, key, schemas.get(name)));
+      this.#keys.set(name, key);
     }
-    this.#tabs = new Tabs(`landfall:${this.name}:${this.user}`, {
+    this.#tabs = new Tabs(this.#database, this.#presence, {
       lead: () => this.#core?.signal("lead"),
       wrote: () => this.#core?.catchUp(),
       asked: () => this.#tellTabs(),
+      leave: () => this.close(),
       request: (what) => this.#isLeader() && this.#core.signal(what),
       status: (status) => {
         this.#leader = status;
@@ -101,6 +115,7 @@ export class SyncManager {
     });
     this.#measureStorage();
     this.#askToPersist(persist);
+    if (rescue !== false) await this.#startRescue(options.durability);
     return this;
   }
 
@@ -131,7 +146,8 @@ export class SyncManager {
         try {
           const answer = this.now(use);
           // Not all of it was in memory: once more, when it is.
-          if (this.#core.missed()) this.#core.fetch((error) => (error ? reject(toError(error)) : run()));
+          if (this.#core.missed())
+            this.#core.fetch((error) => (error ? reject(toError(error)) : run()));
           else resolve(answer);
         } catch (error) {
           reject(error);
@@ -140,6 +156,50 @@ export class SyncManager {
       if (this.#closed || this.#core.settled()) run();
       else this.#core.settle((error) => (error ? reject(toError(error)) : run()));
     });
+  }
+
+  /** Writes to several collections; for the parts of this package. */
+  transact(writes, reads, grouped) {
+    return new Promise((resolve, reject) => {
+      this.now((core) =>
+        core.transact(writes, reads, grouped, (error) =>
+          error ? reject(toError(error)) : resolve(),
+        ),
+      );
+    });
+  }
+
+  /** The field that holds a collection's key; for the parts of this package. */
+  keyOf(name) {
+    return this.#keys.get(name);
+  }
+
+  transaction(run) {
+    return runTransaction(this, this.#schemas, run);
+  }
+
+  // --- backup and end ---
+
+  exportUnsynced() {
+    return this.read((core) => backupOf(this, core));
+  }
+
+  importUnsynced(backup) {
+    return takeIn(this, backup);
+  }
+
+  async signOut({ discard = false } = {}) {
+    const check = () => this.read((core) => discard || needSynced(core));
+    await check();
+    const alone = await this.#tabs.alone(CLOSE_MS, async () => {
+      // What the other tabs wrote before they closed counts as well.
+      this.now((core) => core.catchUp());
+      await check();
+      await this.close();
+      await deleteLocalData(this.#database);
+      await this.#rescue?.delete();
+    });
+    if (!alone) throw blocked();
   }
 
   #act(kind, id = "") {
@@ -195,6 +255,7 @@ export class SyncManager {
     }
     own.realtime = "off";
     own.storage = this.#storage;
+    own.recovered = this.#recovered;
     const text = JSON.stringify(own);
     if (text !== this.#statusText) {
       this.#statusText = text;
@@ -213,7 +274,10 @@ export class SyncManager {
       const now = this.status;
       if (now === before || now === null) return;
       // Also when the database was taken away: another tab may lead then.
-      if (now.phase === "closed") this.#tabs?.close();
+      if (now.phase === "closed") {
+        this.#tabs?.close();
+        this.#presence.end();
+      }
       for (const fn of [...this.#subscribers]) this.#call(fn, now);
       for (const waiter of [...this.#waiters]) waiter(now);
       if (now.leader) this.#tellTabs();
@@ -227,12 +291,26 @@ export class SyncManager {
     this.#tabs?.send("status", { status });
   }
 
+  /** A database without anything may be one that the browser has thrown away. */
+  async #startRescue(durability) {
+    this.#rescue = new Lifeboat(this.#database, durability, (error) => this.#emit("error", error));
+    const starting = this.#rescue.start(this.#core, (client, mutations) => {
+      return takeIn(this, { landfall: 1, name: this.name, user: this.user, client, mutations });
+    });
+    const told = starting.then((mutations) => {
+      if (mutations === null) return;
+      this.#recovered = { code: "store-recovered", at: Date.now(), mutations };
+      this.#changed();
+      this.#emit("recovered", this.#recovered);
+    });
+    if (this.#core.fresh()) await told;
+  }
+
   /** Deletes what compactions have left, if no other tab may still look at it. */
   async #sweep() {
     await this.#presence.alone(
       () => new Promise((resolve) => (this.#closed ? resolve() : this.#core.sweep(resolve))),
     );
-    if (this.#closed) this.#presence.leave();
   }
 
   // Firefox would ask the person; browsers that decide by themselves are asked without being told to.
@@ -374,7 +452,8 @@ export class SyncManager {
     await new Promise((resolve) => this.#core.close(resolve));
     this.#closed = true;
     this.#tabs.close();
-    this.#presence.leave();
+    this.#presence.end();
+    this.#rescue?.close();
     this.#changed();
     await null;
   }

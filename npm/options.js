@@ -1,6 +1,7 @@
 // Checks the options of open() where a wrong type would only confuse later.
 
 import { fail } from "./errors.js";
+import { copyRecord } from "./record.js";
 
 const TOP = [
   "name",
@@ -13,9 +14,21 @@ const TOP = [
   "autoStart",
   "memory",
   "persist",
+  "rescue",
+  "version",
+  "migrate",
   "wasm",
 ];
-const COLLECTION = ["key", "indexes", "references", "conflict", "priority"];
+const COLLECTION = [
+  "key",
+  "indexes",
+  "references",
+  "conflict",
+  "priority",
+  "localOnly",
+  "optimistic",
+  "schema",
+];
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
@@ -34,12 +47,15 @@ function need(ok, message) {
   if (!ok) throw fail("invalid-options", message);
 }
 
-/** What the core takes: no functions, no `undefined`, indexes as lists of fields. */
+/**
+ * `core`: what the core takes (no functions, indexes as lists of fields); `migrate`: what it calls for
+ * each record of an older version; `schemas`: those of the collections.
+ */
 export function checkOptions(options) {
   need(isObject(options), "open: options is an object");
   known("", options, TOP);
-  const { name, user, interval, durability, maxAttempts, autoStart, memory, persist, collections } =
-    options;
+  const { name, user, interval, durability, maxAttempts, autoStart, collections } = options;
+  const { version, migrate, memory, persist, rescue } = options;
   need(typeof name === "string", "name: a string, the app's name");
   need(typeof user === "string", "user: a string, the id of the signed-in user");
   need(
@@ -49,24 +65,45 @@ export function checkOptions(options) {
   need(maxAttempts === undefined || typeof maxAttempts === "number", "maxAttempts: a number");
   need(autoStart === undefined || typeof autoStart === "boolean", "autoStart: true or false");
   need(memory === undefined || typeof memory === "number", "memory: a number of bytes");
+  need(rescue === undefined || typeof rescue === "boolean", "rescue: true or false");
   need(persist === undefined || typeof persist === "boolean", "persist: true or false");
   need(
     durability === undefined || typeof durability === "string",
     'durability: "relaxed" or "strict"',
   );
   need(isObject(collections), 'collections: an object like { sites: { key: "id" } }');
-  const out = { name, user, interval, durability, maxAttempts, autoStart, memory, persist };
-  out.collections = {};
+  need(
+    version === undefined || (Number.isInteger(version) && version >= 1),
+    "version: a whole number from 1",
+  );
+  const core = { name, user, interval, durability, maxAttempts, autoStart, memory, version };
+  core.collections = {};
+  const schemas = new Map();
   for (const [collection, spec] of Object.entries(collections)) {
-    out.collections[collection] = checkCollection(`collections.${collection}`, spec);
+    core.collections[collection] = checkCollection(`collections.${collection}`, spec);
+    if (spec.schema !== undefined) schemas.set(collection, spec.schema);
   }
-  return out;
+  return { core, migrate: checkMigrate(migrate, collections), schemas };
+}
+
+function checkMigrate(migrate, collections) {
+  if (migrate === undefined) return undefined;
+  need(isObject(migrate), "migrate: an object like { sites: (record, from) => record }");
+  known("migrate.", migrate, Object.keys(collections));
+  for (const [name, step] of Object.entries(migrate)) {
+    need(typeof step === "function", `migrate.${name}: a function (record, from) => record`);
+  }
+  const steps = { ...migrate };
+  // The app gets a copy: what it changes in place must not change what is stored.
+  return (name, record, from) =>
+    Object.hasOwn(steps, name) ? copyRecord(steps[name](copyRecord(record), from)) : record;
 }
 
 function checkCollection(path, spec) {
   need(isObject(spec), `${path}: an object like { key: "id" }`);
   known(`${path}.`, spec, COLLECTION);
   const { key, indexes = [], references = {}, conflict, priority } = spec;
+  const { localOnly, optimistic, schema } = spec;
   need(typeof key === "string", `${path}.key: a string, the name of the key field`);
   need(Array.isArray(indexes), `${path}.indexes: a list of field names`);
   need(isObject(references), `${path}.references: an object like { siteId: "sites" }`);
@@ -75,6 +112,13 @@ function checkCollection(path, spec) {
     `${path}.conflict: a strategy's name`,
   );
   need(priority === undefined || typeof priority === "number", `${path}.priority: a number`);
+  for (const [option, value] of Object.entries({ localOnly, optimistic })) {
+    need(value === undefined || typeof value === "boolean", `${path}.${option}: true or false`);
+  }
+  need(
+    schema === undefined || typeof schema?.["~standard"]?.validate === "function",
+    `${path}.schema: a Standard Schema (Zod, Valibot, ArkType …)`,
+  );
   const fields = indexes.map((index) => (typeof index === "string" ? [index] : index));
   for (const index of fields) {
     const fine =
@@ -90,5 +134,7 @@ function checkCollection(path, spec) {
     references: { ...references },
     conflict,
     priority,
+    localOnly: localOnly ?? false,
+    optimistic,
   };
 }

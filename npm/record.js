@@ -41,10 +41,7 @@ function check(value, path, name, depth) {
     case "symbol":
       throw fail("not-cloneable", `${join(path, name)}: a ${typeof value} cannot be stored`);
     default:
-      throw fail(
-        "invalid-record",
-        `${join(path, name)}: ${describe(value)} cannot travel as JSON`,
-      );
+      throw fail("invalid-record", `${join(path, name)}: ${describe(value)} cannot travel as JSON`);
   }
 }
 
@@ -84,4 +81,13 @@ function describe(value) {
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object") return `a ${value.constructor?.name ?? "foreign object"}`;
   return `a ${typeof value}`;
+}
+
+/** Whether two JSON values are the same; a field that is missing is not there on both sides. */
+export function equal(a, b) {
+  if (Object.is(a, b)) return true;
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
+  const keys = Object.keys(a);
+  if (Array.isArray(a) !== Array.isArray(b) || keys.length !== Object.keys(b).length) return false;
+  return keys.every((key) => Object.hasOwn(b, key) && equal(a[key], b[key]));
 }

@@ -98,7 +98,11 @@ export function rest(options) {
   }
 
   return {
-    push: (changes, context) => push(changes.map((change) => JSON.stringify(change)), context),
+    push: (changes, context) =>
+      push(
+        changes.map((change) => JSON.stringify(change)),
+        context,
+      ),
     pushJson: push,
     pull: (checkpoint, limit, context) => {
       const query = new URLSearchParams({ limit: String(limit) });

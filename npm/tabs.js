@@ -13,6 +13,7 @@ const locks = () => globalThis.navigator?.locks;
 export class Presence {
   #name;
   #leave = null;
+  #over = false;
 
   constructor(database) {
     this.#name = `${database}:open`;
@@ -34,22 +35,49 @@ export class Presence {
     if (!this.#leave) return;
     this.leave();
     await locks().request(this.#name, { ifAvailable: true }, (lock) => (lock ? work() : undefined));
-    await this.enter();
+    if (!this.#over) await this.enter();
+  }
+
+  /** The same, but waits for the others; answers false where they do not leave in time. */
+  async whenAlone(limitMs, work) {
+    if (!locks()) {
+      await work();
+      return true;
+    }
+    this.leave();
+    try {
+      const signal = AbortSignal.timeout(limitMs);
+      await locks().request(this.#name, { signal }, work);
+      return true;
+    } catch (error) {
+      if (error?.name !== "TimeoutError") throw error;
+      return false;
+    } finally {
+      if (!this.#over) await this.enter();
+    }
   }
 
   leave() {
     this.#leave?.();
     this.#leave = null;
   }
+
+  /** For good. */
+  end() {
+    this.#over = true;
+    this.leave();
+  }
 }
 
 export class Tabs {
+  #presence;
   #channel = null;
   #release = null;
   #abort = new AbortController();
 
-  /** `on` has `lead()`, `wrote()`, `status(status)`, `asked()` and `request(what)`. */
-  constructor(database, on) {
+  /** `on` has `lead()`, `wrote()`, `status(status)`, `asked()`, `request(what)` and `leave()`. */
+  constructor(database, presence, on) {
+    this.#presence = presence;
     if (typeof BroadcastChannel === "function") {
       this.#channel = new BroadcastChannel(database);
       this.#channel.onmessage = ({ data }) => {
@@ -57,6 +85,7 @@ export class Tabs {
         else if (data?.kind === "status") on.status(data.status);
         else if (data?.kind === "hello") on.asked();
         else if (data?.kind === "request") on.request(data.what);
+        else if (data?.kind === "leave") on.leave();
       };
     }
     if (!locks()) {
@@ -72,6 +101,15 @@ export class Tabs {
         // Closed before it was this tab's turn.
       });
     this.send("hello");
+  }
+
+  /**
+   * Asks the other tabs to close and runs `run` when they have; while it runs no other tab can open.
+   * Answers false when one of them does not close in time.
+   */
+  alone(limitMs, run) {
+    this.send("leave");
+    return this.#presence.whenAlone(limitMs, run);
   }
 
   send(kind, rest) {

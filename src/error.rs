@@ -85,6 +85,8 @@ codes! {
     QuotaExceeded "quota-exceeded" true "Free some space on the device; what was stored before is safe, this write was not stored.";
     /// IndexedDB failed in another way.
     StorageFailed "storage-failed" true "Try again; if it stays, reload the page.";
+    /// The rescue copy cannot be read or written.
+    RescueFailed "rescue-failed" true "The database itself is not concerned; the copy is tried again with the next change. Free some space on the device if it stays.";
     /// Many tabs write at once.
     WriteContention "write-contention" true "Try again when other tabs are quieter.";
     /// The manager was closed.

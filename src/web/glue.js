@@ -74,7 +74,8 @@ export function rowWeight(rows, at) {
 // Bytes in memory, about: the text, and the object once it was looked at.
 export function rowsBytes({ texts, objects }) {
   let bytes = 0;
-  for (let at = 0; at < texts.length; at++) bytes += 64 + 3 * rowJson({ texts, objects }, at).length;
+  for (let at = 0; at < texts.length; at++)
+    bytes += 64 + 3 * rowJson({ texts, objects }, at).length;
   return bytes;
 }
 
@@ -143,7 +144,8 @@ const isVersion = (value, least) => Number.isSafeInteger(value) && value >= leas
 
 /** The parts of a pulled page as lists, or what is wrong with it. */
 export function splitPage(answer, changesMax, keyFields) {
-  if (!isObject(answer) || !Array.isArray(answer.changes)) return "the answer has no list of changes";
+  if (!isObject(answer) || !Array.isArray(answer.changes))
+    return "the answer has no list of changes";
   const { changes, checkpoint, hasMore, serverTime } = answer;
   if (changes.length > changesMax) return "the page has too many changes";
   if (typeof checkpoint !== "string") return "the answer has no checkpoint";
@@ -175,7 +177,8 @@ export function splitPage(answer, changesMax, keyFields) {
 
 /** The parts of the answer to a push as lists, or what is wrong with it. */
 export function splitResults(answer, count) {
-  if (!isObject(answer) || !Array.isArray(answer.results)) return "the answer has no list of results";
+  if (!isObject(answer) || !Array.isArray(answer.results))
+    return "the answer has no list of results";
   const { results, serverTime } = answer;
   if (results.length !== count) return `${results.length} results for ${count} changes`;
   let ids = "";
@@ -188,7 +191,8 @@ export function splitResults(answer, count) {
     const { id, status, versionNumber, data, deleted = false, at, message, code } = it;
     if (!isText(id)) return "a result has no id";
     ids += id + "\0";
-    if (data !== undefined && data !== null && !isObject(data)) return "a result: data is no object";
+    if (data !== undefined && data !== null && !isObject(data))
+      return "a result: data is no object";
     for (const text of [at, message, code])
       if (text !== undefined && text !== null && typeof text !== "string")
         return "a result: at, message and code are strings";
@@ -216,7 +220,10 @@ export function callPush(backend, changes, controller, clientId, refresh) {
   return Promise.resolve(
     typeof backend.pushJson === "function"
       ? backend.pushJson(changes, context)
-      : backend.push(changes.map((text) => JSON.parse(text)), context),
+      : backend.push(
+          changes.map((text) => JSON.parse(text)),
+          context,
+        ),
   );
 }
 

@@ -1,0 +1,95 @@
+// What is not synced, taken out of a database and into another; and the end of a database.
+
+import { fail, toError } from "./errors.js";
+
+const FORMAT = 1;
+/** How long other tabs may take to close. */
+const CLOSE_MS = 5_000;
+
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
+function need(ok, message) {
+  if (!ok) throw fail("invalid-options", `backup: ${message}`);
+}
+
+/** A backup that JSON can carry; everything in it was copied. */
+export function backupOf(manager, core) {
+  const { client, mutations } = core.unsynced();
+  return JSON.parse(
+    JSON.stringify({
+      landfall: FORMAT,
+      name: manager.name,
+      user: manager.user,
+      client,
+      exportedAt: Date.now(),
+      mutations,
+    }),
+  );
+}
+
+/** The client and the mutations of a backup for this app and user. */
+export function checkBackup(manager, backup) {
+  need(isObject(backup), "an object, as exportUnsynced() gives it");
+  let copy;
+  try {
+    copy = JSON.parse(JSON.stringify(backup));
+  } catch (error) {
+    throw fail("invalid-options", `backup: it is not plain data: ${error?.message ?? error}`);
+  }
+  need(isObject(copy) && copy.landfall === FORMAT, "not a backup of landfall, or of a newer one");
+  need(copy.name === manager.name, `it belongs to another app (${JSON.stringify(copy.name)})`);
+  need(copy.user === manager.user, "it belongs to another user");
+  need(typeof copy.client === "string" && copy.client !== "", "client is missing");
+  need(Array.isArray(copy.mutations), "mutations is a list");
+  return copy;
+}
+
+/** Hands the backup's mutations to the core; answers how many were taken over. */
+export function takeIn(manager, backup) {
+  return new Promise((resolve, reject) => {
+    manager.now((core) => {
+      const { client, mutations } = checkBackup(manager, backup);
+      core.import(client, mutations, (error, n) => (error ? reject(toError(error)) : resolve(n)));
+    });
+  });
+}
+
+/** Refuses to go on where something is not synced. */
+export function needSynced(core) {
+  const { pending, syncing, conflict, failed } = core.status().outbox;
+  const total = pending + syncing + conflict + failed;
+  if (total === 0) return;
+  const error = fail(
+    "unsynced",
+    `${total} changes are not synced: ${pending + syncing} pending, ${conflict} in conflict, ${failed} failed`,
+  );
+  throw error;
+}
+
+/** Deletes everything that this device keeps for one user of an app. */
+export async function deleteLocalData(database) {
+  await deleteDatabase(database);
+}
+
+function deleteDatabase(database) {
+  return new Promise((resolve, reject) => {
+    const request = indexedDB.deleteDatabase(database);
+    const timer = setTimeout(() => reject(blocked()), CLOSE_MS);
+    const end = (settle) => () => {
+      clearTimeout(timer);
+      settle();
+    };
+    request.onsuccess = end(resolve);
+    request.onerror = end(() =>
+      reject(
+        fail("storage-failed", `the database could not be deleted: ${request.error?.message}`),
+      ),
+    );
+  });
+}
+
+export function blocked() {
+  return fail("database-blocked", "another tab keeps the database open");
+}
+
+export { CLOSE_MS };

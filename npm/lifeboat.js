@@ -1,0 +1,76 @@
+// Between the core and the rescue copy: what is kept, and what comes back after a wipe.
+//
+// The copy knows the id of the database that it belongs to. A database without anything in it, of
+// another id, means that the browser has thrown the first one away.
+
+import { fail } from "./errors.js";
+import { openRescue } from "./rescue.js";
+
+export class Lifeboat {
+  #opening;
+  #client = "";
+  #report;
+  #failed = false;
+
+  constructor(database, durability, report) {
+    this.#opening = openRescue(database, { durability });
+    this.#report = report;
+  }
+
+  /**
+   * Brings back what is kept, by `takeIn(client, mutations)`, if the core's database is empty and
+   * another one than it was kept for: answers how many, or null where nothing was lost. From then on
+   * the core hands over what changes.
+   */
+  async start(core, takeIn) {
+    this.#client = core.client();
+    const rescue = await this.#opening;
+    if (!rescue) return null;
+    let restored = null;
+    try {
+      const owner = await rescue.peek();
+      if (owner?.client === this.#client) {
+        core.startRescue(false);
+        return null;
+      }
+      const kept = owner && core.fresh() ? await rescue.load() : null;
+      if (kept) restored = await takeIn(kept.client, kept.mutations);
+      // Only now, when the database has them.
+      await rescue.reset(this.#client);
+    } catch (error) {
+      this.#tell(error);
+      return restored;
+    }
+    core.startRescue(true);
+    return restored;
+  }
+
+  /** One batch; a copy that cannot be written is reported once, and tried again with the next. */
+  async write(put, gone, next) {
+    try {
+      const rescue = await this.#opening;
+      await rescue.write({ client: this.#client, next, put, gone });
+      this.#failed = false;
+    } catch (error) {
+      this.#tell(error);
+    }
+  }
+
+  async delete() {
+    const rescue = await this.#opening;
+    await rescue?.delete();
+  }
+
+  async close() {
+    const rescue = await this.#opening;
+    rescue?.close();
+  }
+
+  #tell(error) {
+    if (this.#failed) return;
+    this.#failed = true;
+    const message = `the rescue copy could not be written: ${error?.message ?? error}`;
+    const { code, hint, retryable } = fail("rescue-failed", message, error);
+    this.#report({ code, message, hint, retryable, at: Date.now() });
+  }
+}

@@ -1,0 +1,42 @@
+// Records are checked by a schema of the app's own before they are stored. Any library with the
+// Standard Schema interface will do (https://standardschema.dev): `schema["~standard"].validate`.
+
+import { fail } from "./errors.js";
+import { copyRecord, equal } from "./record.js";
+
+/** What the schema makes of a record, or an error that names the path. */
+export async function checkRecord(schema, record) {
+  const result = await schema["~standard"].validate(record);
+  if (result?.issues) throw refused(result.issues);
+  return copyRecord(result?.value);
+}
+
+function refused(issues) {
+  const [first] = issues;
+  const path = (first?.path ?? []).map((part) =>
+    typeof part === "object" && part !== null ? part.key : part,
+  );
+  const at = path.map(String).join(".");
+  const error = fail("invalid-record", `${at || "the record"}: ${first?.message ?? "is refused"}`);
+  error.path = path;
+  return error;
+}
+
+/**
+ * An update that leaves a record as the schema makes it: the core's `[key, patch, fields]`, and the
+ * record. Without a record there is nothing to check, and the core says so.
+ */
+export async function updated(schema, record, key, patch, names) {
+  if (record === undefined) return { write: [key, patch, names], record };
+  const merged = { ...record };
+  for (const name of names) {
+    if (patch[name] === undefined) delete merged[name];
+    else merged[name] = patch[name];
+  }
+  const checked = await checkRecord(schema, copyRecord(merged));
+  const fields = new Set(names);
+  for (const name of Object.keys({ ...record, ...checked })) {
+    if (!equal(record[name], checked[name])) fields.add(name);
+  }
+  return { write: [key, checked, [...fields]], record: checked };
+}
