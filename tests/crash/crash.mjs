@@ -70,7 +70,12 @@ console.log(
   `${options.rounds} rounds, seed ${options.seed}, durability ${options.durability}` +
     (options.wipe ? ", the browser's files damaged after each kill" : ""),
 );
-await run.all();
+try {
+  await run.all();
+} catch (error) {
+  console.error(error);
+  process.exit(2);
+}
 const took = Math.round((Date.now() - started) / 1_000);
 if (values.json) {
   const path = resolve(values.json);

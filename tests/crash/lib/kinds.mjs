@@ -7,7 +7,7 @@ export const KINDS = {
   syncing: { style: "slow", weight: 25, what: "in the middle of pushes and pulls" },
   quiet: { style: "mixed", weight: 10, what: "200 ms or more after the last write" },
   compaction: { style: "small", weight: 15, what: "up to 1 s after a burst of small commits" },
-  start: { style: "mixed", weight: 12, what: "while a store opens, or right after" },
+  start: { style: "blind", weight: 12, what: "while a store opens, or right after" },
   migration: { style: "mixed", weight: 8, what: "while a new schema version is opened" },
 };
 

@@ -9,6 +9,9 @@ const NEW_MAX = 500;
 /** How a kind of round writes: how many steps, how likely each sort, how long the pauses. */
 const STYLES = {
   mixed: { steps: 200, single: 0.55, concurrent: 0.15, pair: 0.15, pauseMs: 5 },
+  // On a store that may have been wiped and not been told what the server has: deleting what is not
+  // there changes nothing, so that the record would come back with the next pull.
+  blind: { steps: 200, single: 0.55, concurrent: 0.15, pair: 0.15, pauseMs: 5, deletes: false },
   // Small commits without a pause, so that a compaction has something to fold.
   small: { steps: 1200, single: 0.9, concurrent: 0.06, pair: 0.04, pauseMs: 0 },
   // With pauses longer than the quiet time after which a push begins.
@@ -17,7 +20,7 @@ const STYLES = {
 
 /** The steps; each write is told to `model`. `next()` numbers writes. */
 export function makePlan({ style, dice, model, session, next, version }) {
-  const { steps, single, concurrent, pair, pauseMs } = STYLES[style];
+  const { steps, single, concurrent, pair, pauseMs, deletes = true } = STYLES[style];
   const known = new Map(model.settled().map((record) => [record.id, record]));
   const keys = [...known.keys()];
   let fresh = 0;
@@ -67,7 +70,7 @@ export function makePlan({ style, dice, model, session, next, version }) {
     if (id === null || (fresh < NEW_MAX && dice.chance(0.35))) return op("create", newKey());
     const roll = dice.next();
     if (roll < 0.75) return op("update", id);
-    return roll < 0.88 ? op("put", id) : op("delete", id);
+    return roll < 0.88 || !deletes ? op("put", id) : op("delete", id);
   }
 
   function bulkOf(size) {

@@ -59,7 +59,7 @@ export class Run {
       for (let index = 0; index < rounds; index += 1) {
         round = await this.#round(index, kinds(index), round);
       }
-      await this.#open(random(derive(seed, rounds)), round, true);
+      await this.#open(random(derive(seed, rounds)), round, { last: true });
       await this.#session.kill();
     } finally {
       await this.#session?.kill().catch(() => {});
@@ -127,10 +127,11 @@ export class Run {
   }
 
   /** A browser with all stores open and checked, if there is something to check. */
-  async #open(dice, round, last) {
+  async #open(dice, round, { last = false, kind = null } = {}) {
     await this.#start();
     const renew = !last && this.#sinceRenewed >= ROUNDS_A_USER;
-    const sync = last || renew || dice.chance(0.5);
+    // A migration with nothing queued would be half of one.
+    const sync = last || renew || (dice.chance(0.5) && kind !== "migration");
     const found = {};
     await Promise.all(
       this.#options.stores.map(async (name) => {
@@ -208,7 +209,7 @@ export class Run {
       // Nothing is checked before: what the last round left is opened, written to, and killed.
       if (before) this.rounds.push({ ...before, checkedWith: index });
       await this.#start();
-    } else await this.#open(dice, before, false);
+    } else await this.#open(dice, before, { kind });
     this.#sinceRenewed += 1;
     if (kind === "migration") this.subjects.get("landfall").version += 1;
     // The same choices for all stores, as far as they hold the same.
