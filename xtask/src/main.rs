@@ -41,7 +41,8 @@ cargo xtask <command>
   size [--json FILE]     what the npm package weighs, its largest parts, and the budget
   demo [--check] [--port N] [--sites N]
                          build and serve the demo; --check drives it in a browser and ends
-  bench [ARGS]           build and run the benchmarks; ARGS go to bench/bench.mjs
+  bench [--scale] [ARGS] build and run the benchmarks; ARGS go to bench/bench.mjs, or with
+                         --scale (cost against the number of records) to bench/scale.mjs
   test [--list] [--only STEP,STEP]
                          everything that CI runs; ends with a line `N passed, N failed`
 
