@@ -6,6 +6,7 @@ import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { launch } from "./lib/browser.mjs";
+import { chance, inPage, shuffle, whole } from "./lib/driver.mjs";
 import { loadRecords } from "./lib/dataset.mjs";
 import { startServer } from "./lib/server.mjs";
 import { verifyLandfallPushes } from "./lib/landfall-protocol.mjs";
@@ -57,7 +58,7 @@ const wanted = new Set(args.workload ? args.workload.split(",") : ALL);
 for (const w of wanted)
   if (!ALL.includes(w)) fail(`--workload: there is no ${w}, only ${[...ALL].sort().join(", ")}`);
 if (!existsSync(args.chromium)) fail(`--chromium: there is no browser at ${args.chromium}`);
-const random = mulberry32(Number(args.seed));
+const random = chance(Number(args.seed));
 
 // --limit rxdb=W1,W2 runs only these workloads for that contender.
 const limits = new Map(
@@ -106,7 +107,7 @@ for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exi
 
 let markdown = "";
 for (let rep = 1; rep <= reps; rep++) {
-  for (const c of shuffle(contenders)) {
+  for (const c of shuffle(contenders, random)) {
     const t0 = Date.now();
     const results = await runContender(c, rep);
     for (const r of results) {
@@ -195,9 +196,10 @@ async function runWorkload(context, c, workload, rep, mySizes) {
     sizes: mySizes,
   };
   try {
-    const result = await inPage(context, origin, "runWorkload", opts);
+    const result = await inPage(context, origin, "runWorkload", opts, timeout);
     if (CHECKED_AFTER_RELOAD.has(workload) && !c.meta.acksInMemory) {
-      await inPage(context, origin, "runCheck", { ...opts, pendingAfter: result.pendingAfter });
+      const { pendingAfter } = result;
+      await inPage(context, origin, "runCheck", { ...opts, pendingAfter }, timeout);
     }
     if (workload === "W8" || workload === "W9") {
       const seen = server.namespace(ns);
@@ -210,30 +212,6 @@ async function runWorkload(context, c, workload, rep, mySizes) {
     return { workload, error: String(err.message ?? err).split("\n")[0] };
   } finally {
     server.drop(ns);
-  }
-}
-
-// Runs one function in a page of its own; the page is dropped afterwards, store open or not.
-async function inPage(context, origin, fn, opts) {
-  const page = await context.newPage();
-  let timer;
-  try {
-    await page.goto(origin + "/page/index.html");
-    await page.waitForFunction(() => window.ready);
-    return await Promise.race([
-      page.evaluate(([f, o]) => window[f](o), [fn, opts]),
-      new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`timeout ${timeout} s`)), timeout * 1000);
-      }),
-      new Promise((_, reject) => page.once("crash", () => reject(new Error("the page crashed")))),
-    ]);
-  } catch (err) {
-    throw new Error(
-      `${fn}: ${String(err.message ?? err).replace(/^page\.evaluate: (Error: )?/, "")}`,
-    );
-  } finally {
-    clearTimeout(timer);
-    await page.close().catch(() => {});
   }
 }
 
@@ -279,26 +257,6 @@ function fail(message) {
 }
 
 function wholeNumber(option) {
-  const n = Number(args[option]);
-  if (!Number.isInteger(n) || n < 1)
-    fail(`--${option}: ${args[option]} is not a whole number above 0`);
-  return n;
-}
-
-function shuffle(list) {
-  const a = [...list];
-  for (let i = a.length - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1));
-    [a[i], a[j]] = [a[j], a[i]];
-  }
-  return a;
-}
-
-function mulberry32(a) {
-  return () => {
-    a = (a + 0x6d2b79f5) | 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
+  const n = whole(args[option]);
+  return n ?? fail(`--${option}: ${args[option]} is not a whole number above 0`);
 }

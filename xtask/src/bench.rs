@@ -1,4 +1,5 @@
-//! `bench`: builds, then runs `bench/bench.mjs`, which measures landfall beside other libraries.
+//! `bench`: builds, then runs `bench/bench.mjs`, which measures landfall beside other libraries, or
+//! with `--scale` `bench/scale.mjs`, which measures it against the number of records.
 
 use std::process::ExitCode;
 
@@ -12,10 +13,11 @@ use crate::{Result, build, npm, say};
 const LIMIT_S: u64 = 4 * 3_600;
 
 /// The script's arguments that name a file.
-const FILES: &[&str] = &["--json", "--out", "--chromium"];
+const FILES: &[&str] = &["--json", "--out", "--svg", "--chromium"];
 
-/// The command; all its arguments are the script's.
+/// The command; all its arguments but `--scale` are the script's.
 pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
+    let (script, args) = script(args);
     let ready = setup::run(paths, Needs::pages())?;
     let folder = paths.root.join("bench");
     npm::install(paths, &folder)?;
@@ -31,8 +33,8 @@ pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
     say::stage("benchmarks");
     let mut job = Job::new(paths, "bench", "node")
         .within(&folder)
-        .arg("bench.mjs")
-        .args(from_here(args, FILES));
+        .arg(script)
+        .args(from_here(&args, FILES));
     if !args.iter().any(|arg| arg.starts_with("--chromium")) {
         job = job.arg("--chromium").arg(CHROMIUM.get()?);
     }
@@ -42,6 +44,13 @@ pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
     }
     say::error(&format!("the benchmark {}", ended.how()));
     Ok(ExitCode::FAILURE)
+}
+
+/// The script that is meant, and its arguments.
+fn script(args: &[String]) -> (&'static str, Vec<String>) {
+    let rest: Vec<String> = args.iter().filter(|a| *a != "--scale").cloned().collect();
+    let is_scale = rest.len() < args.len();
+    (if is_scale { "scale.mjs" } else { "bench.mjs" }, rest)
 }
 
 /// The arguments, with the files that they name (each after one of the flags `files`) told from the
@@ -70,6 +79,13 @@ pub(crate) fn from_here(args: &[String], files: &[&str]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scale_is_another_script() {
+        let args = ["--reps", "3", "--scale"].map(str::to_owned);
+        assert_eq!(script(&args), ("scale.mjs", args[..2].to_vec()));
+        assert_eq!(script(&args[..2]), ("bench.mjs", args[..2].to_vec()));
+    }
 
     #[test]
     fn files_are_told_from_here() {

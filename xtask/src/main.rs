@@ -42,7 +42,8 @@ cargo xtask <command>
   size [--json FILE]     what the npm package weighs, its largest parts, and the budget
   demo [--check] [--port N] [--sites N]
                          build and serve the demo; --check drives it in a browser and ends
-  bench [ARGS]           build and run the benchmarks; ARGS go to bench/bench.mjs
+  bench [--scale] [ARGS] build and run the benchmarks; ARGS go to bench/bench.mjs, or with
+                         --scale (cost against the number of records) to bench/scale.mjs
   crash [--rounds N] [--wipe] [--seed S] [--json FILE] [--durability strict]
                          kill a browser that writes, N times, and check what is left; --wipe
                          damages the browser's files after each kill; see tests/crash/README.md

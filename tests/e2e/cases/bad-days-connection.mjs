@@ -168,9 +168,10 @@ async function anotherIdentity(rig) {
   const page = await hookedTab(rig, context);
   await rig.open(page, { autoStart: false });
   assert.equal(await create(page, "a"), null);
-  const { name } = await look(page, rig.user);
+  // Without a connection nobody tells it of the deletion.
   await page.evaluate(() => window.idb.connections.at(-1).close());
   const other = await rig.tab(context);
+  const { name } = await look(other, rig.user);
   await other.evaluate(
     (database) =>
       new Promise((resolve, reject) => {

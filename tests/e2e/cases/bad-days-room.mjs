@@ -1,6 +1,7 @@
 // No room left: what does not fit is refused whole, what was stored goes on.
 import assert from "node:assert/strict";
 import { fillUp, limitStorage, look } from "../lib/storage.mjs";
+import { sleep } from "../lib/within.mjs";
 
 const NONE = 1;
 /** Room for an app's small records, not for a large one. */
@@ -24,9 +25,14 @@ const errorOf = (page, work, argument) =>
     [work, argument],
   );
 
+/** Pauses after failures are drawn by lot, up to a limit that doubles; here they are all long. */
+function longPauses() {
+  Math.random = () => 0.95;
+}
+
 /** Three creates and an edit in the queue; nothing has been tried with them yet. */
 async function queued(rig) {
-  const page = await rig.tab();
+  const page = await rig.tab(undefined, [longPauses]);
   await limitStorage(page, SOME);
   await rig.open(page);
   await page.evaluate(() => window.lab.synced());
@@ -108,12 +114,11 @@ async function noRoomForMarks(rig) {
   assert.equal(status.network, "online", "a full disk is no fault of the network");
   assert.equal(status.outbox.pending + status.outbox.syncing, 3);
   assert.equal((await rig.records()).size, 0);
-  // Long enough that the pause is more than a moment.
-  for (let n = 0; n < 8; n += 1) await errorOf(page, "db.sync()");
-
+  // It tries again and again, after longer and longer pauses; in one of those there is room again.
+  await page.evaluate(() => window.lab.waitFor("s.nextSyncAt - Date.now() > 3_000"));
   await limitStorage(page);
   await page.evaluate(() => window.lab.sites.create({ id: "d", name: "there is room" }));
-  await page.evaluate(() => window.lab.waitFor("s.outbox.pending + s.outbox.syncing === 0", 3_000));
+  await page.evaluate(() => window.lab.waitFor("s.outbox.pending + s.outbox.syncing === 0", 2_000));
   await page.evaluate(() => window.lab.synced());
   assert.equal((await rig.records()).size, 4);
   const { error, phase } = await page.evaluate(() => window.db.status);
@@ -134,6 +139,9 @@ async function noRoomForVerdicts(rig) {
   assert.equal((await rig.records()).size, 3, "the server has them");
   const { outbox } = await page.evaluate(() => window.db.status);
   assert.equal(outbox.pending + outbox.syncing, 3, "but this device does not know for good");
+  await sleep(1_500);
+  const asked = rig.faults.requests.filter(({ path }) => path.endsWith("/batch")).length;
+  assert.ok(asked <= 3, `asked again after pauses, not ${asked} times at once`);
   await limitStorage(page);
   await page.evaluate(() => window.lab.synced(30_000));
   const records = await rig.records();

@@ -57,19 +57,27 @@ async function demandWhole(rig, page, keys) {
 
 async function givenUp(rig) {
   const page = await hookedTab(rig);
-  const abortNext = (times) =>
-    page.evaluate((count) => {
-      window.idb.writes = 0;
-      window.idb.onWrite = (tx) => {
-        if (window.idb.writes > count) return;
-        // After what belongs to the same turn: the requests are made, nothing is committed yet.
-        tx.commit = () => {};
-        queueMicrotask(() => tx.abort());
-      };
-    }, times);
+  const abortNext = (times, reason = null) =>
+    page.evaluate(
+      ([count, message]) => {
+        window.idb.writes = 0;
+        window.idb.onWrite = (tx) => {
+          if (window.idb.writes > count) return;
+          // After what belongs to the same turn: the requests are made, nothing is committed yet.
+          tx.commit = () => {};
+          queueMicrotask(() => tx.abort());
+          if (message === null) return;
+          const error = new DOMException(message, "UnknownError");
+          Object.defineProperty(tx, "error", { get: () => error });
+        };
+      },
+      [times, reason],
+    );
   await abortNext(2);
   assert.equal(await create(page, "b"), null, "tried again, twice");
   assert.equal(await page.evaluate(() => window.idb.writes), 3);
+  await abortNext(2, "Connection is closing because of: Unknown 6");
+  assert.equal(await create(page, "bb"), null, "so Chromium says where it closes a connection");
   await abortNext(1_000);
   demandError(await create(page, "c"), "database-lost", true);
   assert.equal(await page.evaluate(() => window.idb.writes), 3, "three times, not for ever");
@@ -77,7 +85,7 @@ async function givenUp(rig) {
   await page.evaluate(() => (window.idb.onWrite = null));
   assert.equal(await create(page, "d"), null);
   assert.equal((await statusOf(page)).error, null);
-  await demandWhole(rig, page, ["a", "b", "d"]);
+  await demandWhole(rig, page, ["a", "b", "bb", "d"]);
 }
 
 /** It is stored, but nobody is told so: the log is asked. */
