@@ -102,6 +102,8 @@ export class SyncManager {
         this.#changed();
       },
     });
+    // A migration at open was a commit that nobody has heard of yet.
+    if (options.version > 1) this.#tabs.send("wrote");
     globalThis.navigator?.storage?.persist?.().catch(() => {});
     this.#measureStorage();
     return this;

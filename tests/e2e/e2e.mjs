@@ -5,6 +5,7 @@ import { makeRig } from "./lib/rig.mjs";
 import { startServer } from "./lib/server.mjs";
 import { runTests } from "./lib/tests.mjs";
 import { within } from "./lib/within.mjs";
+import { api } from "./cases/api.mjs";
 import { backendFaults } from "./cases/backend-faults.mjs";
 import { conflicts } from "./cases/conflicts.mjs";
 import { durability } from "./cases/durability.mjs";
@@ -20,6 +21,7 @@ const tests = [
   ...refusals,
   ...conflicts,
   ...tabs,
+  ...api,
 ].filter(({ name }) => name.includes(options.only));
 
 let result = { passed: 0, failed: 1 };
