@@ -113,6 +113,8 @@ export class SyncManager {
         this.#changed();
       },
     });
+    // A migration at open was a commit that nobody has heard of yet.
+    if (options.version > 1) this.#tabs.send("wrote");
     this.#measureStorage();
     this.#askToPersist(persist);
     if (rescue !== false) await this.#startRescue(options.durability);

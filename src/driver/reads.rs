@@ -160,12 +160,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         self.0.replica.borrow().find_mutation(id)
     }
 
-    /// Everything that the backend has not confirmed, as it stands.
+    /// Everything that the backend has not confirmed, as it stands; the mutation at the head of a
+    /// record before the one behind it, also where it was queued again under a later number.
     #[must_use]
     pub fn unsynced(&self) -> Vec<Held<V>> {
-        let replica = self.0.replica.borrow();
-        let all = replica.outbox.iter().map(|m| m.no);
-        all.filter_map(|no| replica.held(no)).collect()
+        self.0.replica.borrow().all_held()
     }
 
     /// `synced`, `pending`, `syncing`, `conflict`, `failed` or `local`; none where there is no record.

@@ -5,7 +5,7 @@
 //! everything is decided again. If the store fails, nothing has happened.
 
 use super::{Backend, Clock, Manager};
-use crate::engine::Event;
+use crate::engine::{Event, Phase};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::limits;
@@ -223,7 +223,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         if self.0.watchers.borrow().is_empty() {
             return;
         }
-        let over = {
+        let over = if self.0.engine.borrow().phase() == Phase::Closed {
+            self.0.watchers.borrow_mut().closed()
+        } else {
             let replica = self.0.replica.borrow();
             self.0.watchers.borrow_mut().settled(&replica.outbox)
         };

@@ -17,6 +17,8 @@ mod plan_migrate;
 mod plan_outbox;
 mod plan_sync;
 mod plan_write;
+#[cfg(all(test, not(target_family = "wasm")))]
+mod tests;
 
 use crate::conflict::Conflict;
 use crate::hlc::Hlc;

@@ -46,6 +46,22 @@ impl<V: Value> Replica<V> {
         })
     }
 
+    /// Everything that is queued, first in, first out, but the mutation at the head of a record before
+    /// the one behind it, also where it was queued again under a later number.
+    #[must_use]
+    pub fn all_held(&self) -> Vec<Held<V>> {
+        let all = self.outbox.iter().filter_map(|m| self.held(m.no));
+        let mut all: Vec<Held<V>> = all.collect();
+        all.sort_by_cached_key(|held| {
+            let m = &held.mutation;
+            let c = self.by_name.get(&m.collection);
+            let record = c.and_then(|c| self.collections[*c].record(&m.key));
+            let head = record.and_then(|r| r.pending.as_ref()).map(|p| p.head);
+            (head.map_or(m.no, |head| head.max(m.no)), m.behind)
+        });
+        all
+    }
+
     /// The number of the queued mutation with this id on the wire.
     #[must_use]
     pub fn find_mutation(&self, id: &str) -> Option<MutationNo> {

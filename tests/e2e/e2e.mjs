@@ -5,6 +5,7 @@ import { makeRig } from "./lib/rig.mjs";
 import { startServer } from "./lib/server.mjs";
 import { runTests } from "./lib/tests.mjs";
 import { within } from "./lib/within.mjs";
+import { api } from "./cases/api.mjs";
 import { backendFaults } from "./cases/backend-faults.mjs";
 import { connection } from "./cases/bad-days-connection.mjs";
 import { pages } from "./cases/bad-days-page.mjs";
@@ -30,6 +31,7 @@ const tests = [
   ...connection,
   ...pages,
   ...silence,
+  ...api,
 ].filter(({ name }) => name.includes(options.only));
 
 let result = { passed: 0, failed: 1 };

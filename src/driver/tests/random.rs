@@ -1,10 +1,12 @@
 //! Several devices, random writes, faults, crashes and clocks that are wrong; then it heals, and
 //! everybody must have the same (promise 8), with nothing acknowledged gone missing.
 
+use super::hidden::{HIDDEN, LOCAL, patch, write};
 use super::rig::*;
 use crate::engine::Event;
+use crate::replica::plan::{Intent, Transaction, Write, WriteOptions};
 use serde_json::json;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 const SEEDS: u64 = 300;
@@ -21,10 +23,11 @@ async fn story(seed: u64) {
     }
     // What each device was told is stored and nobody else touches: it has to be everywhere.
     let mut mine = Vec::new();
+    let (mut asked, promises) = (0, Rc::new(Cell::new(0)));
     for step in 0..120 {
         let (device, tab) = &mut devices[chance.below(3) as usize];
         let key = format!("k{}", chance.below(6));
-        match chance.below(14) {
+        match chance.below(20) {
             0..=2 => drop(put(tab, "sites", json!({ "id": key, "n": step })).await),
             3..=5 => drop(update(tab, "sites", &key, json!({ "m": step })).await),
             6 => drop(delete(tab, "sites", &key).await),
@@ -59,6 +62,49 @@ async fn story(seed: u64) {
                 *tab = device.open().await;
             }
             12 => device.store.fail_next(crate::store::memory::Fault::Full),
+            13..=15 => {
+                // Hidden writes: whoever waits for them is told, sooner or later.
+                let data = json!({ "id": key, "n": step });
+                let (write, told) = match chance.below(3) {
+                    0 => (Write::Put(Rc::new(data)), promises.clone()),
+                    1 => (Write::Delete(key.as_str().into()), promises.clone()),
+                    _ => (patch(&key, json!({ "h": step })), promises.clone()),
+                };
+                asked += 1;
+                tab.submit(
+                    Intent::Write("sites".into(), vec![write], HIDDEN),
+                    Box::new(move |_| told.set(told.get() + 1)),
+                );
+            }
+            16 => {
+                let group = vec![
+                    (
+                        "sites".into(),
+                        patch(&key, json!({ "g": step })),
+                        WriteOptions::default(),
+                    ),
+                    (
+                        "notes".into(),
+                        Write::Put(Rc::new(json!({ "id": format!("n{key}"), "siteId": key }))),
+                        WriteOptions::default(),
+                    ),
+                ];
+                let transaction = Transaction {
+                    writes: group,
+                    reads: Vec::new(),
+                    grouped: true,
+                };
+                drop(submit(tab, Intent::Transaction(transaction)).await);
+            }
+            17 => {
+                let local = format!("local-{}", chance.below(3));
+                drop(write(tab, Write::Put(Rc::new(site(&local, step))), LOCAL).await);
+            }
+            18 => {
+                let local = format!("local-{}", chance.below(3));
+                let promote = Write::Promote(local.as_str().into());
+                drop(write(tab, promote, WriteOptions::default()).await);
+            }
             _ => pass(chance.below(3_000)).await,
         }
     }
@@ -68,6 +114,21 @@ async fn story(seed: u64) {
         for (_, tab) in &devices {
             tab.signal(Event::Online);
             synced(tab).await;
+        }
+    }
+    assert_eq!(
+        promises.get(),
+        asked,
+        "seed {seed}: somebody waits for ever"
+    );
+    for (device, tab) in &devices {
+        device.store.fail_next(crate::store::memory::Fault::None);
+        // What is only on this device goes, so that the rest can be compared.
+        for key in ["local-0", "local-1", "local-2"] {
+            if tab.state("sites", key).unwrap() == Some("local") {
+                let gone = Write::Delete(key.into());
+                write(tab, gone, WriteOptions::default()).await.unwrap();
+            }
         }
     }
     for collection in ["sites", "notes"] {

@@ -1,0 +1,364 @@
+// What the JavaScript side adds to the core: transactions, schemas, drafts, confirmed writes,
+// migrations, backups, the end of a database.
+import assert from "node:assert/strict";
+import { eventually } from "../lib/within.mjs";
+
+const sites = { key: "id", indexes: ["name"] };
+
+async function transactions(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  const got = await page.evaluate(async () => {
+    const { db, lab } = window;
+    await lab.sites.create({ id: "s", name: "one", visits: 1 });
+    const out = {};
+    out.answer = await db.transaction(async (tx) => {
+      const site = await tx.collection("sites").get("s");
+      tx.collection("sites").update("s", { visits: site.visits + 1 });
+      tx.collection("assessments").create({ id: "a", siteId: "s", gone: true });
+      tx.collection("assessments").update("a", { score: 3, gone: undefined });
+      out.own = await tx.collection("assessments").getMany(["a", "none"]);
+      out.outside = (await lab.sites.get("s")).visits;
+      return (await tx.collection("sites").get("s")).visits;
+    });
+    out.stored = [await lab.sites.get("s"), await lab.assessments.all()];
+    out.thrown = await lab.errorOf(() =>
+      db.transaction(async (tx) => {
+        await tx.collection("sites").delete("s");
+        throw Object.assign(new Error("no"), { code: "mine" });
+      }),
+    );
+    // A write that fails takes the rest with it, even if nobody looks.
+    out.taken = await lab.errorOf(() =>
+      db.transaction((tx) => {
+        tx.collection("sites").put({ id: "t" });
+        tx.collection("sites").create({ id: "s" });
+      }),
+    );
+    out.find = await lab.errorOf(() => db.transaction((tx) => tx.collection("sites").find()));
+    let late;
+    await db.transaction((tx) => {
+      late = tx.collection("sites");
+    });
+    out.late = await lab.errorOf(async () => late.put({ id: "late" }));
+    out.keys = (await lab.sites.all()).map(({ id }) => id);
+
+    // Ten at once read and add one: each sees what the others have stored, or runs again.
+    let runs = 0;
+    const add = () =>
+      db.transaction(async (tx) => {
+        runs += 1;
+        const { visits } = await tx.collection("sites").get("s");
+        await tx.collection("sites").update("s", { visits: visits + 1 });
+      });
+    await Promise.all(Array.from({ length: 6 }, add));
+    out.visits = (await lab.sites.get("s")).visits;
+    out.again = runs > 6;
+    out.contention = await lab.errorOf(() =>
+      db.transaction(async (tx) => {
+        const { visits } = await tx.collection("sites").get("s");
+        await lab.sites.update("s", { visits: visits + 1 });
+        await tx.collection("sites").update("s", { visits });
+      }),
+    );
+    return out;
+  });
+  assert.equal(got.answer, 2);
+  assert.equal(got.outside, 1, "nothing is seen before the end");
+  assert.deepEqual(got.own, [{ id: "a", siteId: "s", score: 3 }, undefined]);
+  assert.deepEqual(got.stored, [
+    { id: "s", name: "one", visits: 2 },
+    [{ id: "a", siteId: "s", score: 3 }],
+  ]);
+  assert.equal(got.thrown.code, "mine");
+  assert.equal(got.taken.code, "already-exists");
+  assert.equal(got.find.code, "invalid-options");
+  assert.equal(got.late.code, "closed");
+  assert.deepEqual(got.keys, ["s"]);
+  assert.deepEqual([got.visits, got.again], [8, true]);
+  assert.equal(got.contention.code, "write-contention");
+  await page.evaluate(() => window.db.resume());
+  await page.evaluate(() => window.lab.synced());
+  assert.equal((await rig.records()).get("assessments/a")?.data.score, 3);
+}
+
+async function schemas(rig) {
+  const page = await rig.tab();
+  const got = await page.evaluate(
+    async ({ user, sites }) => {
+      const { lab } = window;
+      // As a schema library would have it: names are trimmed, visits are counted from 0.
+      const schema = {
+        "~standard": {
+          version: 1,
+          vendor: "test",
+          validate: async (value) => {
+            await new Promise((resolve) => setTimeout(resolve, value.slow ?? 0));
+            if (typeof value.name !== "string")
+              return { issues: [{ message: "needs a text", path: ["name"] }] };
+            if (value.parts?.[0]?.n < 0)
+              return { issues: [{ message: "too small", path: ["parts", { key: 0 }, "n"] }] };
+            return { value: { visits: 0, ...value, name: value.name.trim() } };
+          },
+        },
+      };
+      const collections = { sites: { ...sites, schema } };
+      window.db = await window.landfall.open({ name: "schemas", user, collections });
+      const all = window.db.collection("sites");
+      const out = {};
+      const refusal = async (work) => {
+        try {
+          await work();
+        } catch ({ code, message, path }) {
+          return [code, message, path];
+        }
+      };
+      out.create = await refusal(() => all.create({ id: "x", name: 7 }));
+      out.many = await refusal(() =>
+        all.putMany([
+          { id: "x", name: "a" },
+          { id: "y", name: "b", parts: [{ n: -1 }] },
+        ]),
+      );
+      out.none = await all.count();
+      // In order, although the first is checked for longer.
+      const first = all.put({ id: "x", name: " first ", slow: 50 });
+      const second = all.put({ id: "x", name: " second " });
+      out.shown = await all.get("x");
+      await Promise.all([first, second]);
+      out.update = await refusal(() => all.update("x", { name: null }));
+      out.missing = await lab.errorOf(() => all.update("none", { name: "n" }));
+      await all.update("x", { name: " third ", extra: 1 });
+      await Promise.all([
+        all.update("x", { extra: 2 }),
+        all.updateMany([
+          { key: "x", patch: { visits: 5 } },
+          { key: "x", patch: { name: " fourth " } },
+        ]),
+      ]);
+      out.end = await all.get("x");
+      out.inside = await refusal(() =>
+        window.db.transaction((tx) => {
+          tx.collection("sites").update("x", { name: 5 });
+        }),
+      );
+      return out;
+    },
+    { user: rig.user, sites },
+  );
+  assert.deepEqual(got.create, ["invalid-record", "name: needs a text", ["name"]]);
+  assert.deepEqual(got.many, ["invalid-record", "parts.0.n: too small", ["parts", 0, "n"]]);
+  assert.equal(got.none, 0);
+  assert.deepEqual(got.shown, { visits: 0, id: "x", name: "second" });
+  assert.equal(got.update[0], "invalid-record");
+  assert.equal(got.missing.code, "not-found");
+  assert.deepEqual(got.end, { visits: 5, id: "x", name: "fourth", extra: 2 });
+  assert.equal(got.inside[0], "invalid-record");
+}
+
+async function drafts(rig) {
+  const page = await rig.tab();
+  await rig.open(page);
+  const got = await page.evaluate(async () => {
+    const { db, lab } = window;
+    const seen = [];
+    const stop = lab.sites.record("d").subscribe((record) => seen.push(record?.name));
+    await lab.sites.put({ id: "d", name: "draft" }, { localOnly: true });
+    await lab.synced();
+    const states = [lab.sites.state("d")];
+    const total = (await db.outbox.stats()).total;
+    await lab.sites.put({ id: "other", name: "o" });
+    await lab.sites.promote("d");
+    await lab.synced();
+    states.push(lab.sites.state("d"));
+    const wrong = await lab.errorOf(() => lab.sites.put({ id: "e" }, { local: true }));
+    const both = { localOnly: true, optimistic: false };
+    const never = await lab.errorOf(() => lab.sites.put({ id: "e" }, both));
+    stop();
+    return { states, total, seen, wrong, never };
+  });
+  assert.deepEqual(got.states, ["local", "synced"]);
+  assert.equal(got.total, 0);
+  assert.deepEqual(
+    got.seen,
+    [null, "draft"].map((name) => name ?? undefined),
+  );
+  assert.deepEqual([got.wrong.code, got.never.code], ["invalid-options", "invalid-options"]);
+  assert.equal((await rig.records()).get("sites/d")?.data.name, "draft");
+}
+
+async function confirmedWrites(rig) {
+  const page = await rig.tab();
+  await rig.open(page);
+  await rig.proxy.cut();
+  await page.evaluate(() => {
+    window.told = window.lab.sites
+      .create({ id: "h", name: "hidden" }, { optimistic: false })
+      .then(() => (window.confirmed = true));
+  });
+  await eventually("it is queued", () =>
+    page.evaluate(() => window.db.status.outbox.pending === 1),
+  );
+  assert.equal(await page.evaluate(() => window.lab.sites.get("h")), undefined);
+  assert.equal(await page.evaluate(() => window.confirmed), undefined);
+  await rig.proxy.heal();
+  await page.evaluate(() => window.told);
+  assert.equal((await page.evaluate(() => window.lab.sites.get("h"))).name, "hidden");
+  assert.equal((await rig.records()).get("sites/h")?.versionNumber, 1);
+}
+
+async function pages(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  const got = await page.evaluate(async () => {
+    const { sites } = window.lab;
+    const names = Array.from({ length: 25 }, (_, n) => `n${String(n % 9)}`);
+    await sites.putMany(names.map((name, n) => ({ id: `s${n}`, name })));
+    const walk = async (query, by) => {
+      const ids = [];
+      for (let after; ;) {
+        const rows = await sites.find({ ...query, limit: 4, after });
+        if (rows.length === 0) return ids;
+        ids.push(...rows.map(({ id }) => id));
+        after = by(rows.at(-1));
+        // What is written on the way changes nothing about the rest.
+        await sites.put({ id: "s0", name: "n0" });
+      }
+    };
+    const query = { index: "name", order: "desc" };
+    const all = (await sites.find(query)).map(({ id }) => id);
+    const byKey = (await sites.find()).map(({ id }) => id);
+    return {
+      same: JSON.stringify(all) === JSON.stringify(await walk(query, (row) => row)),
+      keys: JSON.stringify(byKey) === JSON.stringify(await walk({}, ({ id }) => id)),
+      wrong: await window.lab.errorOf(() => sites.find({ index: "name", after: "s1" })),
+    };
+  });
+  assert.deepEqual([got.same, got.keys, got.wrong.code], [true, true, "invalid-options"]);
+}
+
+async function migrations(rig) {
+  const page = await rig.tab();
+  const got = await page.evaluate(
+    async ({ user, sites }) => {
+      const { open } = window.landfall;
+      const options = { name: "versions", user, collections: { sites } };
+      const out = {};
+      const first = await open(options);
+      await first.collection("sites").create({ id: "a", n: 1 });
+      const tried = (more) => window.lab.errorOf(() => open({ ...options, ...more }));
+      out.failed = await tried({
+        version: 2,
+        migrate: {
+          sites: (record) => {
+            record.n = "changed in place";
+            throw new Error("no idea");
+          },
+        },
+      });
+      out.untouched = await first.collection("sites").get("a");
+      const second = await open({
+        ...options,
+        version: 2,
+        migrate: { sites: ({ n, ...rest }, from) => ({ ...rest, size: n * 10, from }) },
+      });
+      out.migrated = await second.collection("sites").get("a");
+      out.queued = (await second.outbox.list()).length;
+      // The tab with the old app learns of it.
+      await first.waitFor(({ error }) => error?.code === "database-newer", {
+        signal: AbortSignal.timeout(5_000),
+      });
+      out.phase = first.status.phase;
+      out.refused = await window.lab.errorOf(() => first.collection("sites").put({ id: "b" }));
+      await first.close();
+      await second.close();
+      out.older = await window.lab.errorOf(async () => {
+        const old = await open(options);
+        await old.collection("sites").put({ id: "b" });
+      });
+      return out;
+    },
+    { user: rig.user, sites },
+  );
+  assert.equal(got.failed.code, "migration-failed");
+  assert.match(got.failed.message, /sites.*"a".*no idea/);
+  assert.deepEqual(got.untouched, { id: "a", n: 1 });
+  assert.deepEqual(got.migrated, { id: "a", size: 10, from: 1 });
+  assert.equal(got.queued, 1);
+  assert.deepEqual([got.phase, got.refused.code], ["error", "database-newer"]);
+  assert.equal(got.older.code, "database-newer");
+}
+
+async function backupAndSignOut(rig) {
+  const context = await rig.device();
+  const [page, other] = [await rig.tab(context), await rig.tab(context)];
+  for (const tab of [page, other]) await rig.open(tab);
+  await rig.proxy.cut();
+  await page.evaluate(() => window.lab.sites.create({ id: "kept", name: "kept" }));
+  await other.evaluate(() => window.lab.sites.create({ id: "too", name: "kept too" }));
+  const got = await page.evaluate(async () => {
+    const { db, lab } = window;
+    const backup = await db.exportUnsynced();
+    const wrong = [
+      null,
+      { ...backup, landfall: 2 },
+      { ...backup, user: "somebody" },
+      { ...backup, mutations: [...backup.mutations, { number: -1 }] },
+      { ...backup, mutations: [...backup.mutations, { ...backup.mutations[0], record: 7 }] },
+      { ...backup, mutations: [{ ...backup.mutations[0], at: ["soon"], number: 99 }] },
+    ];
+    const codes = [];
+    for (const it of wrong) codes.push((await lab.errorOf(() => db.importUnsynced(it)))?.code);
+    return {
+      backup,
+      codes,
+      same: await db.importUnsynced(backup),
+      refused: await lab.errorOf(() => db.signOut()),
+      total: (await db.outbox.stats()).total,
+    };
+  });
+  assert.deepEqual(got.codes, Array(6).fill("invalid-options"));
+  assert.deepEqual([got.same, got.backup.mutations.length, got.total], [0, 2, 2]);
+  assert.equal(got.refused.code, "unsynced");
+  assert.match(got.refused.message, /2 pending/);
+
+  await page.evaluate(() => window.db.signOut({ discard: true }));
+  await eventually("the other tab has closed", () =>
+    other.evaluate(() => window.db.status.phase === "closed"),
+  );
+  const left = await page.evaluate(async () => (await indexedDB.databases()).map((d) => d.name));
+  assert.deepEqual(
+    left.filter((name) => name.includes(rig.user)),
+    [],
+  );
+
+  await rig.proxy.heal();
+  await rig.open(page, { autoStart: false });
+  const taken = await page.evaluate(async (backup) => {
+    const counts = [await window.db.importUnsynced(backup)];
+    counts.push(await window.db.importUnsynced(backup));
+    const ids = (await window.db.outbox.list()).map(({ id }) => id);
+    window.db.resume();
+    await window.lab.synced();
+    await window.db.signOut();
+    return { counts, ids };
+  }, got.backup);
+  assert.deepEqual(taken.counts, [2, 0]);
+  assert.deepEqual(
+    taken.ids,
+    got.backup.mutations.map(({ number }) => `${got.backup.client}.${number}`),
+  );
+  const records = await rig.records();
+  assert.equal(records.get("sites/kept")?.versionNumber, 1);
+  assert.equal(records.get("sites/too")?.versionNumber, 1);
+}
+
+export const api = [
+  { name: "api: transactions store all or nothing", run: transactions },
+  { name: "api: a schema checks what is stored", run: schemas },
+  { name: "api: local drafts are promoted", run: drafts },
+  { name: "api: a confirmed write shows when the server has it", run: confirmedWrites },
+  { name: "api: pages follow each other", run: pages },
+  { name: "api: data is migrated whole or not at all", run: migrations },
+  { name: "api: backup, sign out, restore", run: backupAndSignOut },
+];
