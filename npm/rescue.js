@@ -83,8 +83,9 @@ class Rescue {
       for (const number of gone) this.#alive.delete(number);
       this.#written += numbers.length;
       const { size } = this.#alive;
-      const mostGone = size === 0 || this.#written - size > Math.max(DEAD_MIN, DEAD_RATIO * size);
-      if (gone.length === 0 || !mostGone) return this.#store.add(line);
+      const dead = this.#written - size;
+      const tidy = size === 0 ? gone.length > 0 : dead > Math.max(DEAD_MIN, DEAD_RATIO * size);
+      if (!tidy) return this.#store.add(line);
       try {
         await this.#store.swap((text) => {
           const kept = replay(text + line);

@@ -183,11 +183,18 @@ async function compaction(rig, place) {
     const left = { size: await size(), numbers: await numbers(rescue) };
     await gone(rescue, 4_901, 5_000, 5_001);
     const { client, next, mutations } = await rescue.load();
-    return { full, left, size: await size(), client, next, count: mutations.length };
+    const empty = await size();
+    // A record that is changed again and again while nothing can be sent.
+    for (let round = 1; round <= 5; round += 1) await put(rescue, 1, 300, { round });
+    const replaced = (await rescue.load()).mutations.filter(({ round }) => round === 5).length;
+    const texts = (await stored[where].texts()).join("");
+    const old = texts.includes('"round":1');
+    return { replaced, old, full, left, size: empty, client, next, count: mutations.length };
   }, place);
   assert.deepEqual(seen.left.numbers, range(4_901, 5_000));
   assert.ok(seen.left.size < seen.full / 3, `${seen.full} → ${seen.left.size}`);
   assert.ok(seen.size < 200, `${seen.size} with nothing in it`);
+  assert.deepEqual([seen.replaced, seen.old], [300, false]);
   assert.deepEqual([seen.client, seen.next, seen.count], ["client-1", 5_001, 0]);
 }
 
