@@ -7,12 +7,14 @@ import { fail } from "./errors.js";
 import { openRescue } from "./rescue.js";
 
 export class Lifeboat {
+  #database;
   #opening;
   #client = "";
   #report;
   #failed = false;
 
   constructor(database, durability, report) {
+    this.#database = database;
     this.#opening = openRescue(database, { durability });
     this.#report = report;
   }
@@ -30,18 +32,18 @@ export class Lifeboat {
     try {
       const owner = await rescue.peek();
       if (owner?.client === this.#client) {
-        core.startRescue(false);
+        core.startRescue(owner.next, owner.stamp);
         return null;
       }
       const kept = owner && core.fresh() ? await rescue.load() : null;
       if (kept) restored = await takeIn(kept.client, kept.mutations);
-      // Only now, when the database has them.
-      await rescue.reset(this.#client);
+      // Only now, when the database has them: from here on the copy is of this one.
+      if (owner) await rescue.reset(this.#client);
     } catch (error) {
       this.#tell(error);
       return restored;
     }
-    core.startRescue(true);
+    core.startRescue(0, 0);
     return restored;
   }
 
@@ -56,8 +58,9 @@ export class Lifeboat {
     }
   }
 
+  /** Also after `close`. */
   async delete() {
-    const rescue = await this.#opening;
+    const rescue = await openRescue(this.#database);
     await rescue?.delete();
   }
 

@@ -21,20 +21,17 @@ pub struct RescueBatch<V> {
 }
 
 impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
-    /// From now on the listener is given what the rescue copy needs; `all` begins with everything
-    /// that is queued.
-    pub fn start_rescue(&self, all: bool) {
+    /// From now on the listener is given what the rescue copy needs. The copy's last batch was of
+    /// `stamp_ms` and knew no number from `next_no` on (zero for an empty copy): a crash may have kept
+    /// later ones from it, so they are handed over first; all of them, where they are few.
+    pub fn start_rescue(&self, next_no: MutationNo, stamp_ms: f64) {
         self.0.rescuing.set(true);
-        self.0.replica.borrow_mut().watch_mutations(all);
-        if all {
-            self.schedule_rescue();
-        }
-    }
-
-    /// Stops it: nothing is handed over any more.
-    pub fn stop_rescue(&self) {
-        self.0.rescuing.set(false);
-        self.0.replica.borrow_mut().take_touched();
+        let mut replica = self.0.replica.borrow_mut();
+        let few = replica.outbox.len() <= limits::RESCUE_AGAIN_MAX;
+        let since_ms = stamp_ms - limits::RESCUE_CLOCK_ERROR_MS;
+        replica.watch_mutations(|m| few || m.no >= next_no || m.at.ms >= since_ms);
+        drop(replica);
+        self.schedule_rescue();
     }
 
     pub(super) fn schedule_rescue(&self) {

@@ -273,10 +273,11 @@ impl<V: Value> Replica<V> {
         }
     }
 
-    /// From now on it is known which mutations came, changed or went; `all` are told at once.
-    pub fn watch_mutations(&mut self, all: bool) {
-        let known = self.outbox.iter().map(|m| m.no);
-        self.touched = Some(if all { known.collect() } else { Vec::new() });
+    /// From now on it is known which mutations came, changed or went; those that `wanted` selects
+    /// are told at once.
+    pub fn watch_mutations(&mut self, wanted: impl Fn(&Mutation<V>) -> bool) {
+        let known = self.outbox.iter().filter(|m| wanted(m)).map(|m| m.no);
+        self.touched = Some(known.collect());
     }
 
     /// Number of the next mutation.

@@ -299,11 +299,11 @@ impl Core {
         self.manager.is_fresh()
     }
 
-    /// From now on `host.rescue(put, gone, next)` is called after commits, and with `all` for what is
-    /// queued already.
+    /// From now on `host.rescue(put, gone, next)` is called after commits, and first for what a copy
+    /// of that age may lack.
     #[wasm_bindgen(js_name = startRescue)]
-    pub fn start_rescue(&self, all: bool) {
-        self.manager.start_rescue(all);
+    pub fn start_rescue(&self, next: f64, stamp: f64) {
+        self.manager.start_rescue(next as MutationNo, stamp);
     }
 
     /// One record, or `undefined`.

@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use super::codec::{self, KeyFields};
+<<<<<<< HEAD
 use super::decode;
+=======
+use super::codec_mutation;
+>>>>>>> wt-api
 use super::glue::{self, get};
 use super::idb::{IdbStore, database_name, random_id};
 use super::value::Row;
@@ -14,7 +18,7 @@ use crate::shown::Shown;
 use crate::store::{Entry, Fact, Store, Summary, conformance};
 use js_sys::{Array, Object};
 use rexie::{ObjectStore, Rexie};
-use wasm_bindgen::JsValue;
+use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_browser);
@@ -189,4 +193,77 @@ async fn names_of_app_and_user_cannot_collide() {
     assert_ne!(database_name("a%3Ab", "c"), database_name("a:b", "c"));
     let ids: std::collections::HashSet<String> = (0..100).map(|_| random_id()).collect();
     assert_eq!(ids.len(), 100);
+}
+
+/// A queued mutation as it is stored and handed out.
+fn held() -> Object {
+    let source = "return { number: 7, collection: 'sites', key: 'r1', action: 'update',
+        record: { id: 'r1', n: 2 }, shows: { patch: { n: 1 }, fields: ['n'] }, changed: ['n'],
+        base: { id: 'r1', n: 0 }, baseVersion: 3, remote: null, remoteVersion: 4, at: [5, 6],
+        createdAt: 1.5, sent: true, state: 'failed', attempts: 2, lastAttemptAt: 8,
+        nextAttemptAt: null, error: { code: 'no', message: 'é' }, group: 'c.6', origin: 'o.9',
+        behind: false };";
+    let made = js_sys::Function::new_no_args(source).call0(&JsValue::UNDEFINED);
+    made.unwrap().unchecked_into()
+}
+
+#[wasm_bindgen_test]
+fn a_mutation_comes_back_as_it_was() {
+    let text = |value: &JsValue| String::from(js_sys::JSON::stringify(value).unwrap());
+    let read = codec_mutation::mutation_from_js(&held()).unwrap();
+    let again = codec_mutation::mutation_to_js(&read);
+    assert_eq!(text(&again), text(&held()));
+}
+
+#[wasm_bindgen_test]
+fn a_mutation_from_somebody_is_not_believed() {
+    let wrong = "return {
+        number: [0, -1, 1.5, NaN, 9007199254740991, 1e300, '7', null],
+        collection: [undefined, '', 7, 'x'.repeat(129)],
+        key: [undefined, '', 'x'.repeat(513), 'a\\0b', 7],
+        action: [undefined, 'upsert', 1, 'delete'],
+        record: [null, undefined, 7, 'x', []],
+        shows: [7, 'before', { record: 7 }, { patch: 7, fields: [] }, { patch: {} }],
+        changed: ['n', [7], {}],
+        base: [7, [], undefined],
+        baseVersion: [-1, 0.5, '3', undefined],
+        remote: [7, []],
+        remoteVersion: [-1, undefined],
+        at: [undefined, [1], [-1, 0], [1e14, 0], [1, 70000], [1.5, 0], ['1', 0], {}],
+        createdAt: [undefined, null, -1, NaN, Infinity, 1e300],
+        sent: [undefined, 1],
+        state: [undefined, 'syncing', 'gone'],
+        attempts: [-1, 5e9, undefined],
+        lastAttemptAt: ['8', NaN],
+        nextAttemptAt: [-1, Infinity],
+        error: [{}, 7, { code: 'x' }, { code: 1, message: 'x' }],
+        group: ['c', '.1', 'c.x', 7],
+        origin: ['c', 'c.', 'c.-1', ''],
+        behind: [undefined, 0],
+    };";
+    let wrong = js_sys::Function::new_no_args(wrong).call0(&JsValue::UNDEFINED);
+    let wrong: Object = wrong.unwrap().unchecked_into();
+    let mut tried = 0;
+    for pair in Object::entries(&wrong).iter() {
+        let pair: Array = pair.into();
+        let field = pair.get(0).as_string().unwrap();
+        let values: Array = pair.get(1).into();
+        for value in values.iter() {
+            let it = held();
+            glue::set(&it, &field, &value);
+            let fault = codec_mutation::mutation_from_js(&it).err();
+            let named = fault.is_some_and(|f| f.starts_with(&field) || f == "record");
+            assert!(named, "{field}: {value:?}: {fault:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 70, "{tried}");
+    for value in [
+        JsValue::UNDEFINED,
+        JsValue::NULL,
+        7.into(),
+        Array::new().into(),
+    ] {
+        assert!(codec_mutation::mutation_from_js(&value).is_err());
+    }
 }

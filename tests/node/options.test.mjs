@@ -9,7 +9,7 @@ const good = {
 };
 
 test("good options come out as the core takes them", () => {
-  assert.deepEqual(checkOptions(good).collections.sites.indexes, [["a"], ["b", "c"]]);
+  assert.deepEqual(checkOptions(good).core.collections.sites.indexes, [["a"], ["b", "c"]]);
 });
 
 test("the message names the field that is wrong", () => {
@@ -20,7 +20,18 @@ test("the message names the field that is wrong", () => {
     [{ ...good, intervall: 5 }, "intervall"],
     [{ ...good, interval: "5" }, "interval"],
     [{ ...good, autoStart: 1 }, "autoStart"],
+<<<<<<< HEAD
     [{ ...good, persist: "yes" }, "persist"],
+=======
+    [{ ...good, version: 0 }, "version"],
+    [{ ...good, version: "2" }, "version"],
+    [{ ...good, migrate: () => {} }, "migrate"],
+    [{ ...good, migrate: { sites: 7 } }, "migrate.sites"],
+    [{ ...good, migrate: { nowhere: () => {} } }, "migrate.nowhere"],
+    [{ ...good, collections: { sites: { key: "id", localOnly: 1 } } }, "sites.localOnly"],
+    [{ ...good, collections: { sites: { key: "id", optimistic: "no" } } }, "sites.optimistic"],
+    [{ ...good, collections: { sites: { key: "id", schema: {} } } }, "sites.schema"],
+>>>>>>> wt-api
     [{ ...good, collections: [] }, "collections"],
     [{ ...good, collections: { sites: "id" } }, "collections.sites"],
     [{ ...good, collections: { sites: {} } }, "collections.sites.key"],
@@ -41,4 +52,29 @@ test("the message names the field that is wrong", () => {
       },
     );
   }
+});
+
+test("a schema stays outside of the core's options", () => {
+  const schema = { "~standard": { version: 1, vendor: "test", validate: (value) => ({ value }) } };
+  const collections = { sites: { key: "id", schema, localOnly: true } };
+  const { core, schemas } = checkOptions({ ...good, collections });
+  assert.deepEqual([...schemas.keys()], ["sites"]);
+  assert.equal("schema" in core.collections.sites, false);
+  assert.equal(core.collections.sites.localOnly, true);
+});
+
+test("a migration works on copies, and records without one stay as they are", () => {
+  const migrate = {
+    sites: (record, from) => {
+      record.tags.push(from);
+      return record;
+    },
+  };
+  const step = checkOptions({ ...good, version: 2, migrate }).migrate;
+  const record = { id: "a", tags: [] };
+  assert.deepEqual(step("sites", record, 1), { id: "a", tags: [1] });
+  assert.deepEqual(record.tags, []);
+  assert.equal(step("elsewhere", record, 1), record);
+  const wrong = checkOptions({ ...good, migrate: { sites: () => ({ id: "a", at: new Date() }) } });
+  assert.throws(() => wrong.migrate("sites", record, 1), { code: "not-cloneable" });
 });

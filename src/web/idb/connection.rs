@@ -202,11 +202,13 @@ impl IdbStore {
         let upgrade = {
             let missing = missing.clone();
             move |db: &IdbDatabase, tx: &IdbTransaction, old_version: u32| {
-                // Schema 1 had no segments; its log is read as it is.
-                let upgraded = old_version == 1 && db.create_object_store(SEGMENTS).is_ok();
-                if !upgraded {
-                    missing.set(old_version == 0);
+                if old_version == 0 {
+                    missing.set(true);
                     let _ = tx.abort();
+                } else if !db.object_store_names().contains(SEGMENTS) {
+                    // Schema 1 had no segments; its log is read as it is. What fails here shows when
+                    // the stores are looked at.
+                    let _ = db.create_object_store(SEGMENTS);
                 }
             }
         };

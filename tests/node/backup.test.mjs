@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { checkBackup, needSynced } from "../../npm/backup.js";
+import { checkWriteOptions } from "../../npm/write.js";
+
+const manager = { name: "app", user: "u" };
+const backup = { landfall: 1, name: "app", user: "u", client: "c", mutations: [] };
+
+test("a backup of this app and user is taken as a copy", () => {
+  const mutation = { number: 1, record: { id: "a" } };
+  const copy = checkBackup(manager, { ...backup, mutations: [mutation] });
+  assert.deepEqual(copy.mutations, [mutation]);
+  assert.notEqual(copy.mutations[0].record, mutation.record);
+});
+
+test("anything else is refused, and the message says why", () => {
+  const loop = { ...backup };
+  loop.mutations = [loop];
+  const wrong = [
+    [undefined, "object"],
+    ["{}", "object"],
+    [[], "object"],
+    [{}, "not a backup"],
+    [{ ...backup, landfall: 2 }, "newer"],
+    [{ ...backup, name: "other" }, '"other"'],
+    [{ ...backup, user: "v" }, "another user"],
+    [{ ...backup, client: "" }, "client"],
+    [{ ...backup, mutations: {} }, "mutations"],
+    [loop, "plain data"],
+    [{ ...backup, extra: 1n }, "plain data"],
+  ];
+  for (const [value, part] of wrong) {
+    assert.throws(
+      () => checkBackup(manager, value),
+      (error) => {
+        assert.equal(error.code, "invalid-options");
+        assert.ok(error.message.includes(part), `${part}: ${error.message}`);
+        return true;
+      },
+    );
+  }
+});
+
+test("signing out counts everything that is not synced", () => {
+  const core = (outbox) => ({ status: () => ({ outbox }) });
+  needSynced(core({ pending: 0, syncing: 0, conflict: 0, failed: 0 }));
+  for (const field of ["pending", "syncing", "conflict", "failed"]) {
+    const outbox = { pending: 0, syncing: 0, conflict: 0, failed: 0, [field]: 3 };
+    assert.throws(() => needSynced(core(outbox)), { code: "unsynced", message: /^3 changes/ });
+  }
+});
+
+test("write options are checked by name and type", () => {
+  assert.equal(checkWriteOptions(undefined), undefined);
+  const given = { optimistic: false };
+  assert.deepEqual(checkWriteOptions(given), { localOnly: undefined, optimistic: false });
+  const wrong = [null, [], 7, { local: true }, { localOnly: 1 }];
+  wrong.push({ localOnly: true, optimistic: false });
+  for (const options of wrong) {
+    assert.throws(() => checkWriteOptions(options), { code: "invalid-options" });
+  }
+});
