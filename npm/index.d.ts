@@ -488,6 +488,11 @@ export interface SyncManager<Types = Record<string, RecordData>> {
   sync(): Promise<void>;
   /** Pulls now, whatever the interval. */
   refresh(): Promise<void>;
+  /**
+   * Compacts the database now. It happens by itself at quiet moments; before a backup of the
+   * profile, say, it can be asked for. False where another tab syncs, which then sees to it.
+   */
+  compact(): Promise<boolean>;
   pause(): void;
   resume(): void;
   /** Resolves when nothing waits to be pushed and a pull has followed. Parked items do not count. */

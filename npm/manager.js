@@ -308,6 +308,15 @@ export class SyncManager {
     if (this.#core.fresh()) await told;
   }
 
+  /** Folds the log now rather than at a quiet moment; answers whether there was something to fold. */
+  async compact() {
+    const folded = await new Promise((resolve, reject) => {
+      this.now((core) => core.fold((error, n) => (error ? reject(toError(error)) : resolve(n === 1))));
+    });
+    if (folded) await this.#sweep();
+    return folded;
+  }
+
   /** Deletes what compactions have left, if no other tab may still look at it. */
   async #sweep() {
     await this.#presence.alone(

@@ -72,10 +72,12 @@ export function rowWeight(rows, at) {
 }
 
 // Bytes in memory, about: the text, and the object once it was looked at.
-export function rowsBytes({ texts, objects }) {
+export function rowsBytes(rows) {
   let bytes = 0;
-  for (let at = 0; at < texts.length; at++)
-    bytes += 64 + 3 * rowJson({ texts, objects }, at).length;
+  for (let at = 0; at < rows.texts.length; at++) {
+    // `null` where a deleted record is.
+    bytes += 64 + (rows.texts[at] === null ? 0 : 3 * rowJson(rows, at).length);
+  }
   return bytes;
 }
 

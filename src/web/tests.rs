@@ -3,11 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use super::codec::{self, KeyFields};
-<<<<<<< HEAD
-use super::decode;
-=======
 use super::codec_mutation;
->>>>>>> wt-api
+use super::decode;
 use super::glue::{self, get};
 use super::idb::{IdbStore, database_name, random_id};
 use super::value::Row;
@@ -211,7 +208,7 @@ fn held() -> Object {
 fn a_mutation_comes_back_as_it_was() {
     let text = |value: &JsValue| String::from(js_sys::JSON::stringify(value).unwrap());
     let read = codec_mutation::mutation_from_js(&held()).unwrap();
-    let again = codec_mutation::mutation_to_js(&read);
+    let again = codec_mutation::mutation_to_js(&read, &Row::object);
     assert_eq!(text(&again), text(&held()));
 }
 

@@ -13,6 +13,7 @@ import { room } from "./cases/bad-days-room.mjs";
 import { silence } from "./cases/bad-days-silence.mjs";
 import { conflicts } from "./cases/conflicts.mjs";
 import { durability } from "./cases/durability.mjs";
+import { golden } from "./cases/golden.mjs";
 import { refusals } from "./cases/refusals.mjs";
 import { rescue } from "./cases/rescue.mjs";
 import { signIn } from "./cases/sign-in.mjs";
@@ -26,6 +27,7 @@ const tests = [
   ...refusals,
   ...conflicts,
   ...tabs,
+  ...golden,
   ...rescue,
   ...room,
   ...connection,

@@ -20,9 +20,7 @@ test("the message names the field that is wrong", () => {
     [{ ...good, intervall: 5 }, "intervall"],
     [{ ...good, interval: "5" }, "interval"],
     [{ ...good, autoStart: 1 }, "autoStart"],
-<<<<<<< HEAD
     [{ ...good, persist: "yes" }, "persist"],
-=======
     [{ ...good, version: 0 }, "version"],
     [{ ...good, version: "2" }, "version"],
     [{ ...good, migrate: () => {} }, "migrate"],
@@ -31,7 +29,6 @@ test("the message names the field that is wrong", () => {
     [{ ...good, collections: { sites: { key: "id", localOnly: 1 } } }, "sites.localOnly"],
     [{ ...good, collections: { sites: { key: "id", optimistic: "no" } } }, "sites.optimistic"],
     [{ ...good, collections: { sites: { key: "id", schema: {} } } }, "sites.schema"],
->>>>>>> wt-api
     [{ ...good, collections: [] }, "collections"],
     [{ ...good, collections: { sites: "id" } }, "collections.sites"],
     [{ ...good, collections: { sites: {} } }, "collections.sites.key"],
