@@ -211,6 +211,17 @@ fn check(replica: &Replica<Record>) {
             assert!(tail.is_none_or(|t| t.behind && !t.sent), "{key}");
         }
     }
+    let mut seen = HashSet::new();
+    for held in replica.all_held() {
+        let m = &held.mutation;
+        assert!(
+            !m.behind
+                || replica
+                    .waits_for(m)
+                    .is_some_and(|head| seen.contains(&head))
+        );
+        seen.insert(m.no);
+    }
     let pending: usize = replica
         .collections
         .iter()

@@ -178,3 +178,24 @@ fn a_rewritten_mutation_gets_an_id_of_its_own() {
         assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
     });
 }
+
+#[test]
+fn what_was_behind_a_mutation_that_is_settled_goes_on_top_of_the_backends_record() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let (_device, m) = busy(&server).await;
+        let mut backup = m.unsynced();
+        backup.retain(|held| held.mutation.behind);
+        let fresh = Device::new("b", &server, 2);
+        server.borrow_mut().down = false;
+        let m = fresh.open().await;
+        synced(&m).await;
+        assert_eq!(import(&m, "a", backup).await, Ok(1));
+        let entry = m.outbox(&Default::default()).remove(0).mutation;
+        assert_eq!((entry.base_version.0, entry.behind), (2, false));
+        synced(&m).await;
+        let truth = r#"{"a":1,"b":1,"id":"s"}"#;
+        assert_eq!(server.borrow().dump("sites"), [truth]);
+        assert!(m.conflicts().is_empty());
+    });
+}

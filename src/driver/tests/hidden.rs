@@ -338,3 +338,73 @@ fn a_collection_declares_what_its_writes_are() {
         assert_eq!(dump(&m, "notes").await, [""; 0]);
     });
 }
+
+#[test]
+fn a_hidden_change_leaves_what_an_optimistic_one_has_shown() {
+    run(async {
+        let (server, device) = rig();
+        server
+            .borrow_mut()
+            .put("sites", json!({"id": "x", "a": 0}), "0");
+        let m = device.open().await;
+        synced(&m).await;
+        server.borrow_mut().down = true;
+        let options = WriteOptions::default;
+        for change in [
+            patch("x", json!({"a": 1})),
+            Write::Create(Rc::new(json!({"id": "y", "a": 1}))),
+        ] {
+            write(&m, change, options()).await.unwrap();
+        }
+        let shown = dump(&m, "sites").await;
+        let told = [
+            start(&m, patch("x", json!({"a": 2, "b": 2}))),
+            start(&m, patch("y", json!({"a": 2}))),
+        ];
+        assert_eq!(dump(&m, "sites").await, shown);
+        server.borrow_mut().down = false;
+        synced(&m).await;
+        assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+        assert!(server.borrow().dump("sites")[0].contains(r#""b":2"#));
+        assert!(told.iter().all(|t| *t.borrow() == Some(Ok(1))));
+    });
+}
+
+#[test]
+fn a_change_that_joins_another_is_followed_there() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().put("sites", site("x", 0), "0");
+        let m = device.open().await;
+        synced(&m).await;
+        // Refused with one behind it: both go again as one, and the first answer counts for nothing.
+        server.borrow_mut().poison.insert("x".into(), false);
+        let head = start(&m, patch("x", json!({"n": 1})));
+        until(&m, "in flight", |s| s.syncing == 1).await;
+        let tail = start(&m, patch("x", json!({"n": 2})));
+        until(&m, "queued again", |_| {
+            queue(&m).first().is_some_and(|q| q.starts_with('3'))
+        })
+        .await;
+        server.borrow_mut().poison.clear();
+        assert!(
+            head.borrow().is_none() && tail.borrow().is_none(),
+            "not yet"
+        );
+        synced(&m).await;
+        assert_eq!((code(&head), code(&tail)), (None, None));
+        assert_eq!(server.borrow().dump("sites"), [r#"{"id":"x","n":2}"#]);
+
+        // A conflict that both lose.
+        let head = start(&m, patch("x", json!({"n": 3})));
+        until(&m, "in flight", |s| s.syncing == 1).await;
+        server
+            .borrow_mut()
+            .put("sites", site("x", 9), "9999999999999-0000-b");
+        let tail = start(&m, patch("x", json!({"n": 4})));
+        until(&m, "settled", |_| head.borrow().is_some()).await;
+        let lost = Some(Code::Conflict);
+        assert_eq!((code(&head), code(&tail)), (lost, lost));
+        assert_eq!(dump(&m, "sites").await, [r#"{"id":"x","n":9}"#]);
+    });
+}
