@@ -13,6 +13,8 @@ const locks = () => globalThis.navigator?.locks;
 export class Presence {
   #name;
   #leave = null;
+  /** Resolves when the lock is given back. */
+  #held = null;
   #over = false;
 
   constructor(database) {
@@ -23,7 +25,7 @@ export class Presence {
   enter() {
     if (!locks()) return Promise.resolve();
     return new Promise((resolve) => {
-      locks().request(this.#name, { mode: "shared" }, () => {
+      this.#held = locks().request(this.#name, { mode: "shared" }, () => {
         resolve();
         return new Promise((leave) => (this.#leave = leave));
       });
@@ -34,6 +36,8 @@ export class Presence {
   async alone(work) {
     if (!this.#leave) return;
     this.leave();
+    // The browser takes a moment; until then this tab would find itself in its own way.
+    await this.#held;
     await locks().request(this.#name, { ifAvailable: true }, (lock) => (lock ? work() : undefined));
     if (!this.#over) await this.enter();
   }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test suite")]
 
-use super::{AppendError, Entry, Fact, Gone, Place, Store, Summary};
+use super::{AppendError, Base, Entry, Fact, Gone, Place, Store, Summary};
 use crate::conflict::{Conflict, Outcome};
 use crate::hlc::Hlc;
 use crate::model::{Action, Held, Mutation, MutationState, Refusal, Version};
@@ -85,6 +85,53 @@ pub async fn run<V: Value, S: Store<V>>(store: S, other: S, record: impl Fn(u32)
         1,
         "quarantine keeps a copy"
     );
+    segments(&store, &other, &record).await;
+}
+
+/// Segments are nothing until the base names them; then what it does not need can go.
+async fn segments<V: Value, S: Store<V>>(store: &S, other: &S, record: &impl Fn(u32) -> V) {
+    let folded = [entry(6, all_facts(record)), entry(7, bulk(record, 0..10))];
+    let written = store.write_segments(&folded).await.unwrap();
+    for ((_, got), want) in written.iter().zip(&folded) {
+        same_entry(got, want);
+    }
+    assert_eq!(store.tail().await.unwrap().base, Base::default());
+    let base = Base {
+        generation: 1,
+        through: 4,
+        segments: written.iter().map(|(id, _)| *id).collect(),
+        summary: folded[1].summary.clone(),
+    };
+    assert!(store.switch(&base).await.unwrap());
+    assert!(!other.switch(&base).await.unwrap(), "somebody was faster");
+    assert_eq!(other.tail().await.unwrap().base, base);
+    let read = other.read_segments(&base.segments).await.unwrap();
+    for ((id, got), (want_id, want)) in read.iter().zip(&written) {
+        assert_eq!(id, want_id);
+        same_entry(got.as_ref().unwrap(), want);
+    }
+
+    // Out of memory and back.
+    let mut values = Vec::new();
+    written[1].1.each_value(|v| values.push(v.clone()));
+    store.evict();
+    store.fetch(&values).await.unwrap();
+    assert!(values.iter().all(Value::is_resident));
+    same_entry(&written[1].1, &folded[1]);
+
+    // What nobody needs goes, and nothing else.
+    let orphan = [entry(8, bulk(record, 3..5))];
+    let orphan = other.write_segments(&orphan).await.unwrap();
+    store.sweep().await.unwrap();
+    let log = other.read(0, 10).await.unwrap();
+    assert_eq!(log.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [5]);
+    assert_eq!(other.tail().await.unwrap().seq, 5);
+    let read = other.read_segments(&[orphan[0].0, base.segments[0]]).await;
+    let found: Vec<bool> = read.unwrap().iter().map(|(_, e)| e.is_ok()).collect();
+    assert_eq!(found, [false, true]);
+    let next = [entry(9, bulk(record, 30..31))];
+    store.append(5, &next).await.unwrap();
+    assert_eq!(other.tail().await.unwrap().seq, 6);
 }
 
 fn entry<V>(n: u32, facts: Vec<Fact<V>>) -> Entry<V> {

@@ -10,8 +10,8 @@
 //! Reading believes nothing: a backup may have been through anybody's hands. What it answers names
 //! the field at fault; whether the record fits its collection is the planner's business.
 
-use super::decode::record;
-use super::glue::{get, get_number, get_text, name, set};
+use super::decode;
+use super::glue::{self, get, get_number, get_text, name, set};
 use super::value::Row;
 use crate::hlc::Hlc;
 use crate::limits;
@@ -188,6 +188,15 @@ pub(super) fn mutation_from_js(value: &JsValue) -> Read<Held<Row>> {
 
 fn texts(names: &Names) -> Array {
     names.iter().map(|n| name(n)).collect()
+}
+
+/// A record, or none for `null`. A text must be JSON: it is parsed when somebody looks at it, and then
+/// it is too late to refuse it.
+fn record(value: &JsValue) -> std::result::Result<Option<Row>, ()> {
+    if value.is_undefined() || (value.is_string() && !glue::is_record(value)) {
+        return Err(());
+    }
+    decode::record(value).map_err(|_| ())
 }
 
 /// A list of field names: `None` where it is something else, `Some(None)` where it is absent.

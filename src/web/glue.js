@@ -89,6 +89,15 @@ export function isRows(list) {
   );
 }
 
+/** Whether a text is an object in JSON. */
+export function isRecord(text) {
+  try {
+    return isObject(JSON.parse(text));
+  } catch {
+    return false;
+  }
+}
+
 /** A part of them as texts, for the store. */
 export function rowsTexts(rows, from, to) {
   if (from === 0 && to === rows.texts.length && !rows.texts.includes(undefined)) return rows.texts;

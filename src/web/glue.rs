@@ -26,6 +26,8 @@ extern "C" {
     pub(super) fn rows_bytes(rows: &JsValue) -> f64;
     #[wasm_bindgen(js_name = isRows)]
     pub(super) fn is_rows(texts: &Array) -> bool;
+    #[wasm_bindgen(js_name = isRecord)]
+    pub(super) fn is_record(text: &JsValue) -> bool;
     #[wasm_bindgen(js_name = rowsTexts)]
     pub(super) fn rows_texts(rows: &JsValue, from: u32, to: u32) -> Array;
     #[wasm_bindgen(js_name = pushObjects)]

@@ -13,6 +13,7 @@ use crate::hlc::Hlc;
 use crate::model::Action;
 use crate::shown::Shown;
 use crate::store::{Entry, Fact, Store, Summary, conformance};
+use crate::value::Value;
 use js_sys::{Array, Object};
 use rexie::{ObjectStore, Rexie};
 use wasm_bindgen::{JsCast, JsValue};
@@ -76,6 +77,21 @@ async fn indexeddb_conforms_with_strict_durability() {
     let name = database_name("conformance", &random_id());
     let open = || IdbStore::open(name.clone(), "strict", keys(), 1e9);
     conformance::run(open().await.unwrap(), open().await.unwrap(), record).await;
+}
+
+#[wasm_bindgen_test]
+async fn rows_of_segments_leave_memory_and_come_back() {
+    let name = database_name("budget", &random_id());
+    let store = IdbStore::open(name, "relaxed", keys(), 0.0).await.unwrap();
+    let facts = vec![created(1, 1), created(2, 2), created(3, 3)];
+    let written = store.write_segments(&[entry(facts)]).await.unwrap();
+    let mut rows = Vec::new();
+    written[0].1.each_value(|row| rows.push(row.clone()));
+    assert!(rows.iter().all(Row::is_resident));
+    store.evict();
+    assert!(!rows.iter().any(Row::is_resident), "the budget is nothing");
+    store.fetch(&rows[1..2]).await.unwrap();
+    assert_eq!(rows[2].json().as_string().unwrap(), r#"{"id":"r3","n":3}"#);
 }
 
 #[wasm_bindgen_test]
