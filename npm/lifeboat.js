@@ -37,8 +37,9 @@ export class Lifeboat {
       }
       const kept = owner && core.fresh() ? await rescue.load() : null;
       if (kept) restored = await takeIn(kept.client, kept.mutations);
-      // Only now, when the database has them: from here on the copy is of this one.
-      if (owner) await rescue.reset(this.#client);
+      // The first batch of this database takes the place of all that is kept, in one step.
+      const { pending, syncing, conflict, failed } = core.status().outbox;
+      if (owner && pending + syncing + conflict + failed === 0) await rescue.reset(this.#client);
     } catch (error) {
       this.#tell(error);
       return restored;

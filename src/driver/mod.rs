@@ -148,6 +148,8 @@ struct Inner<V, S, B, C> {
     folding: Cell<bool>,
     rescuing: Cell<bool>,
     rescue_due: Cell<bool>,
+    /// The next batch is not cut.
+    rescue_whole: Cell<bool>,
     /// What the newest entry said, until everything is loaded.
     summary: RefCell<Summary>,
     in_flight: RefCell<HashSet<MutationNo>>,
@@ -219,6 +221,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             folding: Cell::new(false),
             rescuing: Cell::new(false),
             rescue_due: Cell::new(false),
+            rescue_whole: Cell::new(false),
             summary: RefCell::new(tail.summary.unwrap_or_default()),
             in_flight: RefCell::new(HashSet::new()),
             cancels: RefCell::new(Vec::new()),

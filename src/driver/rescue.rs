@@ -31,6 +31,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let since_ms = stamp_ms - limits::RESCUE_CLOCK_ERROR_MS;
         replica.watch_mutations(|m| few || m.no >= next_no || m.at.ms >= since_ms);
         drop(replica);
+        self.0.rescue_whole.set(next_no == 0);
         self.schedule_rescue();
     }
 
@@ -66,7 +67,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let mut nos = replica.take_touched();
         nos.sort_unstable();
         nos.dedup();
-        let rest = nos.split_off(nos.len().min(limits::RESCUE_BATCH_MAX));
+        // What takes the place of another database's copy must do so at once: a kill in between
+        // would leave neither.
+        let most = if self.0.rescue_whole.take() {
+            usize::MAX
+        } else {
+            limits::RESCUE_BATCH_MAX
+        };
+        let rest = nos.split_off(nos.len().min(most));
         let more = !rest.is_empty();
         replica.touch(rest);
         let (mut put, mut gone) = (Vec::new(), Vec::new());
