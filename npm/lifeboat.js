@@ -9,6 +9,7 @@ import { openRescue } from "./rescue.js";
 export class Lifeboat {
   #database;
   #opening;
+  #owner;
   #client = "";
   #report;
   #failed = false;
@@ -16,6 +17,8 @@ export class Lifeboat {
   constructor(database, durability, report) {
     this.#database = database;
     this.#opening = openRescue(database, { durability });
+    this.#owner = this.#opening.then((rescue) => rescue?.peek());
+    this.#owner.catch(() => {});
     this.#report = report;
   }
 
@@ -30,7 +33,7 @@ export class Lifeboat {
     if (!rescue) return null;
     let restored = null;
     try {
-      const owner = await rescue.peek();
+      const owner = await this.#owner;
       if (owner?.client === this.#client) {
         core.startRescue(owner.next, owner.stamp);
         return null;

@@ -22,6 +22,8 @@ const LEADING = [
 /** Why a manager closes by itself: its database is not there any more, or not for this version. */
 const GONE = ["database-newer", "database-lost"];
 const STORAGE_EVERY_MS = 30_000;
+/** How long `open` waits for the rescue copy, which is nearly always there before. */
+const RESCUE_WAIT_MS = 250;
 
 function report(error) {
   if (typeof reportError === "function") reportError(error);
@@ -91,10 +93,13 @@ export class SyncManager {
     this.#database = Core.databaseName(this.name, this.user);
     this.#presence = new Presence(this.#database);
     try {
+      // Opens beside the database, so that it is ready when the first change is made.
+      if (rescue !== false) this.#rescue = this.#makeRescue(options.durability);
       await this.#presence.enter();
       this.#core = await Core.open(options, backend, host, migrate);
     } catch (error) {
       this.#presence.end();
+      this.#rescue?.close();
       throw error instanceof Error ? error : toError(error);
     }
     this.#schemas = schemas;
@@ -117,7 +122,7 @@ export class SyncManager {
     if (options.version > 1) this.#tabs.send("wrote");
     this.#measureStorage();
     this.#askToPersist(persist);
-    if (rescue !== false) await this.#startRescue(options.durability);
+    if (this.#rescue) await this.#startRescue();
     return this;
   }
 
@@ -293,9 +298,12 @@ export class SyncManager {
     this.#tabs?.send("status", { status });
   }
 
+  #makeRescue(durability) {
+    return new Lifeboat(this.#database, durability, (error) => this.#emit("error", error));
+  }
+
   /** A database without anything may be one that the browser has thrown away. */
-  async #startRescue(durability) {
-    this.#rescue = new Lifeboat(this.#database, durability, (error) => this.#emit("error", error));
+  async #startRescue() {
     const starting = this.#rescue.start(this.#core, (client, mutations) => {
       return takeIn(this, { landfall: 1, name: this.name, user: this.user, client, mutations });
     });
@@ -305,13 +313,17 @@ export class SyncManager {
       this.#changed();
       this.#emit("recovered", this.#recovered);
     });
-    if (this.#core.fresh()) await told;
+    if (this.#core.fresh()) return told;
+    // A slow disk holds nobody up.
+    await Promise.race([told, new Promise((resolve) => setTimeout(resolve, RESCUE_WAIT_MS))]);
   }
 
   /** Folds the log now rather than at a quiet moment; answers whether there was something to fold. */
   async compact() {
     const folded = await new Promise((resolve, reject) => {
-      this.now((core) => core.fold((error, n) => (error ? reject(toError(error)) : resolve(n === 1))));
+      this.now((core) =>
+        core.fold((error, n) => (error ? reject(toError(error)) : resolve(n === 1))),
+      );
     });
     if (folded) await this.#sweep();
     return folded;

@@ -21,7 +21,8 @@ const TYPES = { ".js": "text/javascript", ".wasm": "application/wasm" };
 const folder = resolve(values.package);
 const server = createServer(async (request, response) => {
   const path = normalize(new URL(request.url, "http://x").pathname);
-  if (path === "/") return response.setHeader("content-type", "text/html").end("<title>golden</title>");
+  if (path === "/")
+    return response.setHeader("content-type", "text/html").end("<title>golden</title>");
   try {
     const body = await readFile(join(folder, path));
     response.setHeader("content-type", TYPES[extname(path)] ?? "text/plain").end(body);
@@ -47,7 +48,7 @@ async function live() {
     type: "sites",
     id,
     versionNumber,
-    data: { id, name: `Site ${id}`, tags: ["a", { b: null }], area: 1.5, "ключ": "значение" },
+    data: { id, name: `Site ${id}`, tags: ["a", { b: null }], area: 1.5, ключ: "значение" },
     at: `000000000000${versionNumber}-0000-server`,
   });
   const page = [1, 2, 3, 4, 5, 6].map((n) => remote(`s${n}`, n));
@@ -62,7 +63,9 @@ async function live() {
           return { id, offlineId, status: "conflict", ...remote("s5", 50), at: "9" };
         return { id, offlineId, status: "success", versionNumber: 60 };
       };
-      return { results: changes.map(result).map((r) => ({ ...r, id: r.id, offlineId: r.offlineId })) };
+      return {
+        results: changes.map(result).map((r) => ({ ...r, id: r.id, offlineId: r.offlineId })),
+      };
     },
     pull: async (checkpoint) =>
       checkpoint === null
@@ -86,7 +89,11 @@ async function live() {
   const assessments = db.collection("assessments");
   await db.sync();
   await sites.create({ id: "refused", name: "Refused" });
-  await sites.create({ id: "mine", name: "Mine", deep: { list: [1, [2, {}]], "\u2028": "\ud83d\ude00" } });
+  await sites.create({
+    id: "mine",
+    name: "Mine",
+    deep: { list: [1, [2, {}]], "\u2028": "\ud83d\ude00" },
+  });
   await assessments.create({ id: "a1", siteId: "mine", score: 3 });
   await sites.update("s5", { name: "Ours" });
   await db.sync();
