@@ -249,8 +249,9 @@ export class SyncManager {
   }
 
   #build() {
-    this.#dirty = false;
+    // While it opens, the core may report already: there is nothing to show yet.
     if (this.#core === null) return;
+    this.#dirty = false;
     const own = this.#core.status();
     if (!own.leader && own.phase !== "closed" && this.#leader !== null) {
       const { error } = own;

@@ -64,7 +64,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         self.0.clock.spawn(Box::pin(async move {
             loop {
                 let quiet_ms = manager.now_ms() - manager.0.written_ms.get();
-                if quiet_ms >= limits::FOLD_QUIET_MS || quiet_ms < 0.0 {
+                if !(0.0..limits::FOLD_QUIET_MS).contains(&quiet_ms) {
                     break;
                 }
                 let rest_ms = limits::FOLD_QUIET_MS - quiet_ms;
@@ -179,10 +179,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     }
                     | Fact::Remote {
                         collection, key, ..
-                    } => {
-                        if replica.has_pending(collection, key) {
-                            replica.missing_of(collection, key, &mut missing);
-                        }
+                    } if replica.has_pending(collection, key) => {
+                        replica.missing_of(collection, key, &mut missing);
                     }
                     _ => {}
                 }

@@ -195,7 +195,7 @@ impl IdbStore {
     /// which begins after it. Entries are stored together, so the first one tells.
     async fn has_stored(&self, after: Seq, entries: &[Entry<Row>]) -> Result<bool> {
         let text = |value: &JsValue| js_sys::JSON::stringify(value).ok();
-        let ours = entries.first().map(|e| codec::encode(e));
+        let ours = entries.first().map(codec::encode);
         let ours = ours.and_then(|value| text(&value));
         let stored = || async move {
             let tx = self.begin(&[LOG], None).await?;

@@ -262,6 +262,8 @@ async function migrations(rig) {
         version: 2,
         migrate: { sites: ({ n, ...rest }, from) => ({ ...rest, size: n * 10, from }) },
       });
+      // The core has reported while it opened: there is a status all the same.
+      out.pending = second.status?.outbox.pending;
       out.migrated = await second.collection("sites").get("a");
       out.queued = (await second.outbox.list()).length;
       // The tab with the old app learns of it.
@@ -283,6 +285,7 @@ async function migrations(rig) {
   assert.equal(got.failed.code, "migration-failed");
   assert.match(got.failed.message, /sites.*"a".*no idea/);
   assert.deepEqual(got.untouched, { id: "a", n: 1 });
+  assert.equal(got.pending, 1);
   assert.deepEqual(got.migrated, { id: "a", size: 10, from: 1 });
   assert.equal(got.queued, 1);
   assert.deepEqual([got.phase, got.refused.code], ["error", "database-newer"]);
