@@ -126,7 +126,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         let mut replica = self.0.replica.borrow_mut();
         let mut sizes = self.0.sizes.borrow_mut();
-        sizes.retain(|id, _| fold.kept.contains(id));
+        let gone = sizes.iter().map(|(id, _)| *id);
+        let gone: Vec<_> = gone.filter(|id| !fold.kept.contains(id)).collect();
+        for id in gone {
+            sizes.remove(&id);
+        }
         for (was, (id, entry)) in fold.entries.iter().zip(&written) {
             sizes.insert(*id, entry.facts.len());
             replica.rehome(*id, was, entry);

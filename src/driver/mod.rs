@@ -21,8 +21,9 @@ pub use writer::Done;
 
 use crate::engine::{Config, Engine, Event, Failure, Phase, View};
 use crate::error::{Code, Error, Result};
-use crate::model::{Change, MutationNo, Name, Page, Verdict};
+use crate::model::{Change, Name, Page, Verdict};
 use crate::options::{self, CollectionSpec};
+use crate::ordered::Numbers;
 use crate::replica::Replica;
 use crate::replica::fold::Sizes;
 use crate::replica::plan::Notice;
@@ -30,7 +31,6 @@ use crate::store::{Base, Seq, Store, Summary};
 use crate::value::Value;
 use futures_channel::oneshot;
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -150,7 +150,7 @@ struct Inner<V, S, B, C> {
     rescue_due: Cell<bool>,
     /// What the newest entry said, until everything is loaded.
     summary: RefCell<Summary>,
-    in_flight: RefCell<HashSet<MutationNo>>,
+    in_flight: RefCell<Numbers>,
     cancels: RefCell<Vec<oneshot::Sender<()>>>,
     /// Where the page after the last one fetched begins.
     next_page: RefCell<Option<Rc<str>>>,
@@ -213,14 +213,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             seq: Cell::new(0),
             loaded: Cell::new(false),
             base: RefCell::new(tail.base),
-            sizes: RefCell::new(Sizes::new()),
+            sizes: RefCell::default(),
             unfolded: Cell::new((0, 0)),
             written_ms: Cell::new(0.0),
             folding: Cell::new(false),
             rescuing: Cell::new(false),
             rescue_due: Cell::new(false),
             summary: RefCell::new(tail.summary.unwrap_or_default()),
-            in_flight: RefCell::new(HashSet::new()),
+            in_flight: RefCell::default(),
             cancels: RefCell::new(Vec::new()),
             next_page: RefCell::new(None),
             progress: Cell::new(Progress::default()),

@@ -121,7 +121,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             let mut in_flight = self.0.in_flight.borrow_mut();
             let bytes = limits::BATCH_BYTES_MAX;
             let batch = replica.next_batch(self.now_ms(), &in_flight, max, bytes);
-            in_flight.extend(&batch);
+            for no in &batch {
+                in_flight.insert(*no, 0);
+            }
             batch
         };
         let manager = self.clone();
