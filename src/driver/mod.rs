@@ -169,6 +169,25 @@ struct Inner<V, S, B, C> {
     strict_rescue: bool,
 }
 
+/// A value that a callback will bring; none where the callback is dropped. However many types of
+/// values there are, what waits is the same.
+fn later<T: 'static>() -> (impl FnOnce(T), impl Future<Output = Option<T>>) {
+    let slot = Rc::new(Cell::new(None));
+    let (tell, told) = oneshot::channel::<()>();
+    let brought = slot.clone();
+    let bring = move |value| {
+        slot.set(Some(value));
+        // Nobody waits any more.
+        let _ = tell.send(());
+    };
+    let wait = async move {
+        // Dropped or not: what counts is whether there is a value.
+        let _ = told.await;
+        brought.take()
+    };
+    (bring, wait)
+}
+
 /// One open database.
 pub struct Manager<V, S, B, C>(Rc<Inner<V, S, B, C>>);
 
