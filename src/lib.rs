@@ -22,6 +22,7 @@ pub mod hlc;
 pub mod limits;
 pub mod model;
 pub mod options;
+pub mod ordered;
 pub mod replica;
 pub mod shown;
 pub mod store;

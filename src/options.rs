@@ -118,7 +118,7 @@ pub fn check(specs: &[CollectionSpec]) -> Result<()> {
         for (field, parent) in &spec.references {
             if !specs.iter().any(|s| s.name == *parent) {
                 return bad(format!(
-                    "collections.{name}.references.{field}: there is no collection {parent:?}"
+                    "collections.{name}.references.{field}: there is no collection \"{parent}\""
                 ));
             }
         }

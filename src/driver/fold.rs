@@ -13,7 +13,6 @@ use crate::replica::fold::Fold;
 use crate::replica::plan::{Intent, Write};
 use crate::store::{Base, Fact, Place, Seq, Store};
 use crate::value::Value;
-use futures_channel::oneshot;
 
 impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// Reads the segments of the base.
@@ -89,13 +88,13 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         if !leads {
             return Ok(false);
         }
-        let (tell, told) = oneshot::channel();
+        let (tell, told) = super::later();
         let manager = self.clone();
         // Between two commits: what is folded is what the log says.
         self.settle(Box::new(move || {
-            let _ = tell.send(manager.capture());
+            tell(manager.capture());
         }));
-        let Ok((through, unfolded, fold)) = told.await else {
+        let Some((through, unfolded, fold)) = told.await else {
             return Ok(false);
         };
         if self.is_closed() {
@@ -126,7 +125,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         let mut replica = self.0.replica.borrow_mut();
         let mut sizes = self.0.sizes.borrow_mut();
-        sizes.retain(|id, _| fold.kept.contains(id));
+        let gone = sizes.iter().map(|(id, _)| *id);
+        let gone: Vec<_> = gone.filter(|id| !fold.kept.contains(id)).collect();
+        for id in gone {
+            sizes.remove(&id);
+        }
         for (was, (id, entry)) in fold.entries.iter().zip(&written) {
             sizes.insert(*id, entry.facts.len());
             replica.rehome(*id, was, entry);

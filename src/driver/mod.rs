@@ -21,8 +21,9 @@ pub use writer::Done;
 
 use crate::engine::{Config, Engine, Event, Failure, Phase, View};
 use crate::error::{Code, Error, Result};
-use crate::model::{Change, MutationNo, Name, Page, Verdict};
+use crate::model::{Change, Name, Page, Verdict};
 use crate::options::{self, CollectionSpec};
+use crate::ordered::Numbers;
 use crate::replica::Replica;
 use crate::replica::fold::Sizes;
 use crate::replica::plan::Notice;
@@ -30,7 +31,6 @@ use crate::store::{Base, Seq, Store, Summary};
 use crate::value::Value;
 use futures_channel::oneshot;
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -152,7 +152,7 @@ struct Inner<V, S, B, C> {
     rescue_whole: Cell<bool>,
     /// What the newest entry said, until everything is loaded.
     summary: RefCell<Summary>,
-    in_flight: RefCell<HashSet<MutationNo>>,
+    in_flight: RefCell<Numbers>,
     cancels: RefCell<Vec<oneshot::Sender<()>>>,
     /// Where the page after the last one fetched begins.
     next_page: RefCell<Option<Rc<str>>>,
@@ -169,6 +169,25 @@ struct Inner<V, S, B, C> {
     outdated: Cell<bool>,
     error_at_ms: Cell<f64>,
     strict_rescue: bool,
+}
+
+/// A value that a callback will bring; none where the callback is dropped. However many types of
+/// values there are, what waits is the same.
+fn later<T: 'static>() -> (impl FnOnce(T), impl Future<Output = Option<T>>) {
+    let slot = Rc::new(Cell::new(None));
+    let (tell, told) = oneshot::channel::<()>();
+    let brought = slot.clone();
+    let bring = move |value| {
+        slot.set(Some(value));
+        // Nobody waits any more.
+        let _ = tell.send(());
+    };
+    let wait = async move {
+        // Dropped or not: what counts is whether there is a value.
+        let _ = told.await;
+        brought.take()
+    };
+    (bring, wait)
 }
 
 /// One open database.
@@ -215,7 +234,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             seq: Cell::new(0),
             loaded: Cell::new(false),
             base: RefCell::new(tail.base),
-            sizes: RefCell::new(Sizes::new()),
+            sizes: RefCell::default(),
             unfolded: Cell::new((0, 0)),
             written_ms: Cell::new(0.0),
             folding: Cell::new(false),
@@ -223,7 +242,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             rescue_due: Cell::new(false),
             rescue_whole: Cell::new(false),
             summary: RefCell::new(tail.summary.unwrap_or_default()),
-            in_flight: RefCell::new(HashSet::new()),
+            in_flight: RefCell::default(),
             cancels: RefCell::new(Vec::new()),
             next_page: RefCell::new(None),
             progress: Cell::new(Progress::default()),

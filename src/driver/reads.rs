@@ -85,7 +85,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let collection = replica.collection(name).ok_or_else(|| {
             Error::new(
                 Code::UnknownCollection,
-                format!("there is no collection {name:?}"),
+                format!("there is no collection \"{name}\""),
             )
         })?;
         Ok(read(collection))

@@ -90,21 +90,27 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         &self,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let (cancel, cancelled) = oneshot::channel::<()>();
-        {
-            let mut cancels = self.0.cancels.borrow_mut();
-            cancels.retain(|c| !c.is_canceled());
-            cancels.push(cancel);
-        }
-        let timeout = pin!(self.0.clock.sleep(limits::REQUEST_TIMEOUT_MS));
-        let limit = select(timeout, cancelled);
-        match select(pin!(request), limit).await {
+        match select(pin!(request), pin!(self.limit())).await {
             Either::Left((answer, _)) => answer,
-            Either::Right((Either::Left(_), _)) => {
-                let message = "the backend did not answer in time";
-                Err(Failure::NoAnswer(Error::new(Code::Timeout, message)))
+            Either::Right((failure, _)) => Err(failure),
+        }
+    }
+
+    /// Resolves when a request that begins now has to be given up.
+    fn limit(&self) -> impl Future<Output = Failure> {
+        let (cancel, cancelled) = oneshot::channel::<()>();
+        let mut cancels = self.0.cancels.borrow_mut();
+        cancels.retain(|c| !c.is_canceled());
+        cancels.push(cancel);
+        async move {
+            let timeout = pin!(self.0.clock.sleep(limits::REQUEST_TIMEOUT_MS));
+            match select(timeout, cancelled).await {
+                Either::Left(_) => {
+                    let message = "the backend did not answer in time";
+                    Failure::NoAnswer(Error::new(Code::Timeout, message))
+                }
+                Either::Right(_) => Failure::Cancelled,
             }
-            Either::Right((Either::Right(_), _)) => Err(Failure::Cancelled),
         }
     }
 
@@ -121,7 +127,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             let mut in_flight = self.0.in_flight.borrow_mut();
             let bytes = limits::BATCH_BYTES_MAX;
             let batch = replica.next_batch(self.now_ms(), &in_flight, max, bytes);
-            in_flight.extend(&batch);
+            for no in &batch {
+                in_flight.insert(*no, 0);
+            }
             batch
         };
         let manager = self.clone();
@@ -206,16 +214,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             }
             nos
         };
-        let (tell, told) = oneshot::channel();
-        self.submit(
-            Intent::MarkSent(unmarked),
-            Box::new(move |result| {
-                let _ = tell.send(result);
-            }),
-        );
+        let (tell, told) = super::later();
+        self.submit(Intent::MarkSent(unmarked), Box::new(tell));
         match told.await {
-            Ok(result) => result.map(|_| ()),
-            Err(_) => Err(Error::new(Code::Closed, "closed")),
+            Some(result) => result.map(|_| ()),
+            None => Err(Error::new(Code::Closed, "closed")),
         }
     }
 

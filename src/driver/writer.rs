@@ -10,11 +10,11 @@ use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{MutationNo, Name};
+use crate::ordered::Numbers;
 use crate::replica::plan::{Intent, Notice, Now, Plan};
 use crate::store::{AppendError, Entry, Fact, Place, Store, Summary};
 use crate::value::Value;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 
 /// Called once, when an intent is durable or refused; the number is how much was concerned.
 pub type Done = Box<dyn FnOnce(Result<usize>)>;
@@ -415,15 +415,19 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
 /// Of several writes that became one mutation within one commit, only the last needs to be stored.
 fn drop_superseded<V>(facts: &mut Vec<Fact<V>>) {
-    let mut last: HashMap<MutationNo, usize> = HashMap::new();
-    let mut doubled = false;
-    for (i, fact) in facts.iter().enumerate() {
-        if let Fact::Queued { no, .. } = fact {
-            doubled |= last.insert(*no, i).is_some();
-        }
-    }
-    if !doubled {
+    let queued = |fact: &Fact<V>| match fact {
+        Fact::Queued { no, .. } => Some(*no),
+        _ => None,
+    };
+    // Mostly each has a new number.
+    if facts.iter().filter_map(queued).is_sorted_by(|a, b| a < b) {
         return;
+    }
+    let mut last = Numbers::default();
+    for (i, fact) in facts.iter().enumerate() {
+        if let Some(no) = queued(fact) {
+            last.insert(no, i);
+        }
     }
     // Only where nothing else was said of them in between.
     for fact in facts.iter() {

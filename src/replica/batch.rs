@@ -3,15 +3,16 @@
 use super::Replica;
 use crate::limits;
 use crate::model::{Action, Change, Mutation, MutationNo, MutationState};
+use crate::ordered::Numbers;
 use crate::value::Value;
-use std::collections::HashSet;
+use std::rc::Rc;
 
 /// A batch under construction.
 struct Batch<'a> {
     nos: Vec<MutationNo>,
     bytes: usize,
     now_ms: f64,
-    in_flight: &'a HashSet<MutationNo>,
+    in_flight: &'a Numbers,
     max: usize,
     bytes_max: usize,
 }
@@ -41,7 +42,7 @@ impl<V: Value> Replica<V> {
     pub fn next_batch(
         &self,
         now_ms: f64,
-        in_flight: &HashSet<MutationNo>,
+        in_flight: &Numbers,
         max: usize,
         bytes_max: usize,
     ) -> Vec<MutationNo> {
@@ -73,8 +74,8 @@ impl<V: Value> Replica<V> {
             }
             let mut members = vec![m];
             // A group that no batch can hold is not held together.
-            let group = m.group.as_deref();
-            let group = group.filter(|g| self.outbox.group_size(g) <= limits::BATCH_CHANGES_MAX);
+            let group = m.group.as_ref();
+            let group = group.filter(|g| self.outbox.group_fits(g, limits::BATCH_CHANGES_MAX));
             match group.map(|group| self.members(group, batch)) {
                 Some(Ok(all)) if all.iter().any(|other| other.no == m.no) => members = all,
                 Some(Err(Kept::Waits)) if !together && self.may_go(m, batch, &[]) => {}
@@ -107,12 +108,12 @@ impl<V: Value> Replica<V> {
     }
 
     /// The members of a group in an order in which they can go.
-    fn members(&self, group: &str, batch: &Batch<'_>) -> Result<Vec<&Mutation<V>>, Kept> {
+    fn members(&self, group: &Rc<str>, batch: &Batch<'_>) -> Result<Vec<&Mutation<V>>, Kept> {
         let mut left: Vec<&Mutation<V>> = self.outbox.group(group).collect();
         let inside = |no: MutationNo| {
             self.outbox
                 .get(no)
-                .is_some_and(|m| m.group.as_deref() == Some(group))
+                .is_some_and(|m| m.group.as_ref() == Some(group))
         };
         left.retain(|m| {
             let behind_own = m.behind && self.waits_for(m).is_some_and(inside);

@@ -4,10 +4,10 @@ use super::index::{Index, Query};
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, MutationNo, Version};
 use crate::options::CollectionSpec;
+use crate::ordered::Ordered;
 use crate::store::SegmentId;
 use crate::value::Value;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// A record and what landfall knows about it.
@@ -83,7 +83,7 @@ pub struct Collection<V> {
     pub spec: CollectionSpec,
     /// Whether it did; otherwise it is kept for a version of the app that does.
     pub declared: bool,
-    records: BTreeMap<Key, Record<V>>,
+    records: Ordered<Key, Record<V>>,
     visible: usize,
     indexes: RefCell<Vec<Option<Index>>>,
 }
@@ -92,11 +92,11 @@ impl<V: Value> Collection<V> {
     /// An empty collection.
     #[must_use]
     pub fn new(spec: CollectionSpec, declared: bool) -> Self {
-        let indexes = RefCell::new(vec![None; spec.indexes.len()]);
+        let indexes = RefCell::new(spec.indexes.iter().map(|_| None).collect());
         Self {
             spec,
             declared,
-            records: BTreeMap::new(),
+            records: Ordered::default(),
             visible: 0,
             indexes,
         }
@@ -233,7 +233,7 @@ impl<V: Value> Collection<V> {
         };
         let hits = self
             .records
-            .range::<str, _>((low.as_ref().map(Rc::as_ref), high.as_ref().map(Rc::as_ref)))
+            .range(low.as_ref(), high.as_ref())
             .filter(|(_, r)| r.value.is_some())
             .map(|(k, _)| k);
         query.cut(hits, visit);

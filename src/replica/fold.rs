@@ -9,9 +9,9 @@ use super::Replica;
 use super::collection::Record;
 use crate::limits;
 use crate::model::{Held, Key, MutationNo, Name};
+use crate::ordered::Numbers;
 use crate::store::{Entry, Fact, SegmentId, Summary};
 use crate::value::Value;
-use std::collections::HashMap;
 
 /// What a compaction writes.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct Fold<V> {
     pub summary: Summary,
 }
 
-/// How many facts a segment has.
-pub type Sizes = HashMap<SegmentId, usize>;
+/// How many facts each segment has.
+pub type Sizes = Numbers;
 
 impl<V: Value> Replica<V> {
     /// From here on, what is applied comes from this segment; 0 is the log.
@@ -92,24 +92,25 @@ impl<V: Value> Replica<V> {
 
     /// The segments that are worth keeping: at least half of what they say is still so.
     fn healthy(&self, sizes: &Sizes) -> Vec<SegmentId> {
-        let mut live: Sizes = HashMap::new();
+        let mut live = Sizes::default();
         for collection in &self.collections {
             for (_, record) in collection.records() {
                 if record.home != 0 && record.pending.is_none() {
-                    *live.entry(record.home).or_default() += 1;
+                    match live.get_mut(&record.home) {
+                        Some(live) => *live += 1,
+                        None => drop(live.insert(record.home, 1)),
+                    }
                 }
             }
         }
-        let mut kept: Vec<SegmentId> = sizes
+        sizes
             .iter()
             .filter(|(id, size)| {
                 let live = live.get(id).copied().unwrap_or(0);
                 live * 2 >= **size && live >= limits::SEGMENT_FACTS_MAX / 4
             })
             .map(|(id, _)| *id)
-            .collect();
-        kept.sort_unstable();
-        kept
+            .collect()
     }
 
     fn hold(&self, record: &Record<V>, facts: &mut Vec<Fact<V>>) {
@@ -143,7 +144,7 @@ impl<V: Value> Replica<V> {
             else {
                 continue;
             };
-            let Some(&c) = self.by_name.get(collection) else {
+            let Some(c) = self.position(collection) else {
                 continue;
             };
             self.collections[c].rehome(key, segment, |record| {
@@ -166,7 +167,7 @@ impl<V: Value> Replica<V> {
 
     /// Contents of a record's queued changes, and what they were made on, that are not in memory.
     pub fn missing_of(&self, collection: &str, key: &str, missing: &mut Vec<V>) {
-        let Some(&c) = self.by_name.get(collection) else {
+        let Some(c) = self.position(collection) else {
             return;
         };
         let Some(record) = self.collections[c].record(key) else {

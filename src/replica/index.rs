@@ -1,8 +1,8 @@
 //! Indexes in memory, and the queries that use them.
 
 use crate::model::Key;
+use crate::ordered::Ordered;
 use crate::value::{Scalar, Value};
-use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::rc::Rc;
 
@@ -114,11 +114,11 @@ impl Query {
     }
 
     /// The range of an index's places.
-    fn index_range(&self) -> Range<(Vec<Scalar>, Key)> {
+    fn index_range(&self) -> Range<(Rc<[Scalar]>, Key)> {
         let place = |tail: &[Scalar]| {
             let mut values = self.equals.clone();
             values.extend_from_slice(tail);
-            (values, Key::default())
+            (Rc::from(values), Key::default())
         };
         let text = |text: Rc<str>| place(&[Scalar::Text(text)]);
         let low = self.from.as_deref().map(place);
@@ -136,31 +136,40 @@ impl Query {
             Some(place(&[Scalar::End])),
         ];
         let high = ends.into_iter().flatten().min();
-        self.range(low.unwrap_or_else(|| place(&[])), high, self.after.clone())
+        let after = self.after.clone();
+        let after = after.map(|(values, key)| (values.into(), key));
+        self.range(low.unwrap_or_else(|| place(&[])), high, after)
     }
 }
 
 /// The records of a collection by the values of some fields. A record that lacks one of them is
 /// not in the index, as in IndexedDB. The second part finds a record's values again: its old
 /// content may not be in memory any more when it leaves.
-#[derive(Debug, Clone, Default)]
-pub struct Index(BTreeSet<(Vec<Scalar>, Key)>, HashMap<Key, Vec<Scalar>>);
+#[derive(Debug, Default)]
+pub struct Index {
+    places: Ordered<(Rc<[Scalar]>, Key), ()>,
+    of_keys: Ordered<Key, Rc<[Scalar]>>,
+}
 
 impl Index {
-    fn values<V: Value>(fields: &[Rc<str>], value: &V) -> Option<Vec<Scalar>> {
-        fields.iter().map(|f| value.scalar(f)).collect()
+    fn values<V: Value>(fields: &[Rc<str>], value: &V) -> Option<Rc<[Scalar]>> {
+        let mut values = Vec::with_capacity(fields.len());
+        for field in fields {
+            values.push(value.scalar(field)?);
+        }
+        Some(values.into())
     }
 
     pub(super) fn insert<V: Value>(&mut self, fields: &[Rc<str>], key: &Key, value: &V) {
         if let Some(values) = Self::values(fields, value) {
-            self.0.insert((values.clone(), key.clone()));
-            self.1.insert(key.clone(), values);
+            self.places.insert((values.clone(), key.clone()), ());
+            self.of_keys.insert(key.clone(), values);
         }
     }
 
     pub(super) fn remove(&mut self, key: &Key) {
-        if let Some(values) = self.1.remove(key) {
-            self.0.remove(&(values, key.clone()));
+        if let Some(values) = self.of_keys.remove(key) {
+            self.places.remove(&(values, key.clone()));
         }
     }
 
@@ -169,7 +178,8 @@ impl Index {
         let Some(range) = query.index_range() else {
             return;
         };
-        let hits = self.0.range(range).map(|(_, key)| key);
+        let hits = self.places.range(range.0.as_ref(), range.1.as_ref());
+        let hits = hits.map(|((_, key), ())| key);
         query.cut(hits, visit);
     }
 }

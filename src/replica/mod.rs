@@ -29,7 +29,6 @@ use crate::store::{Fact, SegmentId, Summary};
 use crate::value::Value;
 use collection::{Collection, Record};
 use outbox::Outbox;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// One database's state.
@@ -37,7 +36,8 @@ use std::rc::Rc;
 pub struct Replica<V> {
     client: Rc<str>,
     pub(crate) collections: Vec<Collection<V>>,
-    by_name: HashMap<Name, usize>,
+    /// Positions in `collections`, in the order of the names.
+    by_name: Vec<usize>,
     /// Queued changes.
     pub outbox: Outbox<V>,
     conflicts: Vec<Rc<Conflict<V>>>,
@@ -71,7 +71,7 @@ struct Undo<V> {
 #[derive(Debug)]
 enum Step<V> {
     Record(usize, Key, Option<Record<V>>),
-    Mutation(MutationNo, Option<Mutation<V>>),
+    Mutation(MutationNo, Option<Box<Mutation<V>>>),
 }
 
 impl<V: Value> Replica<V> {
@@ -81,7 +81,7 @@ impl<V: Value> Replica<V> {
         let mut replica = Self {
             client,
             collections: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: Vec::new(),
             outbox: Outbox::new(),
             conflicts: Vec::new(),
             checkpoint: None,
@@ -96,12 +96,7 @@ impl<V: Value> Replica<V> {
             touched: None,
         };
         for spec in specs {
-            replica
-                .by_name
-                .insert(spec.name.clone(), replica.collections.len());
-            replica
-                .collections
-                .push(Collection::new(spec.clone(), true));
+            replica.declare(spec.clone(), true);
         }
         replica
     }
@@ -115,10 +110,29 @@ impl<V: Value> Replica<V> {
     /// A declared collection.
     #[must_use]
     pub fn collection(&self, name: &str) -> Option<&Collection<V>> {
+        let collection = &self.collections[self.position(name)?];
+        collection.declared.then_some(collection)
+    }
+
+    fn search(&self, name: &str) -> std::result::Result<usize, usize> {
         self.by_name
-            .get(name)
-            .map(|&i| &self.collections[i])
-            .filter(|c| c.declared)
+            .binary_search_by(|&at| (*self.collections[at].spec.name).cmp(name))
+    }
+
+    /// Where a collection is, declared or not.
+    fn position(&self, name: &str) -> Option<usize> {
+        Some(self.by_name[self.search(name).ok()?])
+    }
+
+    /// Adds a collection, or replaces one of the same name.
+    fn declare(&mut self, spec: CollectionSpec, declared: bool) -> usize {
+        let at = self.collections.len();
+        match self.search(&spec.name) {
+            Ok(known) => self.by_name[known] = at,
+            Err(place) => self.by_name.insert(place, at),
+        }
+        self.collections.push(Collection::new(spec, declared));
+        at
     }
 
     /// The conflict log, oldest first.
@@ -239,15 +253,9 @@ impl<V: Value> Replica<V> {
     }
 
     fn intern(&mut self, name: &Name) -> usize {
-        if let Some(&at) = self.by_name.get(name) {
-            return at;
-        }
-        // Left behind by an older version of the app: kept, but out of sight.
-        let at = self.collections.len();
-        self.by_name.insert(name.clone(), at);
-        self.collections
-            .push(Collection::new(CollectionSpec::new(name, "id"), false));
-        at
+        // Otherwise left behind by an older version of the app: kept, but out of sight.
+        self.position(name)
+            .unwrap_or_else(|| self.declare(CollectionSpec::new(name, "id"), false))
     }
 
     fn set_record(&mut self, c: usize, key: &Key, mut record: Record<V>) {
@@ -290,7 +298,7 @@ impl<V: Value> Replica<V> {
         if let Some(touched) = &mut self.touched {
             touched.push(no);
         }
-        let before = self.outbox.set(no, mutation);
+        let before = self.outbox.set(no, mutation.map(Box::new));
         if let Some(undo) = &mut self.undo {
             undo.steps.push(Step::Mutation(no, before));
         }
@@ -326,10 +334,9 @@ impl<V: Value> Replica<V> {
                 let Some(mutation) = self.outbox.get(*no) else {
                     return;
                 };
-                let (c, key) = (self.by_name[&mutation.collection], mutation.key.clone());
-                let Some(record) = self.collections[c].record(&key) else {
-                    return;
-                };
+                let collection = self.position(&mutation.collection);
+                let record = collection.and_then(|c| self.collections[c].record(&mutation.key));
+                let Some(record) = record else { return };
                 let shadow = record.pending.as_ref().and_then(|p| p.shadow.clone());
                 let version = record.version;
                 self.edit(*no, |m| {

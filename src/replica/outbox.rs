@@ -1,7 +1,8 @@
 //! All mutations that the backend has not confirmed: first in, first out, by priority.
 
 use crate::model::{Mutation, MutationNo, MutationState};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::ordered::{Numbers, Ordered};
+use std::ops::Bound;
 use std::rc::Rc;
 
 /// How many mutations are in which state. `pending` includes those in flight.
@@ -18,54 +19,58 @@ pub struct Counts {
 /// The queue.
 #[derive(Debug)]
 pub struct Outbox<V> {
-    entries: BTreeMap<MutationNo, Mutation<V>>,
+    entries: Ordered<MutationNo, Box<Mutation<V>>>,
+    lists: Lists,
+}
+
+/// Numbers of mutations that have something in common.
+#[derive(Debug, Default)]
+struct Lists {
     /// Pending heads in the order in which they are pushed: negated priority, then number.
-    ready: BTreeSet<(i32, MutationNo)>,
-    /// Those that were put off, and until when; few at any time.
-    deferred: BTreeMap<MutationNo, f64>,
+    ready: Ordered<(i32, MutationNo), ()>,
+    /// Those that were put off; few at any time.
+    deferred: Numbers,
     /// The mutations of each atomic group.
-    groups: HashMap<Rc<str>, BTreeSet<MutationNo>>,
+    groups: Ordered<(Rc<str>, MutationNo), ()>,
     counts: Counts,
 }
 
 impl<V> Outbox<V> {
     pub(super) fn new() -> Self {
         Self {
-            entries: BTreeMap::new(),
-            ready: BTreeSet::new(),
-            deferred: BTreeMap::new(),
-            groups: HashMap::new(),
-            counts: Counts::default(),
+            entries: Ordered::default(),
+            lists: Lists::default(),
         }
     }
 
     /// A mutation by its number.
     #[must_use]
     pub fn get(&self, no: MutationNo) -> Option<&Mutation<V>> {
-        self.entries.get(&no)
+        self.entries.get(&no).map(Box::as_ref)
     }
 
     /// All of them, first in, first out.
     pub fn iter(&self) -> impl Iterator<Item = &Mutation<V>> {
-        self.entries.values()
+        self.entries.iter().map(|(_, m)| &**m)
     }
 
     /// What could be pushed now but for references, pauses and what is in flight.
     pub fn ready(&self) -> impl Iterator<Item = &Mutation<V>> {
-        self.ready.iter().filter_map(|(_, no)| self.entries.get(no))
+        let ready = self.lists.ready.iter();
+        ready.filter_map(|((_, no), ())| self.get(*no))
     }
 
     /// The pending mutations of an atomic group, in order.
-    pub fn group<'a>(&'a self, group: &str) -> impl Iterator<Item = &'a Mutation<V>> {
-        let members = self.groups.get(group).into_iter().flatten();
-        let members = members.filter_map(|no| self.entries.get(no));
+    pub fn group(&self, group: &Rc<str>) -> impl Iterator<Item = &Mutation<V>> {
+        let members = self.lists.members(group);
+        let members = members.filter_map(|((_, no), ())| self.get(*no));
         members.filter(|m| m.state == MutationState::Pending)
     }
 
-    /// How many mutations an atomic group has.
+    /// Whether an atomic group has at most so many mutations.
     #[must_use]
-    pub fn group_size(&self, group: &str) -> usize {
-        self.groups.get(group).map_or(0, BTreeSet::len)
+    pub fn group_fits(&self, group: &Rc<str>, max: usize) -> bool {
+        self.lists.members(group).nth(max).is_none()
     }
 
     /// How many there are.
@@ -83,48 +88,62 @@ impl<V> Outbox<V> {
     /// How many there are of each state.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.counts
+        self.lists.counts
     }
 
     /// When the first of those that were put off is due, ms since 1970.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<f64> {
-        self.deferred.values().copied().reduce(f64::min)
+        let deferred = self.lists.deferred.iter();
+        let due = deferred.filter_map(|(no, _)| self.get(*no)?.next_attempt_ms);
+        due.reduce(f64::min)
     }
 
     pub(super) fn set(
         &mut self,
         no: MutationNo,
-        mutation: Option<Mutation<V>>,
-    ) -> Option<Mutation<V>> {
-        let before = self.entries.remove(&no);
-        if let Some(m) = &before {
-            self.ready.remove(&(-m.priority, no));
-            self.deferred.remove(&no);
-            *self.count_of(m.state) -= 1;
-            if let Some(group) = &m.group
-                && let Some(members) = self.groups.get_mut(group)
-            {
-                members.remove(&no);
-                if members.is_empty() {
-                    self.groups.remove(group);
-                }
+        mutation: Option<Box<Mutation<V>>>,
+    ) -> Option<Box<Mutation<V>>> {
+        if let Some(m) = self.entries.get(&no) {
+            self.lists.forget(m);
+        }
+        match mutation {
+            Some(m) => {
+                self.lists.note(&m);
+                self.entries.insert(no, m)
+            }
+            None => self.entries.remove(&no),
+        }
+    }
+}
+
+impl Lists {
+    fn members(&self, group: &Rc<str>) -> impl Iterator<Item = (&(Rc<str>, MutationNo), &())> {
+        let (first, last) = ((group.clone(), 0), (group.clone(), MutationNo::MAX));
+        let (first, last) = (Bound::Included(&first), Bound::Included(&last));
+        self.groups.range(first, last)
+    }
+
+    fn note<V>(&mut self, m: &Mutation<V>) {
+        if m.state == MutationState::Pending && !m.behind {
+            self.ready.insert((-m.priority, m.no), ());
+            if m.next_attempt_ms.is_some() {
+                self.deferred.insert(m.no, 0);
             }
         }
-        if let Some(m) = mutation {
-            if m.state == MutationState::Pending && !m.behind {
-                self.ready.insert((-m.priority, no));
-                if let Some(at_ms) = m.next_attempt_ms {
-                    self.deferred.insert(no, at_ms);
-                }
-            }
-            *self.count_of(m.state) += 1;
-            if let Some(group) = &m.group {
-                self.groups.entry(group.clone()).or_default().insert(no);
-            }
-            self.entries.insert(no, m);
+        *self.count_of(m.state) += 1;
+        if let Some(group) = &m.group {
+            self.groups.insert((group.clone(), m.no), ());
         }
-        before
+    }
+
+    fn forget<V>(&mut self, m: &Mutation<V>) {
+        self.ready.remove(&(-m.priority, m.no));
+        self.deferred.remove(&m.no);
+        *self.count_of(m.state) -= 1;
+        if let Some(group) = &m.group {
+            self.groups.remove(&(group.clone(), m.no));
+        }
     }
 
     fn count_of(&mut self, state: MutationState) -> &mut usize {

@@ -206,7 +206,7 @@ pub(super) fn checked_key<V: Value>(field: &str, value: &V) -> Result<Key> {
     let key = value.text(field).ok_or_else(|| {
         Error::new(
             Code::InvalidKey,
-            format!("the record has no string in its key field {field:?}"),
+            format!("the record has no string in its key field \"{field}\""),
         )
     })?;
     check_key(&key)?;

@@ -10,9 +10,9 @@ use super::Replica;
 use super::plan::{Now, Plan, checked_key};
 use crate::error::{Code, Error, Result};
 use crate::model::{Held, Mutation, MutationNo, Version, parse_wire_id, wire_id};
+use crate::ordered::Numbers;
 use crate::store::Fact;
 use crate::value::Value;
-use std::collections::HashSet;
 use std::rc::Rc;
 
 /// The largest gap in our numbers that a backup may leave: a made-up one must not use them up.
@@ -37,7 +37,7 @@ impl<V: Value> Replica<V> {
     #[must_use]
     pub fn held(&self, no: MutationNo) -> Option<Held<V>> {
         let mutation = self.outbox.get(no)?.clone();
-        let c = *self.by_name.get(&mutation.collection)?;
+        let c = self.position(&mutation.collection)?;
         let record = self.collections[c].record(&mutation.key)?;
         Some(Held {
             shadow: record.remote().cloned(),
@@ -81,12 +81,10 @@ impl<V: Value> Replica<V> {
         plan: &mut Plan<V>,
     ) -> Result<()> {
         let first_no = self.next_no;
-        let known: HashSet<String> = self
-            .outbox
-            .iter()
-            .map(|m| m.wire_id(&self.client))
-            .collect();
-        let mut taken: HashSet<MutationNo> = HashSet::new();
+        let known = self.outbox.iter().map(|m| m.wire_id(&self.client).into());
+        let mut known: Vec<Rc<str>> = known.collect();
+        known.sort();
+        let mut taken = Numbers::default();
         for (at, mut held) in import.mutations.into_iter().enumerate() {
             let m = &mut held.mutation;
             let collection = self.declared_collection(&m.collection)?;
@@ -99,7 +97,7 @@ impl<V: Value> Replica<V> {
             let id = m.origin.clone();
             let id = id.unwrap_or_else(|| wire_id(&import.client, m.no).into());
             let own = parse_wire_id(&self.client, &id);
-            if known.contains(&*id) || own.is_some_and(|no| no < first_no) {
+            if known.binary_search(&id).is_ok() || own.is_some_and(|no| no < first_no) {
                 continue;
             }
             let record = collection.record(&m.key);
@@ -145,7 +143,7 @@ impl<V: Value> Replica<V> {
                 _ => (fresh, Some(id)),
             };
             self.hlc = self.hlc.witness(m.at, now.at_ms);
-            taken.insert(m.no);
+            taken.insert(m.no, 0);
             plan.count += 1;
             self.put_true(Fact::Held(Box::new(held)), now, plan);
         }

@@ -27,7 +27,7 @@ impl<V: Value> Step<'_, V> {
     fn one(&self, key: &Key, value: &V) -> Result<V> {
         let failed = |what: &str| {
             let (name, from) = (self.name, self.from);
-            let message = format!("{name}: the record {key:?} of version {from}: {what}");
+            let message = format!("{name}: the record \"{key}\" of version {from}: {what}");
             Error::new(Code::MigrationFailed, message)
         };
         let new = (self.migrate)(self.name, value, self.from).map_err(|e| failed(&e.message))?;

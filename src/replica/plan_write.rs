@@ -130,7 +130,7 @@ impl<V: Value> Replica<V> {
             };
             if !same {
                 let (name, key) = (&read.collection, &read.key);
-                let message = format!("{name}: the record {key:?} was changed meanwhile");
+                let message = format!("{name}: the record \"{key}\" was changed meanwhile");
                 return Err(Error::new(Code::WriteContention, message));
             }
         }
@@ -210,7 +210,7 @@ impl<V: Value> Replica<V> {
         self.collection(name).ok_or_else(|| {
             Error::new(
                 Code::UnknownCollection,
-                format!("there is no collection {name:?}"),
+                format!("there is no collection \"{name}\""),
             )
         })
     }
@@ -242,7 +242,7 @@ impl<V: Value> Replica<V> {
             if record.is_some_and(|r| r.value.is_some() || r.pending.is_some()) {
                 let key = &change.key;
                 let message = format!(
-                    "{name}: the record {key:?} is synced, so it cannot be written with localOnly"
+                    "{name}: the record \"{key}\" is synced, so it cannot be written with localOnly"
                 );
                 return Err(Error::new(Code::InvalidOptions, message));
             }
@@ -271,7 +271,7 @@ impl<V: Value> Replica<V> {
             Write::Create(value) => {
                 let key = key_of(&value)?;
                 if self.newest(name, &key).is_some() {
-                    let message = format!("{name} has a record {key:?} already");
+                    let message = format!("{name} has a record \"{key}\" already");
                     return Err(Error::new(Code::AlreadyExists, message));
                 }
                 whole(key, Some(value))
@@ -327,7 +327,7 @@ impl<V: Value> Replica<V> {
                 None => no_record(name, &key),
                 Some(_) => Error::new(
                     Code::InvalidOptions,
-                    format!("{name}: the record {key:?} is not local-only"),
+                    format!("{name}: the record \"{key}\" is not local-only"),
                 ),
             });
         };
@@ -430,7 +430,7 @@ impl<V: Value> Replica<V> {
 }
 
 fn no_record(name: &Name, key: &Key) -> Error {
-    Error::new(Code::NotFound, format!("{name} has no record {key:?}"))
+    Error::new(Code::NotFound, format!("{name} has no record \"{key}\""))
 }
 
 /// One mutation in place of two; none where they annul each other.

@@ -129,7 +129,7 @@ impl Core {
         migrate: JsValue,
     ) -> Result<Core> {
         let has_backend = !backend.is_undefined() && !backend.is_null();
-        let options = options::parse(options, has_backend)?;
+        let options = options::parse(&options, has_backend)?;
         let backend = JsBackend::new(backend, &options.keys)?;
         crate::options::check(&options.settings.collections)?;
         let name = database_name(&options.name, &options.user);

@@ -82,7 +82,7 @@ impl JsBackend {
         }
         if get(&object, "push").is_function() && get(&object, "pull").is_function() {
             let fields = Object::new();
-            for (collection, field) in keys {
+            for (collection, field) in keys.iter() {
                 glue::set(&fields, collection, &glue::name(field));
             }
             let key_fields = fields.into();

@@ -2,7 +2,6 @@
 
 use super::value::{Row, Rows};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 /// The lists of rows that can be fetched again.
@@ -10,7 +9,8 @@ pub(super) struct Budget {
     bytes_max: f64,
     bytes: Cell<f64>,
     tick: Cell<u64>,
-    lists: RefCell<HashMap<u64, Vec<Weak<Rows>>>>,
+    /// By segment, in the order in which they came.
+    lists: RefCell<Vec<(u64, Vec<Weak<Rows>>)>>,
 }
 
 impl Budget {
@@ -19,7 +19,7 @@ impl Budget {
             bytes_max,
             bytes: Cell::new(0.0),
             tick: Cell::new(0),
-            lists: RefCell::new(HashMap::new()),
+            lists: RefCell::default(),
         }
     }
 
@@ -27,10 +27,15 @@ impl Budget {
     pub(super) fn hold(&self, row: &Row) {
         let Some(home) = row.rows.home() else { return };
         let mut lists = self.lists.borrow_mut();
-        let known = lists.entry(home.segment).or_default();
-        let mut last = known.last().into_iter();
-        // The rows of a list come one after the other.
-        if last.any(|l| std::ptr::eq(l.as_ptr(), Rc::as_ptr(&row.rows))) {
+        // The rows of a list come one after the other, and so do the lists of a segment.
+        let at = lists.iter().rposition(|(of, _)| *of == home.segment);
+        let at = at.unwrap_or_else(|| {
+            lists.push((home.segment, Vec::new()));
+            lists.len() - 1
+        });
+        let known = &mut lists[at].1;
+        let last = known.last();
+        if last.is_some_and(|l| std::ptr::eq(l.as_ptr(), Rc::as_ptr(&row.rows))) {
             return;
         }
         known.push(Rc::downgrade(&row.rows));
@@ -41,8 +46,10 @@ impl Budget {
     /// The lists of a segment that are not in memory, but needed by somebody.
     pub(super) fn missing(&self, segment: u64) -> Vec<Rc<Rows>> {
         let lists = self.lists.borrow();
-        let known = lists.get(&segment).into_iter().flatten();
+        let known = lists.iter().find(|(of, _)| *of == segment);
+        let known = known.map_or(&[][..], |(_, known)| known);
         known
+            .iter()
             .filter_map(Weak::upgrade)
             .filter(|rows| !rows.is_resident())
             .collect()
@@ -62,7 +69,7 @@ impl Budget {
         }
         let mut lists = self.lists.borrow_mut();
         let mut held: Vec<Rc<Rows>> = Vec::new();
-        lists.retain(|_, known| {
+        lists.retain_mut(|(_, known)| {
             known.retain(|l| l.strong_count() > 0);
             held.extend(
                 known

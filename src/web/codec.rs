@@ -21,12 +21,27 @@ use crate::model::{MutationNo, Name};
 use crate::shown::Shown;
 use crate::store::{Entry, FORMAT, Fact, Gone, Summary};
 use js_sys::{Array, Float64Array, Object};
-use std::collections::HashMap;
 use std::rc::Rc;
 use wasm_bindgen::JsValue;
 
-/// The key field of each collection.
-pub(super) type KeyFields = HashMap<Name, Rc<str>>;
+/// The key field of each collection: few, and asked for once for each list of records.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KeyFields(Vec<(Name, Rc<str>)>);
+
+impl KeyFields {
+    pub(super) fn add(&mut self, collection: Name, field: Rc<str>) {
+        self.0.push((collection, field));
+    }
+
+    pub(super) fn get(&self, collection: &str) -> Option<&Rc<str>> {
+        let found = self.0.iter().find(|(name, _)| **name == *collection);
+        found.map(|(_, field)| field)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Name, Rc<str>)> {
+        self.0.iter()
+    }
+}
 
 fn object(kind: &str) -> Object {
     let object = Object::new();

@@ -2,7 +2,6 @@
 
 use js_sys::{Array, Object, Promise, Reflect};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortController, IdbDatabase, IdbTransaction};
 
@@ -80,25 +79,48 @@ extern "C" {
     ) -> Result<IdbTransaction, JsValue>;
 }
 
-thread_local! {
-    static NAMES: RefCell<HashMap<Box<str>, JsValue>> = RefCell::new(HashMap::new());
+/// Names that recur (fields, collections) as JavaScript strings, made once.
+struct Names {
+    /// Each as near behind its hash as there was room.
+    slots: Vec<Option<(Box<str>, JsValue)>>,
+    len: usize,
 }
 
-/// Names that recur (fields, collections) as JavaScript strings, made once.
+/// Names that are kept.
 const NAMES_MAX: usize = 1024;
+/// Twice as many, so that a free slot is near.
+const SLOTS: usize = NAMES_MAX * 2;
+
+thread_local! {
+    static NAMES: RefCell<Names> = const { RefCell::new(Names { slots: Vec::new(), len: 0 }) };
+}
+
+impl Names {
+    fn get(&mut self, text: &str) -> JsValue {
+        if self.slots.is_empty() {
+            self.slots.resize_with(SLOTS, || None);
+        }
+        // FNV-1a: names are short, and the app's own.
+        let mix = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        let mut at = text.bytes().fold(0x811c_9dc5, mix) as usize % SLOTS;
+        while let Some((known, value)) = &self.slots[at] {
+            if **known == *text {
+                return value.clone();
+            }
+            at = (at + 1) % SLOTS;
+        }
+        let made = JsValue::from_str(text);
+        if self.len < NAMES_MAX {
+            self.len += 1;
+            self.slots[at] = Some((text.into(), made.clone()));
+        }
+        made
+    }
+}
 
 /// A JavaScript string that is made once for each recurring name.
 pub(super) fn name(text: &str) -> JsValue {
-    NAMES.with_borrow_mut(|names| {
-        if let Some(known) = names.get(text) {
-            return known.clone();
-        }
-        let made = JsValue::from_str(text);
-        if names.len() < NAMES_MAX {
-            names.insert(text.into(), made.clone());
-        }
-        made
-    })
+    NAMES.with_borrow_mut(|names| names.get(text))
 }
 
 /// A property; `undefined` where there is none or no object.

@@ -1,9 +1,8 @@
 //! The store of the browser: IndexedDB.
 //!
-//! rexie creates the database and serves what is seldom touched (`meta`, `quarantine`); the log goes
-//! through web-sys, whose handlers are attached when a transaction is made: rexie has no durability
-//! option, loses the reason of a failure, and waits for ever on a transaction that has committed by
-//! itself. Nothing but its own requests is awaited inside a transaction. The connection, and what can
+//! rexie creates the database; transactions go through web-sys, whose handlers are attached when a
+//! transaction is made: rexie has no durability option, loses the reason of a failure, and waits for
+//! ever on a transaction that has committed by itself. Nothing but its own requests is awaited inside a transaction. The connection, and what can
 //! happen to it, is in `connection`.
 
 mod connection;
@@ -15,14 +14,13 @@ use super::budget::Budget;
 use super::codec::{self, KeyFields};
 use super::decode;
 use super::glue::{self, get, get_text};
-use super::request::{Ended, ended, result};
+use super::request::{Ended, ended, no_answer, result};
 use super::value::Row;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::store::{AppendError, Base, Entry, Place, ReadEntry, SegmentId, Seq, Store, Tail};
-use connection::{Connection, Fate, rexie_error};
+use connection::{Connection, Fate};
 use js_sys::{Array, Object};
-use rexie::TransactionMode;
 use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
@@ -155,7 +153,8 @@ impl IdbStore {
             .map_err(|e| storage_error(&e))?;
         let base = store_of(&tx, META)?.get(&glue::name("base"));
         let base = base.map_err(|e| storage_error(&e))?;
-        let (cursor, base) = futures_util::join!(result(request), result(base));
+        let (cursor, base) = (result(request), result(base));
+        let (cursor, base) = (cursor.await, base.await);
         let (cursor, base) = (cursor?, segments::decode_base(&base?)?);
         let newest = get(&cursor, "key").as_f64().map(|key| key as Seq);
         let summary = match newest {
@@ -181,7 +180,8 @@ impl IdbStore {
             .get_all_with_key_and_limit(&range, limit)
             .map_err(|e| storage_error(&e))?;
         // Both were asked for in one transaction: they belong together.
-        let (keys, values) = futures_util::join!(result(keys), result(values));
+        let (keys, values) = (result(keys), result(values));
+        let (keys, values) = (keys.await, values.await);
         let (keys, values): (Array, Array) = (keys?.unchecked_into(), values?.unchecked_into());
         let entries = keys.iter().zip(values.iter());
         newer(
@@ -261,8 +261,7 @@ impl Store<Row> for IdbStore {
                     if self.has_stored(after, entries).await? {
                         return Ok(());
                     }
-                    let message = "the database did not answer in time";
-                    last = Error::new(Code::StorageFailed, message);
+                    last = no_answer(Code::StorageFailed);
                 }
             }
         }
@@ -270,31 +269,25 @@ impl Store<Row> for IdbStore {
     }
 
     async fn quarantine(&self, place: Place, reason: &str) -> Result<()> {
-        let fail = |error: rexie::Error| rexie_error(&error);
         let (store, number, kept_as) = match place {
             Place::Log(seq) => (LOG, seq, JsValue::from(seq as f64)),
             Place::Segment(id) => (SEGMENTS, id, format!("segment {id}").into()),
         };
-        let rexie = self.rexie().await?;
-        let tx = rexie
-            .transaction(&[store, QUARANTINE], TransactionMode::ReadWrite)
-            .map_err(fail)?;
-        let key = JsValue::from(number as f64);
-        let entry = tx
-            .store(store)
-            .map_err(fail)?
-            .get(key)
-            .await
-            .map_err(fail)?;
+        let tx = self
+            .begin(&[store, QUARANTINE], Some(self.durability))
+            .await?;
+        let end = ended(&tx);
+        let entry = store_of(&tx, store)?.get(&JsValue::from(number as f64));
+        let entry = result(entry.map_err(|e| storage_error(&e))?).await?;
         let kept = Object::new();
         glue::set(&kept, "reason", &reason.into());
         glue::set(&kept, "at", &js_sys::Date::now().into());
+        let entry = Some(entry).filter(|e| !e.is_undefined());
         glue::set(&kept, "entry", &entry.unwrap_or(JsValue::NULL));
-        let quarantine = tx.store(QUARANTINE).map_err(fail)?;
-        quarantine.put(&kept, Some(&kept_as)).await.map_err(fail)?;
-        tx.done().await.map_err(fail)?;
-        rexie.close();
-        Ok(())
+        store_of(&tx, QUARANTINE)?
+            .put_with_key(&kept, &kept_as)
+            .map_err(|e| storage_error(&e))?;
+        segments::finish(end).await
     }
 
     async fn read_segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<Row>>> {

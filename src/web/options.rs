@@ -1,44 +1,15 @@
 //! The options of `open`, from JavaScript.
 
 use super::codec::KeyFields;
+use super::glue::{get, get_number, get_text};
 use crate::driver::Settings;
 use crate::engine::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::options::{CollectionSpec, Strategy, check_name};
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use js_sys::{Array, Object};
 use std::rc::Rc;
-use wasm_bindgen::JsValue;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct OptionsDto {
-    name: String,
-    user: String,
-    collections: BTreeMap<String, CollectionDto>,
-    interval: Option<f64>,
-    durability: Option<String>,
-    max_attempts: Option<f64>,
-    auto_start: Option<bool>,
-    memory: Option<f64>,
-    version: Option<f64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CollectionDto {
-    key: String,
-    #[serde(default)]
-    indexes: Vec<Vec<String>>,
-    #[serde(default)]
-    references: BTreeMap<String, String>,
-    conflict: Option<String>,
-    priority: Option<f64>,
-    #[serde(default, rename = "localOnly")]
-    local_only: bool,
-    optimistic: Option<bool>,
-}
+use wasm_bindgen::{JsCast, JsValue};
 
 /// Checked options.
 pub(super) struct Options {
@@ -55,46 +26,53 @@ fn bad(message: impl Into<String>) -> Error {
     Error::new(Code::InvalidOptions, message)
 }
 
-/// Reads and checks the options.
-pub(super) fn parse(options: JsValue, has_backend: bool) -> Result<Options> {
-    let dto: OptionsDto =
-        serde_wasm_bindgen::from_value(options).map_err(|e| bad(e.to_string()))?;
-    check_name("name", &dto.name)?;
-    check_name("user", &dto.user)?;
-    let durability = match dto.durability.as_deref() {
+fn number(object: &JsValue, field: &str, missing: f64) -> f64 {
+    get_number(object, field).unwrap_or(missing)
+}
+
+fn is_whole(number: f64, min: f64, max: f64) -> bool {
+    number.fract() == 0.0 && (min..=max).contains(&number)
+}
+
+/// Reads and checks the options. The loader has checked their types already.
+pub(super) fn parse(options: &JsValue, has_backend: bool) -> Result<Options> {
+    let text = |field| get_text(options, field);
+    let name = text("name").ok_or_else(|| bad("name: a string, the app's name"))?;
+    let user = text("user").ok_or_else(|| bad("user: a string, the id of the signed-in user"))?;
+    check_name("name", &name)?;
+    check_name("user", &user)?;
+    let durability = match text("durability").as_deref() {
         None | Some("relaxed") => "relaxed",
         Some("strict") => "strict",
         Some(_) => return Err(bad("durability: \"relaxed\" or \"strict\"")),
     };
-    let interval_ms = dto.interval.unwrap_or(limits::INTERVAL_MS);
+    let interval_ms = number(options, "interval", limits::INTERVAL_MS);
     if !interval_ms.is_finite() || interval_ms < 0.0 {
         return Err(bad("interval: milliseconds, 0 or more"));
     }
-    let attempts = dto.max_attempts.unwrap_or(f64::from(limits::ATTEMPTS_MAX));
-    if attempts.fract() != 0.0 || !(1.0..=1000.0).contains(&attempts) {
+    let attempts = number(options, "maxAttempts", f64::from(limits::ATTEMPTS_MAX));
+    if !is_whole(attempts, 1.0, 1000.0) {
         return Err(bad("maxAttempts: a whole number from 1 to 1000"));
     }
-    let version = dto.version.unwrap_or(1.0);
-    if version.fract() != 0.0 || !(1.0..=f64::from(u32::MAX)).contains(&version) {
+    let version = number(options, "version", 1.0);
+    if !is_whole(version, 1.0, f64::from(u32::MAX)) {
         return Err(bad("version: a whole number from 1"));
     }
-    let collections = dto
-        .collections
-        .into_iter()
-        .map(collection)
-        .collect::<Result<Vec<_>>>()?;
-    let keys = collections
-        .iter()
-        .map(|c| (c.name.clone(), c.key.clone()))
-        .collect();
-    let memory_bytes = dto.memory.unwrap_or(limits::MEMORY_BYTES);
+    let memory_bytes = number(options, "memory", limits::MEMORY_BYTES);
     if memory_bytes.is_nan() || memory_bytes < 0.0 {
         return Err(bad("memory: bytes, 0 or more"));
     }
-    let auto_start = dto.auto_start.unwrap_or(true);
+    let mut collections: Vec<CollectionSpec> = Vec::new();
+    let mut keys = KeyFields::default();
+    for (name, it) in entries(&get(options, "collections"))? {
+        let spec = collection(name, &it)?;
+        keys.add(spec.name.clone(), spec.key.clone());
+        let at = collections.partition_point(|c| c.name < spec.name);
+        collections.insert(at, spec);
+    }
     Ok(Options {
-        name: dto.name,
-        user: dto.user,
+        name,
+        user,
         durability,
         memory_bytes,
         settings: Settings {
@@ -102,7 +80,7 @@ pub(super) fn parse(options: JsValue, has_backend: bool) -> Result<Options> {
             engine: Config {
                 interval_ms,
                 has_backend,
-                auto_start,
+                auto_start: get(options, "autoStart").as_bool().unwrap_or(true),
             },
             max_attempts: attempts as u32,
             strict_rescue: durability == "strict",
@@ -112,32 +90,52 @@ pub(super) fn parse(options: JsValue, has_backend: bool) -> Result<Options> {
     })
 }
 
-fn collection((name, dto): (String, CollectionDto)) -> Result<CollectionSpec> {
-    let strategy = match dto.conflict.as_deref() {
-        None => Strategy::default(),
-        Some(text) => Strategy::parse(text).ok_or_else(|| {
-            bad(format!(
-                "collections.{name}.conflict: there is no strategy {text:?}"
-            ))
-        })?,
-    };
-    let priority = dto.priority.unwrap_or(0.0);
-    if priority.fract() != 0.0 || priority.abs() > 1_000_000.0 {
-        return Err(bad(format!("collections.{name}.priority: a whole number")));
+/// The properties of an object.
+fn entries(object: &JsValue) -> Result<Vec<(Rc<str>, JsValue)>> {
+    let object: &Object = object
+        .dyn_ref()
+        .ok_or_else(|| bad("collections: an object like { sites: { key: \"id\" } }"))?;
+    let mut entries = Vec::new();
+    for entry in Object::entries(object).iter() {
+        let entry: Array = entry.unchecked_into();
+        let name = entry.get(0).as_string().unwrap_or_default();
+        entries.push((name.into(), entry.get(1)));
     }
-    let fields = |index: Vec<String>| index.into_iter().map(Rc::from).collect();
-    Ok(CollectionSpec {
-        key: dto.key.into(),
-        indexes: dto.indexes.into_iter().map(fields).collect(),
-        references: dto
-            .references
-            .into_iter()
-            .map(|(f, c)| (f.into(), c.into()))
-            .collect(),
-        strategy,
-        priority: priority as i32,
-        local_only: dto.local_only,
-        optimistic: dto.optimistic.unwrap_or(true),
-        name: name.into(),
-    })
+    Ok(entries)
+}
+
+fn collection(name: Rc<str>, it: &JsValue) -> Result<CollectionSpec> {
+    let odd = |field: &str, what: &str| bad(format!("collections.{name}.{field}: {what}"));
+    let key = get_text(it, "key").ok_or_else(|| odd("key", "the name of the key field"))?;
+    let mut spec = CollectionSpec::new(&name, &key);
+    if let Some(text) = get_text(it, "conflict") {
+        let strategy = Strategy::parse(&text);
+        let none = || odd("conflict", &format!("there is no strategy \"{text}\""));
+        spec.strategy = strategy.ok_or_else(none)?;
+    }
+    let priority = number(it, "priority", 0.0);
+    if !is_whole(priority, -1_000_000.0, 1_000_000.0) {
+        return Err(odd("priority", "a whole number"));
+    }
+    spec.priority = priority as i32;
+    let indexes = get(it, "indexes");
+    if !indexes.is_undefined() {
+        for fields in Array::from(&indexes).iter() {
+            let mut index = Vec::new();
+            for field in Array::from(&fields).iter() {
+                index.push(field.as_string().unwrap_or_default().into());
+            }
+            spec.indexes.push(index);
+        }
+    }
+    let references = get(it, "references");
+    if !references.is_undefined() {
+        for (field, parent) in entries(&references)? {
+            let parent = parent.as_string().unwrap_or_default();
+            spec.references.push((field, parent.into()));
+        }
+    }
+    spec.local_only = get(it, "localOnly").as_bool().unwrap_or(false);
+    spec.optimistic = get(it, "optimistic").as_bool().unwrap_or(true);
+    Ok(spec)
 }

@@ -12,6 +12,7 @@ use crate::limits;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
+use js_sys::Function;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
@@ -46,29 +47,52 @@ pub(super) enum Ended {
     Silent,
 }
 
-/// Sends at most one answer, from whichever handler comes first.
-struct Once<T>(RefCell<Option<oneshot::Sender<T>>>);
+/// What an event has told: a result, or the reason of a failure.
+type Answer = std::result::Result<JsValue, JsValue>;
 
-impl<T> Once<T> {
-    fn new() -> (Rc<Self>, oneshot::Receiver<T>) {
+/// Takes at most one answer, from whichever handler comes first.
+struct Once(RefCell<Option<oneshot::Sender<Answer>>>);
+
+impl Once {
+    fn new() -> (Rc<Self>, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
         (Rc::new(Self(RefCell::new(Some(sender)))), receiver)
     }
 
-    fn send(&self, value: T) {
+    fn send(&self, answer: Answer) {
         if let Some(sender) = self.0.borrow_mut().take() {
             // Nobody waits any more.
-            let _ = sender.send(value);
+            let _ = sender.send(answer);
         }
     }
 }
 
-fn handler(run: impl FnMut() + 'static) -> Closure<dyn FnMut()> {
-    Closure::new(run)
+type Handler = Closure<dyn FnMut()>;
+
+/// Handlers for success and failure: they answer with a property of `target`.
+fn handlers(once: &Rc<Once>, target: &JsValue, success: &'static str) -> (Handler, Handler) {
+    let handler = |field: &'static str| {
+        let (once, target) = (once.clone(), target.clone());
+        Handler::new(move || {
+            let value = get(&target, field);
+            let fine = field != ERROR;
+            once.send(if fine { Ok(value) } else { Err(value) });
+        })
+    };
+    (handler(success), handler(ERROR))
+}
+
+const ERROR: &str = "error";
+
+fn function(handler: &Handler) -> Option<&Function> {
+    Some(handler.as_ref().unchecked_ref())
 }
 
 /// What was sent, or none after `limit_ms()`, which is asked at each step.
-async fn in_time<T>(mut answer: oneshot::Receiver<T>, limit_ms: impl Fn() -> u32) -> Option<T> {
+async fn in_time(
+    mut answer: oneshot::Receiver<Answer>,
+    limit_ms: &dyn Fn() -> u32,
+) -> Option<Answer> {
     let mut waited_ms = 0;
     loop {
         let step = TimeoutFuture::new(limits::WAITING_STEP_MS);
@@ -83,30 +107,33 @@ async fn in_time<T>(mut answer: oneshot::Receiver<T>, limit_ms: impl Fn() -> u32
     }
 }
 
+/// The error of what has not answered in time.
+pub(super) fn no_answer(code: Code) -> Error {
+    Error::new(code, "the database did not answer in time")
+}
+
 /// The end of a transaction. Call it before the first request.
 pub(super) fn ended(tx: &IdbTransaction) -> impl Future<Output = Ended> + use<> {
     let (once, end) = Once::new();
-    let complete = handler({
-        let once = once.clone();
-        move || once.send(Ended::Complete)
-    });
-    let abort = handler({
-        let tx = tx.clone();
-        move || once.send(Ended::Aborted(get(&tx, "error")))
-    });
-    tx.set_oncomplete(Some(complete.as_ref().unchecked_ref()));
-    tx.set_onabort(Some(abort.as_ref().unchecked_ref()));
+    // That it is complete says all: any property will do.
+    let (complete, abort) = handlers(&once, tx, "mode");
+    tx.set_oncomplete(function(&complete));
+    tx.set_onabort(function(&abort));
     let tx = tx.clone();
     async move {
-        let ended = in_time(end, || patience_ms(&tx.db())).await;
+        let ended = in_time(end, &|| patience_ms(&tx.db())).await;
         tx.set_oncomplete(None);
         tx.set_onabort(None);
         drop((complete, abort));
-        ended.unwrap_or_else(|| {
-            // Refused where it was told to commit: then only reading shows what has become of it.
-            let _ = tx.abort();
-            Ended::Silent
-        })
+        match ended {
+            Some(Ok(_)) => Ended::Complete,
+            Some(Err(reason)) => Ended::Aborted(reason),
+            None => {
+                // Refused where it was told to commit: then only reading shows what has become of it.
+                let _ = tx.abort();
+                Ended::Silent
+            }
+        }
     }
 }
 
@@ -114,38 +141,41 @@ pub(super) fn ended(tx: &IdbTransaction) -> impl Future<Output = Ended> + use<> 
 /// the next call begins with a new one.
 pub(super) fn result(request: IdbRequest) -> impl Future<Output = Result<JsValue>> {
     let (once, answer) = Once::new();
-    let success = handler({
-        let (once, request) = (once.clone(), request.clone());
-        move || once.send(Ok(get(&request, "result")))
-    });
-    let error = handler({
-        let request = request.clone();
-        move || once.send(Err(storage_error(&get(&request, "error"))))
-    });
-    request.set_onsuccess(Some(success.as_ref().unchecked_ref()));
-    request.set_onerror(Some(error.as_ref().unchecked_ref()));
+    let (success, error) = handlers(&once, &request, "result");
+    request.set_onsuccess(function(&success));
+    request.set_onerror(function(&error));
     async move {
         let db = request.transaction().map(|tx| tx.db());
         let limit_ms = || db.as_ref().map_or(0, patience_ms);
-        let answer = in_time(answer, limit_ms).await;
+        let answer = in_time(answer, &limit_ms).await;
         request.set_onsuccess(None);
         request.set_onerror(None);
         drop((success, error));
-        answer.unwrap_or_else(|| {
-            let message = "the database did not answer in time";
-            let lost = limit_ms() == 0;
-            if let Some(tx) = request.transaction() {
-                let _ = tx.abort();
-                tx.db().close();
-            }
-            let code = if lost {
-                Code::DatabaseLost
-            } else {
-                Code::StorageFailed
-            };
-            Err(Error::new(code, message))
-        })
+        if let Some(answer) = answer {
+            return answer.map_err(|e| storage_error(&e));
+        }
+        let lost = limit_ms() == 0;
+        if let Some(tx) = request.transaction() {
+            let _ = tx.abort();
+            tx.db().close();
+        }
+        Err(no_answer(if lost {
+            Code::DatabaseLost
+        } else {
+            Code::StorageFailed
+        }))
     }
+}
+
+/// The results of requests of one transaction, which are under way all at once.
+pub(super) async fn results(
+    requests: Vec<impl Future<Output = Result<JsValue>>>,
+) -> Vec<Result<JsValue>> {
+    let mut results = Vec::with_capacity(requests.len());
+    for request in requests {
+        results.push(request.await);
+    }
+    results
 }
 
 /// An opened database. `upgrade` is called with the version it had (0: there was none) where that
@@ -169,33 +199,30 @@ pub(super) async fn opened(
             }
         }
     });
-    let blocked = handler({
+    let blocked = Handler::new({
         let limit_ms = limit_ms.clone();
         move || limit_ms.set(limits::BLOCKED_WAIT_MS)
     });
-    let success = handler({
-        let (once, request) = (once.clone(), request.clone());
-        move || once.send(Ok(get(&request, "result").unchecked_into::<IdbDatabase>()))
-    });
-    let error = handler({
-        let request = request.clone();
-        move || once.send(Err(storage_error(&get(&request, "error"))))
-    });
+    let (success, error) = handlers(&once, &request, "result");
     request.set_onupgradeneeded(Some(upgrading.as_ref().unchecked_ref()));
-    request.set_onblocked(Some(blocked.as_ref().unchecked_ref()));
-    request.set_onsuccess(Some(success.as_ref().unchecked_ref()));
-    request.set_onerror(Some(error.as_ref().unchecked_ref()));
-    let answer = in_time(answer, || limit_ms.get()).await;
+    request.set_onblocked(function(&blocked));
+    request.set_onsuccess(function(&success));
+    request.set_onerror(function(&error));
+    let answer = in_time(answer, &|| limit_ms.get()).await;
     request.set_onupgradeneeded(None);
     request.set_onblocked(None);
     request.set_onsuccess(None);
     request.set_onerror(None);
     drop((upgrading, blocked, success, error));
-    answer.unwrap_or_else(|| {
-        forsake(&request);
-        let message = "the database could not be opened in time; another tab may keep it";
-        Err(Error::new(Code::DatabaseBlocked, message))
-    })
+    match answer {
+        Some(Ok(db)) => Ok(db.unchecked_into()),
+        Some(Err(error)) => Err(storage_error(&error)),
+        None => {
+            forsake(&request);
+            let message = "the database could not be opened in time; another tab may keep it";
+            Err(Error::new(Code::DatabaseBlocked, message))
+        }
+    }
 }
 
 /// Nobody waits for it any more, but it cannot be taken back. It must not change the database when

@@ -11,6 +11,8 @@ use crate::replica::index::Query;
 use crate::replica::plan::Notice;
 use crate::value::{Scalar, Value};
 use js_sys::{Array, Object};
+use serde::Serialize;
+use serde_wasm_bindgen::Serializer;
 use std::rc::Rc;
 use wasm_bindgen::{JsCast, JsValue};
 
@@ -38,28 +40,58 @@ pub(super) fn error_of(thrown: &JsValue) -> Error {
     Error::new(Code::Aborted, text.unwrap_or_default())
 }
 
+/// The status, as the app sees it. Numbers are doubles, as in JavaScript.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusDto {
+    phase: &'static str,
+    network: &'static str,
+    leader: bool,
+    outbox: OutboxDto,
+    progress: Option<ProgressDto>,
+    last_synced_at: Option<f64>,
+    synced_through: Option<f64>,
+    next_sync_at: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct OutboxDto {
+    pending: f64,
+    syncing: f64,
+    conflict: f64,
+    failed: f64,
+}
+
+#[derive(Serialize)]
+struct ProgressDto {
+    direction: &'static str,
+    done: f64,
+    total: Option<f64>,
+}
+
 pub(super) fn status_to_js(status: &Status) -> JsValue {
-    let out = Object::new();
-    set(&out, "phase", &name(status.phase.as_str()));
-    set(&out, "network", &name(status.network.as_str()));
-    set(&out, "leader", &status.leader.into());
-    let outbox = Object::new();
-    set(&outbox, "pending", &count(status.pending));
-    set(&outbox, "syncing", &count(status.syncing));
-    set(&outbox, "conflict", &count(status.conflict));
-    set(&outbox, "failed", &count(status.failed));
-    set(&out, "outbox", &outbox);
-    let progress = status
-        .progress
-        .map_or(JsValue::NULL, |(lane, done, total)| {
-            let progress = Object::new();
-            let direction = if lane == Lane::Push { "push" } else { "pull" };
-            set(&progress, "direction", &name(direction));
-            set(&progress, "done", &count(done));
-            set(&progress, "total", &total.map_or(JsValue::NULL, count));
-            progress.into()
-        });
-    set(&out, "progress", &progress);
+    let dto = StatusDto {
+        phase: status.phase.as_str(),
+        network: status.network.as_str(),
+        leader: status.leader,
+        outbox: OutboxDto {
+            pending: status.pending as f64,
+            syncing: status.syncing as f64,
+            conflict: status.conflict as f64,
+            failed: status.failed as f64,
+        },
+        progress: status.progress.map(|(lane, done, total)| ProgressDto {
+            direction: if lane == Lane::Push { "push" } else { "pull" },
+            done: done as f64,
+            total: total.map(|n| n as f64),
+        }),
+        last_synced_at: status.synced_ms,
+        synced_through: status.synced_through_ms,
+        next_sync_at: status.next_ms,
+    };
+    let form = Serializer::new().serialize_missing_as_null(true);
+    // Numbers and texts always can be.
+    let out = dto.serialize(&form).unwrap_or_default();
     let collections = Object::new();
     for collection in &status.collections {
         let it = Object::new();
@@ -68,14 +100,7 @@ pub(super) fn status_to_js(status: &Status) -> JsValue {
         set(&it, "count", &count(collection.count));
         set(&collections, &collection.name, &it);
     }
-    set(&out, "collections", &collections);
-    set(&out, "lastSyncedAt", &number_or_null(status.synced_ms));
-    set(
-        &out,
-        "syncedThrough",
-        &number_or_null(status.synced_through_ms),
-    );
-    set(&out, "nextSyncAt", &number_or_null(status.next_ms));
+    set(out.unchecked_ref(), "collections", &collections);
     let error = status
         .error
         .as_ref()
@@ -84,8 +109,8 @@ pub(super) fn status_to_js(status: &Status) -> JsValue {
             set(error.unchecked_ref(), "at", &(*at_ms).into());
             error
         });
-    set(&out, "error", &error);
-    out.into()
+    set(out.unchecked_ref(), "error", &error);
+    out
 }
 
 pub(super) fn entry_to_js(entry: &OutboxView<Row>) -> JsValue {

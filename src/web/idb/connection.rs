@@ -10,7 +10,8 @@
 //! Tested against real browsers in `tests/e2e/cases/bad-days*.mjs`.
 
 use super::super::glue::{self, get, get_text};
-use super::super::request::{Ended, ended, mark_lost, opened, result};
+use super::super::request::{ended, mark_lost, opened, result};
+use super::segments::finish;
 use super::{IdbStore, LOG, META, SCHEMA, SEGMENTS, STORES, random_id, storage_error, store_of};
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -20,7 +21,6 @@ use crate::web::codec::KeyFields;
 use js_sys::{Array, Object};
 use rexie::{ObjectStore, Rexie};
 use std::cell::{Cell, RefCell};
-use std::error::Error as _;
 use std::future::Future;
 use std::rc::{Rc, Weak};
 use wasm_bindgen::prelude::*;
@@ -126,17 +126,16 @@ fn factory() -> Result<IdbFactory> {
     Ok(found.unchecked_into())
 }
 
-/// A typed error for what rexie reports; the kind is only in its text.
-pub(super) fn rexie_error(error: &rexie::Error) -> Error {
-    let text = error
-        .source()
-        .map_or_else(|| error.to_string(), ToString::to_string);
-    let code = if text.contains("QuotaExceeded") {
-        Code::QuotaExceeded
-    } else {
-        Code::StorageFailed
+/// A typed error for what rexie reports when it makes a database.
+fn rexie_error(error: &rexie::Error) -> Error {
+    let rexie::Error::IdbError(idb::Error::DomException(reason)) = error else {
+        let message = "the database could not be made";
+        return Error::new(Code::StorageFailed, message);
     };
-    Error::new(code, format!("the database failed ({text})"))
+    // Nothing can be lost that was not there yet.
+    let Error { code, message } = storage_error(reason);
+    let lost = code == Code::DatabaseLost;
+    Error::new(if lost { Code::StorageFailed } else { code }, message)
 }
 
 impl IdbStore {
@@ -158,7 +157,7 @@ impl IdbStore {
         };
         let reached = match store.reach().await {
             Err(error) if error.code == Code::NotFound => {
-                store.rexie().await?.close();
+                store.create().await?;
                 store.reach().await?
             }
             other => other?,
@@ -183,13 +182,15 @@ impl IdbStore {
         drop(connection);
     }
 
-    /// A connection for what is seldom done; creates the stores where there are none.
-    pub(super) async fn rexie(&self) -> Result<Rexie> {
-        let builder = Rexie::builder(&self.name).version(SCHEMA);
-        let builder = STORES
-            .iter()
-            .fold(builder, |b, s| b.add_object_store(ObjectStore::new(s)));
-        builder.build().await.map_err(|e| rexie_error(&e))
+    /// Makes the database with all its stores.
+    async fn create(&self) -> Result<()> {
+        let mut builder = Rexie::builder(&self.name).version(SCHEMA);
+        for store in STORES {
+            builder = builder.add_object_store(ObjectStore::new(store));
+        }
+        let made = builder.build().await.map_err(|e| rexie_error(&e))?;
+        made.close();
+        Ok(())
     }
 
     /// Opens the database as it is, and reads whose it is; `not-found` where there is none (and none
@@ -321,7 +322,8 @@ async fn identify(connection: &Connection) -> Result<Rc<str>> {
     let key = glue::name("identity");
     let known = meta.get(&key).map_err(|e| storage_error(&e))?;
     let entries = log.count().map_err(|e| storage_error(&e))?;
-    let (known, entries) = futures_util::join!(result(known), result(entries));
+    let (known, entries) = (result(known), result(entries));
+    let (known, entries) = (known.await, entries.await);
     if let Some(client) = client_of(&known?) {
         return Ok(client);
     }
@@ -336,12 +338,6 @@ async fn identify(connection: &Connection) -> Result<Rc<str>> {
     glue::set(&identity, "created", &js_sys::Date::now().into());
     meta.put_with_key(&identity, &key)
         .map_err(|e| storage_error(&e))?;
-    match end.await {
-        Ended::Complete => Ok(client.into()),
-        Ended::Aborted(reason) => Err(storage_error(&reason)),
-        Ended::Silent => Err(Error::new(
-            Code::StorageFailed,
-            "the database did not answer in time",
-        )),
-    }
+    finish(end).await?;
+    Ok(client.into())
 }

@@ -3,10 +3,10 @@
 use super::super::codec;
 use super::super::decode;
 use super::super::glue::{self, get};
-use super::super::request::{Ended, ended, result};
+use super::super::request::{Ended, ended, no_answer, result, results};
 use super::super::value::Row;
 use super::{IdbStore, LOG, META, SEGMENTS, newer, range, storage_error, store_of};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::store::{Base, Entry, ReadEntry, SegmentId};
 use js_sys::{Array, Float64Array, Object};
 use std::future::Future;
@@ -37,24 +37,29 @@ pub(super) fn decode_base(base: &JsValue) -> Result<Base> {
     })
 }
 
-async fn finish(end: impl Future<Output = Ended>) -> Result<()> {
+pub(super) async fn finish(end: impl Future<Output = Ended>) -> Result<()> {
     match end.await {
         Ended::Complete => Ok(()),
         Ended::Aborted(reason) => Err(storage_error(&reason)),
-        Ended::Silent => {
-            let message = "the database did not answer in time";
-            Err(Error::new(Code::StorageFailed, message))
-        }
+        Ended::Silent => Err(no_answer(Code::StorageFailed)),
     }
 }
 
 impl IdbStore {
-    pub(super) async fn segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<Row>>> {
+    /// Asks for segments as they are stored.
+    async fn stored(&self, ids: &[SegmentId]) -> Result<Vec<Result<JsValue>>> {
         let tx = self.begin(&[SEGMENTS], None).await?;
         let store = store_of(&tx, SEGMENTS)?;
-        let ask = |id: &SegmentId| store.get(&JsValue::from(*id as f64)).map(result);
-        let asked: std::result::Result<Vec<_>, JsValue> = ids.iter().map(ask).collect();
-        let values = futures_util::future::join_all(asked.map_err(|e| storage_error(&e))?).await;
+        let mut asked = Vec::with_capacity(ids.len());
+        for id in ids {
+            let request = store.get(&JsValue::from(*id as f64));
+            asked.push(result(request.map_err(|e| storage_error(&e))?));
+        }
+        Ok(results(asked).await)
+    }
+
+    pub(super) async fn segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<Row>>> {
+        let values = self.stored(ids).await?;
         let mut entries = Vec::with_capacity(ids.len());
         for (id, value) in ids.iter().zip(values) {
             entries.push(self.decode(&JsValue::from(*id as f64), &value?, true));
@@ -84,11 +89,12 @@ impl IdbStore {
             written.push((key, value));
         }
         finish(end).await?;
-        let decoded = written.iter().map(|(key, value)| {
+        let mut decoded = Vec::with_capacity(written.len());
+        for (key, value) in &written {
             let (id, entry) = self.decode(key, value, true);
-            entry.map(|entry| (id, entry))
-        });
-        decoded.collect()
+            decoded.push((id, entry?));
+        }
+        Ok(decoded)
     }
 
     pub(super) async fn put_base(&self, base: &Base) -> Result<bool> {
@@ -114,7 +120,8 @@ impl IdbStore {
         let base = store_of(&tx, META)?.get(&glue::name("base"));
         let keys = segments.get_all_keys().map_err(|e| storage_error(&e))?;
         let base = result(base.map_err(|e| storage_error(&e))?);
-        let (base, keys) = futures_util::join!(base, result(keys));
+        let keys = result(keys);
+        let (base, keys) = (base.await, keys.await);
         let (base, keys): (Base, Array) = (decode_base(&base?)?, keys?.unchecked_into());
         log.delete(&range(base.through, false)?.into())
             .map_err(|e| storage_error(&e))?;
@@ -141,11 +148,7 @@ impl IdbStore {
         if wanted.is_empty() {
             return Ok(());
         }
-        let tx = self.begin(&[SEGMENTS], None).await?;
-        let store = store_of(&tx, SEGMENTS)?;
-        let ask = |id: &SegmentId| store.get(&JsValue::from(*id as f64)).map(result);
-        let asked: std::result::Result<Vec<_>, JsValue> = wanted.iter().map(ask).collect();
-        let found = futures_util::future::join_all(asked.map_err(|e| storage_error(&e))?).await;
+        let found = self.stored(&wanted).await?;
         for (id, value) in wanted.iter().zip(found) {
             let lists = decode::lists(&value?)?;
             for rows in self.budget.missing(*id) {
