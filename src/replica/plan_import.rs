@@ -54,8 +54,8 @@ impl<V: Value> Replica<V> {
         let mut all: Vec<Held<V>> = all.collect();
         all.sort_by_cached_key(|held| {
             let m = &held.mutation;
-            let c = self.by_name.get(&m.collection);
-            let record = c.and_then(|c| self.collections[*c].record(&m.key));
+            let c = self.position(&m.collection);
+            let record = c.and_then(|c| self.collections[c].record(&m.key));
             let head = record.and_then(|r| r.pending.as_ref()).map(|p| p.head);
             (head.map_or(m.no, |head| head.max(m.no)), m.behind)
         });

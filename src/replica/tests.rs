@@ -176,7 +176,7 @@ fn text(replica: &Replica<Record>) -> Vec<String> {
     }
     lines.extend(replica.outbox.iter().map(|m| format!("{m:?}")));
     lines.push(format!("{:?}", replica.outbox.counts()));
-    let none = HashSet::new();
+    let none = crate::ordered::Numbers::default();
     for (now_ms, max) in [(0.0, 100), (1e12, 2), (1e12, 100)] {
         let batch = replica.next_batch(now_ms, &none, max, usize::MAX);
         lines.push(format!("{batch:?}"));
