@@ -231,11 +231,12 @@ impl<V: Value> Collection<V> {
         let Some((low, high)) = query.key_range() else {
             return;
         };
+        let (low, high) = (low.as_ref(), high.as_ref());
         let hits = self
             .records
-            .range(low.as_ref(), high.as_ref())
+            .range(low.map(|(_, key)| key), high.map(|(_, key)| key))
             .filter(|(_, r)| r.value.is_some())
             .map(|(k, _)| k);
-        query.cut(hits, visit);
+        query.cut(&mut { hits }, visit);
     }
 }

@@ -69,12 +69,16 @@ fn after_prefix(prefix: &str) -> Option<Rc<str>> {
     None
 }
 
+/// Where a record stands in an index: by the values of its fields, then by its key. Among the keys
+/// themselves it has no values.
+pub(super) type Place = (Rc<[Scalar]>, Key);
+
 /// A range of places; none where nothing can be in it.
-type Range<P> = Option<(Bound<P>, Bound<P>)>;
+type Range = Option<(Bound<Place>, Bound<Place>)>;
 
 impl Query {
     /// From the later of two beginnings to the earlier of two ends, and only behind `after`.
-    fn range<P: Ord>(&self, low: P, high: Option<P>, after: Option<P>) -> Range<P> {
+    fn range(&self, low: Place, high: Option<Place>, after: Option<Place>) -> Range {
         let mut low = Bound::Included(low);
         let mut high = high.map_or(Bound::Unbounded, Bound::Excluded);
         if let Some(after) = after {
@@ -98,7 +102,8 @@ impl Query {
     }
 
     /// The range of keys for a query without an index.
-    pub(super) fn key_range(&self) -> Range<Rc<str>> {
+    pub(super) fn key_range(&self) -> Range {
+        let place = |key: Key| (Rc::from([]), key);
         let texts = [self.from.as_deref(), Some(&self.equals)];
         let from = texts.into_iter().flatten().filter_map(text_of);
         let low = from.chain(self.prefix.clone()).max();
@@ -109,12 +114,12 @@ impl Query {
             after_equal,
         ];
         let high = ends.into_iter().flatten().min();
-        let after = self.after.as_ref().map(|(_, key)| key.clone());
-        self.range(low.unwrap_or_default(), high, after)
+        let after = self.after.as_ref().map(|(_, key)| place(key.clone()));
+        self.range(place(low.unwrap_or_default()), high.map(place), after)
     }
 
     /// The range of an index's places.
-    fn index_range(&self) -> Range<(Rc<[Scalar]>, Key)> {
+    fn index_range(&self) -> Range {
         let place = |tail: &[Scalar]| {
             let mut values = self.equals.clone();
             values.extend_from_slice(tail);
@@ -147,7 +152,7 @@ impl Query {
 /// content may not be in memory any more when it leaves.
 #[derive(Debug, Default)]
 pub struct Index {
-    places: Ordered<(Rc<[Scalar]>, Key), ()>,
+    places: Ordered<Place, ()>,
     of_keys: Ordered<Key, Rc<[Scalar]>>,
 }
 
@@ -179,8 +184,7 @@ impl Index {
             return;
         };
         let hits = self.places.range(range.0.as_ref(), range.1.as_ref());
-        let hits = hits.map(|((_, key), ())| key);
-        query.cut(hits, visit);
+        query.cut(&mut hits.map(|((_, key), ())| key), visit);
     }
 }
 
@@ -188,14 +192,24 @@ impl Query {
     /// Order, offset and limit.
     pub(super) fn cut<'a>(
         &self,
-        hits: impl DoubleEndedIterator<Item = &'a Key>,
+        hits: &mut dyn DoubleEndedIterator<Item = &'a Key>,
         visit: &mut dyn FnMut(&Key),
     ) {
-        let (offset, limit) = (self.offset, self.limit);
-        if self.descending {
-            hits.rev().skip(offset).take(limit).for_each(visit);
-        } else {
-            hits.skip(offset).take(limit).for_each(visit);
+        let mut offset = self.offset;
+        let mut limit = self.limit;
+        while limit > 0 {
+            let hit = if self.descending {
+                hits.next_back()
+            } else {
+                hits.next()
+            };
+            let Some(key) = hit else { return };
+            if offset > 0 {
+                offset -= 1;
+            } else {
+                visit(key);
+                limit -= 1;
+            }
         }
     }
 }

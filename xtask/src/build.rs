@@ -12,8 +12,9 @@ use crate::digest::{Digest, files_below, is_stamped, stamp};
 use crate::job::Job;
 use crate::paths::{Paths, lock, read, write};
 use crate::setup::{Needs, Ready};
+use crate::shorten::shorten;
 use crate::toolchain::TARGET;
-use crate::{Doing, Result, fail, say, setup, size, tools};
+use crate::{Doing, Failure, Result, fail, say, setup, size, tools, wasm_small};
 
 /// What wasm-opt may use: what the compiler assumes anyway, and every browser of the last years has.
 const WASM_FEATURES: &[&str] = &[
@@ -93,6 +94,11 @@ pub(crate) fn named_wasm(paths: &Paths) -> PathBuf {
 }
 
 fn compile(paths: &Paths, ready: &Ready, options: Options) -> Result<PathBuf> {
+    if !options.dev
+        && let Some(small) = wasm_small::compile(paths, &ready.toolchain, options.shown)?
+    {
+        return Ok(small);
+    }
     let mut job = ready
         .toolchain
         .cargo(paths, "cargo build wasm")
@@ -117,7 +123,7 @@ fn package(paths: &Paths, compiled: &Path, options: Options) -> Result<()> {
     let named = named_wasm(paths);
     let inputs = Digest::default()
         .file(compiled)
-        .text(&format!("{bindgen:?} {options:?} {WASM_FEATURES:?}"))
+        .text(&format!("{bindgen:?} {options:?} {WASM_FEATURES:?} short"))
         .file(&paths.root.join("node_modules/binaryen/package.json"))
         .end();
     let digest = || format!("{inputs} {}", Digest::default().folder(&result, &[]).end());
@@ -142,7 +148,7 @@ fn package(paths: &Paths, compiled: &Path, options: Options) -> Result<()> {
         .arg(compiled)
         .shown(options.shown)
         .success()?;
-    let wasm = made.join("landfall_bg.wasm");
+    let (script, wasm) = (made.join("landfall.js"), made.join("landfall_bg.wasm"));
     if !options.dev {
         // With names at first, to tell what weighs how much; they are then taken off.
         wasm_opt(paths, "optimise", &["-Oz", "-g"], &wasm, &named, options)?;
@@ -152,8 +158,13 @@ fn package(paths: &Paths, compiled: &Path, options: Options) -> Result<()> {
             "--strip-target-features",
         ];
         wasm_opt(paths, "strip", &bare, &named, &wasm, options)?;
+        let text = String::from_utf8_lossy(&read(&script)?).into_owned();
+        let (module, text) = shorten(&read(&wasm)?, &text)
+            .ok_or_else(|| Failure("the names of imports cannot be shortened".to_owned()))?;
+        write(&wasm, module)?;
+        write(&script, text)?;
     }
-    let mut files = vec![made.join("landfall.js"), wasm];
+    let mut files = vec![script, wasm];
     // The JavaScript that the Rust code brings along, below a folder with a hash in its name.
     files.extend(files_below(&made.join("snippets"), &[]));
     for file in files_below(&result, &[]) {

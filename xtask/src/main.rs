@@ -18,6 +18,7 @@ mod paths;
 mod reaper;
 mod say;
 mod setup;
+mod shorten;
 mod sites;
 mod size;
 mod test;
@@ -25,6 +26,7 @@ mod toolchain;
 mod tools;
 mod version;
 mod wasm_sections;
+mod wasm_small;
 mod wasm_std;
 
 use std::fmt;

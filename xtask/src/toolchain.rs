@@ -54,13 +54,14 @@ impl Toolchain {
 
     /// The folder with the libraries for [`TARGET`], be it there or not.
     pub(crate) fn target_libraries(&self, paths: &Paths) -> Option<PathBuf> {
+        let libraries = self.sysroot(paths)?.join("lib/rustlib");
+        Some(libraries.join(TARGET).join("lib"))
+    }
+
+    /// Where the compiler has its libraries.
+    pub(crate) fn sysroot(&self, paths: &Paths) -> Option<PathBuf> {
         let sysroot = self.rustc(paths).args(["--print", "sysroot"]).answer()?;
-        Some(
-            Path::new(&sysroot)
-                .join("lib/rustlib")
-                .join(TARGET)
-                .join("lib"),
-        )
+        Some(sysroot.into())
     }
 
     /// Whether it can compile and link for [`TARGET`].

@@ -17,8 +17,10 @@ pub(crate) struct Part {
     pub(crate) is_function: bool,
 }
 
+/// How every module begins: its kind, and the format's version.
+pub(crate) const HEADER: &[u8] = b"\0asm\x01\0\0\0";
 const CUSTOM: u8 = 0;
-const IMPORT: u8 = 2;
+pub(crate) const IMPORT: u8 = 2;
 const CODE: u8 = 10;
 const SECTIONS: [&str; 14] = [
     "custom",
@@ -41,7 +43,7 @@ const FUNCTION_NAMES: u8 = 1;
 
 /// The parts of the module, but for the names themselves. `None` if it is not a wasm module.
 pub(crate) fn parts(module: &[u8]) -> Option<Vec<Part>> {
-    let mut reader = Reader(module.strip_prefix(b"\0asm\x01\0\0\0")?);
+    let mut reader = Reader(module.strip_prefix(HEADER)?);
     let mut parts = Vec::new();
     let mut imported = 0;
     let mut bodies = Vec::new();
@@ -114,47 +116,29 @@ fn imported_functions(mut section: Reader<'_>) -> Option<usize> {
     for _ in 0..section.number()? {
         section.name()?;
         section.name()?;
-        match section.byte()? {
-            0 => {
-                functions += 1;
-                section.number()?;
-            }
-            1 => {
-                section.value_type()?;
-                section.limits()?;
-            }
-            2 => section.limits()?,
-            3 => {
-                section.value_type()?;
-                section.byte()?;
-            }
-            4 => {
-                section.byte()?;
-                section.number()?;
-            }
-            _ => return None,
-        }
+        functions += usize::from(section.import_type()?);
     }
     Some(functions)
 }
 
-struct Reader<'a>(&'a [u8]);
+/// What is left to read.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Option<u8> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*first)
     }
 
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
     }
 
     /// LEB128, seven bits in each byte.
-    fn number(&mut self) -> Option<usize> {
+    pub(crate) fn number(&mut self) -> Option<usize> {
         let mut value = 0;
         for shift in (0..usize::BITS).step_by(7) {
             let byte = self.byte()?;
@@ -166,9 +150,34 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn name(&mut self) -> Option<String> {
+    pub(crate) fn name(&mut self) -> Option<String> {
         let length = self.number()?;
         Some(String::from_utf8_lossy(self.take(length)?).into_owned())
+    }
+
+    /// What an import is; answers whether it is a function.
+    pub(crate) fn import_type(&mut self) -> Option<bool> {
+        let kind = self.byte()?;
+        match kind {
+            0 => {
+                self.number()?;
+            }
+            1 => {
+                self.value_type()?;
+                self.limits()?;
+            }
+            2 => self.limits()?,
+            3 => {
+                self.value_type()?;
+                self.byte()?;
+            }
+            4 => {
+                self.byte()?;
+                self.number()?;
+            }
+            _ => return None,
+        }
+        Some(kind == 0)
     }
 
     /// A type of value; the two long forms of reference types have a heap type behind them.

@@ -232,8 +232,8 @@ impl IdbStore {
         let tx = connection.transaction(&names(&[META]), None)?;
         let request = store_of(&tx, META)?.get(&glue::name("identity"));
         let identity = result(request.map_err(|e| storage_error(&e))?).await?;
-        let format = get(&identity, "format").as_f64().unwrap_or(0.0);
-        if format > f64::from(FORMAT) {
+        let format = get(&identity, "format").as_f64().unwrap_or(0.0) as u64;
+        if format > u64::from(FORMAT) {
             let message = format!("the database has format {format}; this version reads {FORMAT}");
             return Err(Error::new(Code::DatabaseNewer, message));
         }
