@@ -9,7 +9,7 @@ use super::{Backend, Clock, Manager};
 use crate::error::Result;
 use crate::limits;
 use crate::model::{Key, Name};
-use crate::replica::fold::Fold;
+use crate::replica::fold::{Fold, size_of};
 use crate::replica::plan::{Intent, Write};
 use crate::store::{Base, Fact, Place, Seq, Store};
 use crate::value::Value;
@@ -23,7 +23,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             for (id, entry) in self.0.store.read_segments(ids).await? {
                 match entry {
                     Ok(entry) => {
-                        self.0.sizes.borrow_mut().insert(id, entry.facts.len());
+                        self.0.sizes.borrow_mut().insert(id, size_of(&entry));
                         self.0.replica.borrow_mut().read_from(id);
                         self.take_in(&entry, &mut collections);
                         self.0.replica.borrow_mut().read_from(0);
@@ -131,7 +131,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             sizes.remove(&id);
         }
         for (was, (id, entry)) in fold.entries.iter().zip(&written) {
-            sizes.insert(*id, entry.facts.len());
+            sizes.insert(*id, size_of(entry));
             replica.rehome(*id, was, entry);
         }
         *self.0.base.borrow_mut() = base;

@@ -42,22 +42,20 @@ impl<V: Value> Replica<V> {
     #[must_use]
     pub fn fold(&self, sizes: &Sizes) -> Fold<V> {
         let kept = self.healthy(sizes);
-        let mut facts = Vec::new();
-        let mut held = Vec::new();
+        let (mut facts, mut state) = (Vec::new(), Vec::new());
         for collection in &self.collections {
             let name = &collection.spec.name;
             for (key, record) in collection.records() {
                 if record.pending.is_some() {
-                    self.hold(record, &mut held);
+                    self.hold(record, &mut state);
                 } else if !kept.contains(&record.home) {
-                    tell(name, key, record, &mut facts);
+                    tell(name, key, record, &mut facts, &mut state);
                 }
             }
         }
-        facts.extend(held);
-        facts.extend(self.conflicts.iter().cloned().map(Fact::Conflicted));
+        state.extend(self.conflicts.iter().cloned().map(Fact::Conflicted));
         if self.data_version > 0 {
-            facts.push(Fact::Schema {
+            state.push(Fact::Schema {
                 version: self.data_version,
             });
         }
@@ -69,11 +67,14 @@ impl<V: Value> Replica<V> {
             summary: summary.clone(),
         };
         let pulled_ms = self.pulled_ms.unwrap_or_default();
-        let mut entries = Vec::with_capacity(facts.len() / limits::SEGMENT_FACTS_MAX + 2);
-        let mut facts = facts.into_iter().peekable();
-        while facts.peek().is_some() {
-            let part = facts.by_ref().take(limits::SEGMENT_FACTS_MAX).collect();
-            entries.push(entry(part, pulled_ms));
+        let mut entries = Vec::with_capacity(facts.len() / limits::SEGMENT_FACTS_MAX + 3);
+        // Apart: a segment is kept for its records, and what was queued once must not come back.
+        for facts in [facts, state] {
+            let mut facts = facts.into_iter().peekable();
+            while facts.peek().is_some() {
+                let part = facts.by_ref().take(limits::SEGMENT_FACTS_MAX).collect();
+                entries.push(entry(part, pulled_ms));
+            }
         }
         // A checkpoint dates the newest pull by its entry.
         if self.pulled_ms.is_some() {
@@ -107,7 +108,7 @@ impl<V: Value> Replica<V> {
             .iter()
             .filter(|(id, size)| {
                 let live = live.get(id).copied().unwrap_or(0);
-                live * 2 >= **size && live >= limits::SEGMENT_FACTS_MAX / 4
+                **size > 0 && live * 2 >= **size && live >= limits::SEGMENT_FACTS_MAX / 4
             })
             .map(|(id, _)| *id)
             .collect()
@@ -208,8 +209,26 @@ impl<V: Value> Replica<V> {
     }
 }
 
-/// A record without queued changes in facts.
-fn tell<V: Value>(collection: &Name, key: &Key, record: &Record<V>, facts: &mut Vec<Fact<V>>) {
+/// How many facts of a segment can be superseded one by one; none where it says anything else than
+/// what the backend has, for then it is written anew each time.
+#[must_use]
+pub fn size_of<V>(entry: &Entry<V>) -> usize {
+    let plain = |fact: &Fact<V>| matches!(fact, Fact::Remote { .. });
+    if entry.facts.iter().all(plain) {
+        entry.facts.len()
+    } else {
+        0
+    }
+}
+
+/// A record without queued changes in facts: what the backend has, and what is local only.
+fn tell<V: Value>(
+    collection: &Name,
+    key: &Key,
+    record: &Record<V>,
+    facts: &mut Vec<Fact<V>>,
+    state: &mut Vec<Fact<V>>,
+) {
     let (collection, key) = (collection.clone(), key.clone());
     if record.local.is_none() || record.version.0 > 0 {
         facts.push(Fact::Remote {
@@ -220,7 +239,7 @@ fn tell<V: Value>(collection: &Name, key: &Key, record: &Record<V>, facts: &mut 
         });
     }
     if record.local.is_some() {
-        facts.push(Fact::Local {
+        state.push(Fact::Local {
             collection,
             key,
             value: record.value.clone(),
