@@ -25,14 +25,10 @@ use std::rc::Rc;
 use wasm_bindgen::JsValue;
 
 /// The key field of each collection: few, and asked for once for each list of records.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct KeyFields(Vec<(Name, Rc<str>)>);
 
 impl KeyFields {
-    pub(super) fn add(&mut self, collection: Name, field: Rc<str>) {
-        self.0.push((collection, field));
-    }
-
     pub(super) fn get(&self, collection: &str) -> Option<&Rc<str>> {
         let found = self.0.iter().find(|(name, _)| **name == *collection);
         found.map(|(_, field)| field)
@@ -40,6 +36,12 @@ impl KeyFields {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(Name, Rc<str>)> {
         self.0.iter()
+    }
+}
+
+impl FromIterator<(Name, Rc<str>)> for KeyFields {
+    fn from_iter<T: IntoIterator<Item = (Name, Rc<str>)>>(all: T) -> Self {
+        Self(all.into_iter().collect())
     }
 }
 

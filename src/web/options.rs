@@ -63,13 +63,15 @@ pub(super) fn parse(options: &JsValue, has_backend: bool) -> Result<Options> {
         return Err(bad("memory: bytes, 0 or more"));
     }
     let mut collections: Vec<CollectionSpec> = Vec::new();
-    let mut keys = KeyFields::default();
     for (name, it) in entries(&get(options, "collections"))? {
         let spec = collection(name, &it)?;
-        keys.add(spec.name.clone(), spec.key.clone());
         let at = collections.partition_point(|c| c.name < spec.name);
         collections.insert(at, spec);
     }
+    let keys = collections
+        .iter()
+        .map(|c| (c.name.clone(), c.key.clone()))
+        .collect();
     Ok(Options {
         name,
         user,

@@ -22,7 +22,9 @@ use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 wasm_bindgen_test_configure!(run_in_browser);
 
 fn keys() -> KeyFields {
-    [("sites".into(), "id".into()), ("notes".into(), "id".into())].into()
+    [("sites".into(), "id".into()), ("notes".into(), "id".into())]
+        .into_iter()
+        .collect()
 }
 
 fn record(n: u32) -> Row {

@@ -248,16 +248,7 @@ fn readable(name: &str) -> String {
     while let Some(at) = rest.find(['[', ':']) {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
-        let (open, close) = if from.starts_with('[') {
-            ("[", "]")
-        } else {
-            ("::h", "")
-        };
-        let hash = from
-            .strip_prefix(open)
-            .and_then(|text| text.split_at_checked(16));
-        let hash = hash.filter(|(hash, _)| hash.bytes().all(|b| b.is_ascii_hexdigit()));
-        match hash.and_then(|(_, beyond)| beyond.strip_prefix(close)) {
+        match without_hash(from) {
             Some(beyond) => rest = beyond,
             None => {
                 out.push_str(&from[..1]);
@@ -266,6 +257,16 @@ fn readable(name: &str) -> String {
         }
     }
     out + rest
+}
+
+/// What is behind a hash. One in brackets may lack its leading zeros.
+fn without_hash(from: &str) -> Option<&str> {
+    let (hash, beyond) = match from.strip_prefix('[') {
+        Some(inside) => inside.split_once(']')?,
+        None => from.strip_prefix("::h")?.split_at_checked(16)?,
+    };
+    let is_hash = (12..=16).contains(&hash.len()) && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    is_hash.then_some(beyond)
 }
 
 fn shortened(name: &str) -> String {
@@ -310,6 +311,7 @@ mod tests {
                 "js_sys::{{closure}}::hbac2468e78a97b9f",
                 "js_sys::{{closure}}",
             ),
+            ("app[f68d18e4fc1542e]::run", "app::run"),
             ("<[u8] as a::b>::hash", "<[u8] as a::b>::hash"),
             ("memcpy", "memcpy"),
         ];
