@@ -64,7 +64,7 @@ pub(super) fn parse(options: &JsValue, has_backend: bool) -> Result<Options> {
     }
     let mut collections: Vec<CollectionSpec> = Vec::new();
     for (name, it) in entries(&get(options, "collections"))? {
-        let spec = collection(name, &it)?;
+        let spec = collection(&name, &it)?;
         let at = collections.partition_point(|c| c.name < spec.name);
         collections.insert(at, spec);
     }
@@ -106,10 +106,10 @@ fn entries(object: &JsValue) -> Result<Vec<(Rc<str>, JsValue)>> {
     Ok(entries)
 }
 
-fn collection(name: Rc<str>, it: &JsValue) -> Result<CollectionSpec> {
+fn collection(name: &Rc<str>, it: &JsValue) -> Result<CollectionSpec> {
     let odd = |field: &str, what: &str| bad(format!("collections.{name}.{field}: {what}"));
     let key = get_text(it, "key").ok_or_else(|| odd("key", "the name of the key field"))?;
-    let mut spec = CollectionSpec::new(&name, &key);
+    let mut spec = CollectionSpec::new(name, &key);
     if let Some(text) = get_text(it, "conflict") {
         let strategy = Strategy::parse(&text);
         let none = || odd("conflict", &format!("there is no strategy \"{text}\""));
