@@ -44,7 +44,8 @@ async function flip(path) {
   try {
     const byte = Buffer.alloc(1);
     await file.read(byte, 0, 1, OFFSET_BYTES);
-    byte[0] ^= 0xff;
+    // Not an exclusive or: a second damage before anything was written would mend the first.
+    byte[0] = (byte[0] + 1) % 256;
     await file.write(byte, 0, 1, OFFSET_BYTES);
   } finally {
     await file.close();
