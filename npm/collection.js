@@ -21,22 +21,25 @@ export class Collection {
   #manager;
   #key;
   #schema;
+  /** Whether a write that has no options of its own shows at once. */
+  #optimistic;
   /** Ends when every record handed in so far was checked: none overtakes another. */
   #checks = null;
 
-  constructor(name, manager, key, schema) {
+  constructor(name, manager, key, optimistic, schema) {
     this.name = name;
     this.#manager = manager;
     this.#key = key;
+    this.#optimistic = optimistic;
     this.#schema = schema;
   }
 
   create(record, options) {
-    return this.#store(CREATE, () => [record], options);
+    return this.#storeOne(CREATE, record, options);
   }
 
   put(record, options) {
-    return this.#store(PUT, () => [record], options);
+    return this.#storeOne(PUT, record, options);
   }
 
   putMany(records, options) {
@@ -44,7 +47,11 @@ export class Collection {
   }
 
   update(key, patch, options) {
-    return this.#change(() => [change(key, patch)], options);
+    if (!this.#joins(options)) return this.#change(() => [change(key, patch)], options);
+    return this.#join(UPDATE, () => {
+      const text = recordText(patch);
+      return [checkKey(key), text, Object.keys(patch)];
+    });
   }
 
   updateMany(changes, options) {
@@ -106,6 +113,32 @@ export class Collection {
         needFunction(fn, "record(key).subscribe: the argument");
         return this.#manager.live.addOne(this.name, get, fn);
       },
+    });
+  }
+
+  #storeOne(kind, record, options) {
+    if (!this.#joins(options)) return this.#store(kind, () => [record], options);
+    return this.#join(kind, () => {
+      const text = recordText(record);
+      return [this.#keyOf(record), text];
+    });
+  }
+
+  /** Whether a write goes into the core together with others. */
+  #joins(options) {
+    return options === undefined && this.#optimistic && !this.#schema;
+  }
+
+  #join(kind, prepare) {
+    return new Promise((resolve, reject) => {
+      const queue = this.#manager.queue();
+      const [key, item, names = []] = prepare();
+      const odd = (name) => name === this.#key || name.includes("\0");
+      if (key.includes("\0") || names.some(odd)) {
+        const parts = [key, JSON.parse(item), names];
+        return resolve(this.#write(kind, () => [parts], undefined));
+      }
+      queue.add(this.name, kind, key, item, names, { resolve, reject });
     });
   }
 

@@ -6,16 +6,22 @@
 import { fail } from "./errors.js";
 import { openRescue } from "./rescue.js";
 
+/** The longest that a tab is thought to be late with its batch. */
+const LATE_MS = 60_000;
+
 export class Lifeboat {
   #database;
+  #alone;
   #opening;
   #owner;
   #client = "";
   #report;
   #failed = false;
 
-  constructor(database, durability, report) {
+  /** `alone()` says whether no other tab is known to have the database open. */
+  constructor(database, durability, alone, report) {
     this.#database = database;
+    this.#alone = alone;
     this.#opening = openRescue(database, { durability });
     this.#owner = this.#opening.then((rescue) => rescue?.peek());
     this.#owner.catch(() => {});
@@ -32,12 +38,14 @@ export class Lifeboat {
     const rescue = await this.#opening;
     if (!rescue) return null;
     let restored = null;
+    let replaces = false;
     try {
       const owner = await this.#owner;
       if (owner?.client === this.#client) {
-        core.startRescue(owner.next, owner.stamp);
+        core.startRescue(owner.next, owner.stamp, false);
         return null;
       }
+      replaces = owner !== null;
       const kept = owner && core.fresh() ? await rescue.load() : null;
       if (kept) restored = await takeIn(kept.client, kept.mutations);
       // The first batch of this database takes the place of all that is kept, in one step.
@@ -47,15 +55,18 @@ export class Lifeboat {
       this.#tell(error);
       return restored;
     }
-    core.startRescue(0, 0);
+    core.startRescue(0, [0, 0], replaces);
     return restored;
   }
 
   /** One batch; a copy that cannot be written is reported once, and tried again with the next. */
-  async write(put, gone, next) {
+  async write({ put, gone, next, stamp, left }) {
     try {
       const rescue = await this.#opening;
-      await rescue.write({ client: this.#client, next, put, gone });
+      const alone = this.#alone;
+      // Another tab may be late with what it wrote before.
+      const since = alone() ? stamp : [stamp[0] - LATE_MS, 0];
+      await rescue.write({ client: this.#client, next, stamp: since, put, gone, left, alone });
       this.#failed = false;
     } catch (error) {
       this.#tell(error);

@@ -5,10 +5,13 @@ import { Collection } from "./collection.js";
 import { LandfallError, fail, toError } from "./errors.js";
 import { Lifeboat } from "./lifeboat.js";
 import { LiveQueries } from "./live.js";
+import { WriteQueue } from "./queue.js";
 import { Presence, Tabs } from "./tabs.js";
 import { runTransaction } from "./transaction.js";
 
-const EVENTS = ["mutation", "conflict", "parked", "pulled", "recovered", "error"];
+/** What happens to records; made for those who listen only. */
+const NOTICES = ["mutation", "conflict", "parked", "pulled"];
+const EVENTS = [...NOTICES, "recovered", "error"];
 /** What the status of a tab that does not sync takes from the one that does. */
 const LEADING = [
   "phase",
@@ -37,6 +40,7 @@ function deepFreeze(value) {
 
 export class SyncManager {
   #core = null;
+  #queue = null;
   #closed = false;
   #tabs = null;
   #presence;
@@ -83,11 +87,15 @@ export class SyncManager {
 
   /** Opens the core; for `open()` only. */
   async start(Core, options, { backend, migrate, schemas, persist, rescue }) {
+    const handlers = this.#handlers;
     const host = {
+      get watched() {
+        return NOTICES.some((event) => handlers.get(event).size > 0);
+      },
       committed: (collections, notices, own) => this.#committed(collections, notices, own),
       status: () => this.#changed(),
       folded: () => this.#sweep(),
-      rescue: (put, gone, next) => this.#rescue.write(put, gone, next),
+      rescue: (put, gone, head) => this.#rescue.write({ ...head, put, gone }),
       failed: (error) => this.#emit("error", { ...error, at: Date.now() }),
     };
     this.#database = Core.databaseName(this.name, this.user);
@@ -103,8 +111,10 @@ export class SyncManager {
       throw error instanceof Error ? error : toError(error);
     }
     this.#schemas = schemas;
-    for (const [name, { key }] of Object.entries(options.collections)) {
-      this.#collections.set(name, new Collection(name, this, key, schemas.get(name)));
+    this.#queue = new WriteQueue(this.#core);
+    for (const [name, { key, optimistic = true }] of Object.entries(options.collections)) {
+      const collection = new Collection(name, this, key, optimistic, schemas.get(name));
+      this.#collections.set(name, collection);
       this.#keys.set(name, key);
     }
     this.#tabs = new Tabs(this.#database, this.#presence, {
@@ -122,7 +132,7 @@ export class SyncManager {
     if (options.version > 1) this.#tabs.send("wrote");
     this.#measureStorage();
     this.#askToPersist(persist);
-    if (this.#rescue) await this.#startRescue();
+    if (this.#rescue) await this.#startRescue(options.durability);
     return this;
   }
 
@@ -138,12 +148,19 @@ export class SyncManager {
 
   /** Calls the core at once; for the parts of this package. */
   now(use) {
-    if (this.#closed) throw fail("closed", "the manager is closed");
+    const queue = this.queue();
     try {
+      queue.flush();
       return use(this.#core);
     } catch (error) {
       throw error instanceof Error ? error : toError(error);
     }
+  }
+
+  /** Where single writes are collected; for the parts of this package. */
+  queue() {
+    if (this.#closed) throw fail("closed", "the manager is closed");
+    return this.#queue;
   }
 
   /** Calls the core when it sees every write made before; for the parts of this package. */
@@ -160,6 +177,7 @@ export class SyncManager {
           reject(error);
         }
       };
+      if (!this.#closed) this.#queue.flush();
       if (this.#closed || this.#core.settled()) run();
       else this.#core.settle((error) => (error ? reject(toError(error)) : run()));
     });
@@ -278,6 +296,9 @@ export class SyncManager {
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
+      // Where nobody looks, it is made when somebody does.
+      const watched = this.#subscribers.size + this.#waiters.size > 0 || this.#tabs?.company;
+      if (!watched && this.#core?.isOpen()) return;
       const before = this.#status;
       const now = this.status;
       if (now === before || now === null) return;
@@ -293,18 +314,19 @@ export class SyncManager {
   }
 
   #tellTabs() {
-    if (!this.#isLeader()) return;
+    if (!this.#tabs?.company || !this.#isLeader()) return;
     const status = { syncing: this.status.outbox.syncing };
     for (const field of LEADING) status[field] = this.status[field];
-    this.#tabs?.send("status", { status });
+    this.#tabs?.tell("status", { status });
   }
 
   #makeRescue(durability) {
-    return new Lifeboat(this.#database, durability, (error) => this.#emit("error", error));
+    const alone = () => this.#tabs !== null && !this.#tabs.company;
+    return new Lifeboat(this.#database, durability, alone, (error) => this.#emit("error", error));
   }
 
   /** A database without anything may be one that the browser has thrown away. */
-  async #startRescue() {
+  async #startRescue(durability) {
     const starting = this.#rescue.start(this.#core, (client, mutations) => {
       return takeIn(this, { landfall: 1, name: this.name, user: this.user, client, mutations });
     });
@@ -315,6 +337,8 @@ export class SyncManager {
       this.#emit("recovered", this.#recovered);
     });
     if (this.#core.fresh()) return told;
+    // What is written before it is ready, it is given then; only a strict acknowledgement needs it.
+    if (durability !== "strict") return undefined;
     // A slow disk holds nobody up.
     await Promise.race([told, new Promise((resolve) => setTimeout(resolve, RESCUE_WAIT_MS))]);
   }
@@ -452,7 +476,7 @@ export class SyncManager {
   }
 
   #committed(collections, notices, own) {
-    if (own) this.#tabs?.send("wrote");
+    if (own) this.#tabs?.tell("wrote");
     this.live.touched(collections);
     for (const { event, detail } of notices) this.#emit(event, detail);
     this.#measureStorage();
@@ -473,6 +497,7 @@ export class SyncManager {
   async close() {
     if (this.#closed) return;
     this.live.clear();
+    this.#queue.flush();
     await new Promise((resolve) => this.#core.close(resolve));
     this.#closed = true;
     this.#tabs.close();

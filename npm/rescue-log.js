@@ -33,6 +33,11 @@ export function encode(head, put, gone) {
   return text + line({ ...head, put: [], gone });
 }
 
+/** The newest line of a text. */
+export function lastLine(text) {
+  return text.slice(Math.max(0, text.lastIndexOf("\n")));
+}
+
 /** What the lines amount to: `{ client, next, stamp, puts, early, damaged }`; `client` null: nothing. */
 export function replay(text) {
   let kept = empty(null);
@@ -47,7 +52,7 @@ export function replay(text) {
     const { client, next, stamp, put, gone, reset } = JSON.parse(json);
     if (reset || client !== kept.client) kept = empty(client);
     kept.next = Math.max(kept.next, next);
-    kept.stamp = Math.max(kept.stamp, stamp);
+    kept.stamp = stamp;
     for (const mutation of put) kept.puts.set(mutation.number, mutation);
     for (const number of gone) kept.gone.add(number);
   }
@@ -57,7 +62,7 @@ export function replay(text) {
 }
 
 function empty(client) {
-  return { client, next: 0, stamp: 0, puts: new Map(), gone: new Set() };
+  return { client, next: 0, stamp: [0, 0], puts: new Map(), gone: new Set() };
 }
 
 /** The shortest lines that replay to the same. */

@@ -5,6 +5,7 @@
 //   all()       the whole text
 //   last()      the end of it, with the newest entry unless that is very long
 //   swap(fn)    replaces all by `fn(all)`: a kill leaves the old text, the new or both, never less
+//   clear(fn)   replaces all by `fn(last)` unless that is null; answers whether it did
 //   delete()    deletes it, and closes
 //   close()
 //
@@ -58,18 +59,29 @@ async function openBucket(id, durability) {
     store.getAll().onsuccess = ({ target }) => then(target.result.join("\n"));
   }
 
+  function readLast(store, then) {
+    store.openCursor(null, "prev").onsuccess = ({ target }) => then(target.result?.value ?? "");
+  }
+
   await connect();
   return {
     add: (text) => commit("readwrite", (store) => store.add(text)),
     all: () => commit("readonly", read),
-    last: () =>
-      commit("readonly", (store, then) => {
-        store.openCursor(null, "prev").onsuccess = ({ target }) => then(target.result?.value ?? "");
-      }),
+    last: () => commit("readonly", readLast),
     swap: (fn) =>
       commit("readwrite", (store) =>
         read(store, (text) => {
           const next = fn(text);
+          store.clear();
+          store.add(next);
+        }),
+      ),
+    clear: (fn) =>
+      commit("readwrite", (store, then) =>
+        readLast(store, (text) => {
+          const next = fn(text);
+          then(next !== null);
+          if (next === null) return;
           store.clear();
           store.add(next);
         }),
@@ -92,6 +104,12 @@ function locked(id, { add, all, last, replace, remove, close }) {
     all: () => alone(all),
     last: () => alone(last),
     swap: (fn) => alone(async () => replace(fn(await all()))),
+    clear: (fn) =>
+      alone(async () => {
+        const next = fn(await last());
+        if (next !== null) await replace(next);
+        return next !== null;
+      }),
     async delete() {
       await alone(remove);
       close();

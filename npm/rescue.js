@@ -2,16 +2,19 @@
 // store of the origin's IndexedDB, which browsers now and then throw away. See docs/RESCUE.md.
 //
 // It is a log of lines (rescue-log.js) in one of several places (rescue-places.js). A batch is one
-// append. When most of what is kept is gone, the log is replaced by its summary; a kill in between
-// leaves both, which mean the same. Several tabs may write to the same copy.
+// append. When most of what is kept is gone and it has been quiet for a moment, the log is replaced by
+// its summary; a kill in between leaves both, which mean the same. Several tabs may write to the same
+// copy.
 
-import { encode, replay, summary } from "./rescue-log.js";
+import { encode, lastLine, replay, summary } from "./rescue-log.js";
 import { PLACES } from "./rescue-places.js";
 
 /** The log is not summed up before this many mutations in it are dead, unless all are. */
 const DEAD_MIN = 1_000;
 /** Nor before it holds this many times what lives in it. */
 const DEAD_RATIO = 3;
+/** It reads and parses all: not while a push goes on. */
+const QUIET_MS = 1_000;
 
 /**
  * Opens the rescue copy of a database; null where the platform has no place for it. `durability` is
@@ -40,10 +43,11 @@ export async function openRescue(name, { durability = "relaxed" } = {}) {
 
 class Rescue {
   #store;
-  /** What this tab knows to be kept; what other tabs wrote meanwhile is not in it. */
-  #alive = new Set();
-  /** Mutations in the log that this tab knows of, dead ones included. */
+  /** Mutations in the log, as far as this tab knows; dead ones included. */
   #written = 0;
+  /** What the newest batch said: whose copy it is, its next number, and how many live. */
+  #head = null;
+  #quiet = null;
   #last = Promise.resolve();
   #closed = false;
 
@@ -56,7 +60,7 @@ class Rescue {
   load() {
     return this.#run(async () => {
       const kept = replay(await this.#store.all());
-      this.#know(kept);
+      this.#written = kept.puts.size;
       const { client, next, stamp, puts, damaged } = kept;
       if (client === null && damaged === 0) return null;
       const mutations = [...puts.values()].sort((a, b) => a.number - b.number);
@@ -69,42 +73,70 @@ class Rescue {
    * what another tab wrote at the same time.
    */
   async peek() {
-    const { client, next, stamp } = await this.#run(async () => replay(await this.#store.last()));
+    const { client, next, stamp } = await this.#run(async () =>
+      replay(lastLine(await this.#store.last())),
+    );
     return client === null ? this.load() : { client, next, stamp };
   }
 
-  /** One batch; resolves when it is stored. Rejects with what the platform says, e.g. of a quota. */
-  write({ client, next, put = [], gone = [] }) {
+  /**
+   * One batch; resolves when it is stored. Rejects with what the platform says, e.g. of a quota. `left`
+   * mutations live after it; `alone()` says whether no other tab writes here. `stamp` is the clock up to
+   * which nothing is missing, `[ms, counter]`.
+   */
+  write({ client, next, stamp, put = [], gone = [], left = Infinity, alone = () => false }) {
     // Made into text at once: what the caller does to its objects later is not ours.
-    const line = encode({ client, next, stamp: Date.now() }, put, gone);
-    const numbers = put.map(({ number }) => number);
-    return this.#run(async () => {
-      for (const number of numbers) this.#alive.add(number);
-      for (const number of gone) this.#alive.delete(number);
-      this.#written += numbers.length;
-      const { size } = this.#alive;
-      const dead = this.#written - size;
-      const tidy = size === 0 ? gone.length > 0 : dead > Math.max(DEAD_MIN, DEAD_RATIO * size);
-      if (!tidy) return this.#store.add(line);
-      try {
-        await this.#store.swap((text) => {
-          const kept = replay(text + line);
-          this.#know(kept);
-          return summary(kept);
-        });
-      } catch {
-        // A summary needs more room than a line, for a moment.
-        await this.#store.add(line);
-      }
+    const head = { client, next, stamp };
+    const line = encode(head, put, gone);
+    this.#written = Math.max(this.#written + put.length, left === Infinity ? 0 : left);
+    this.#head = { ...head, left, alone };
+    if (this.#isDue()) this.#tidySoon();
+    return this.#run(() => this.#store.add(line));
+  }
+
+  #isDue() {
+    if (this.#head === null) return false;
+    const { left } = this.#head;
+    if (left === 0) return this.#written > 0;
+    return this.#written - left > Math.max(DEAD_MIN, DEAD_RATIO * left);
+  }
+
+  #tidySoon() {
+    clearTimeout(this.#quiet);
+    // Room for a summary may be missing; then the lines stay.
+    this.#quiet = setTimeout(() => this.tidy().catch(() => {}), QUIET_MS);
+  }
+
+  /** Sums the log up now, where that is worth it. */
+  tidy() {
+    return this.#run(() => (this.#isDue() ? this.#tidy() : undefined));
+  }
+
+  async #tidy() {
+    const { client, next, stamp, left, alone } = this.#head;
+    // Numbers from `next` on were given by a tab that nobody has heard of yet.
+    const empty = (text) => {
+      const last = replay(lastLine(text));
+      const same = last.client === client && last.next <= next && last.damaged === 0;
+      return same ? encode({ client, next, stamp }, [], []) : null;
+    };
+    if (left === 0 && alone() && (await this.#store.clear(empty))) {
+      this.#written = 0;
+      return;
+    }
+    await this.#store.swap((text) => {
+      const kept = replay(text);
+      this.#written = kept.puts.size;
+      return summary(kept);
     });
   }
 
   /** Forgets all, and keeps for this client from now on. */
   reset(client) {
-    const line = encode({ client, next: 0, stamp: Date.now(), reset: true }, [], []);
+    const line = encode({ client, next: 0, stamp: [0, 0], reset: true }, [], []);
     return this.#run(async () => {
       await this.#store.swap(() => line);
-      this.#know(replay(line));
+      this.#written = 0;
     });
   }
 
@@ -116,11 +148,6 @@ class Rescue {
   /** What was asked for before is still done. */
   close() {
     this.#end(() => this.#store.close()).catch(() => {});
-  }
-
-  #know({ puts }) {
-    this.#alive = new Set(puts.keys());
-    this.#written = puts.size;
   }
 
   /** One after the other, so that batches keep their order. */

@@ -78,6 +78,8 @@ export class Tabs {
   #channel = null;
   #release = null;
   #abort = new AbortController();
+  /** Whether another tab was ever heard of: a tab that is alone has nobody to tell. */
+  company = false;
 
   /** `on` has `lead()`, `wrote()`, `status(status)`, `asked()`, `request(what)` and `leave()`. */
   constructor(database, presence, on) {
@@ -85,10 +87,14 @@ export class Tabs {
     if (typeof BroadcastChannel === "function") {
       this.#channel = new BroadcastChannel(database);
       this.#channel.onmessage = ({ data }) => {
+        this.company = true;
         if (data?.kind === "wrote") on.wrote();
         else if (data?.kind === "status") on.status(data.status);
-        else if (data?.kind === "hello") on.asked();
-        else if (data?.kind === "request") on.request(data.what);
+        else if (data?.kind === "hello") {
+          // Whoever has just come may have read the log before the newest write, which told nobody.
+          this.tell("wrote");
+          on.asked();
+        } else if (data?.kind === "request") on.request(data.what);
         else if (data?.kind === "leave") on.leave();
       };
     }
@@ -114,6 +120,11 @@ export class Tabs {
   alone(limitMs, run) {
     this.send("leave");
     return this.#presence.whenAlone(limitMs, run);
+  }
+
+  /** Sends what only those need to know who are there already. */
+  tell(kind, rest) {
+    if (this.company) this.send(kind, rest);
   }
 
   send(kind, rest) {

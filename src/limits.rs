@@ -38,8 +38,6 @@ pub const FOLD_QUIET_MS: f64 = 1_000.0;
 pub const RESCUE_DELAY_MS: f64 = 40.0;
 /// Queued mutations that are handed to the rescue copy once more at each start, to be sure.
 pub const RESCUE_AGAIN_MAX: usize = 2_000;
-/// How wrong the device's clock may be when more are queued and only the newest are handed over.
-pub const RESCUE_CLOCK_ERROR_MS: f64 = 600_000.0;
 /// Mutations handed to the rescue copy at once: as many as are not felt.
 pub const RESCUE_BATCH_MAX: usize = 1_000;
 /// Times a write is planned again because another tab was faster. Each time means that the other

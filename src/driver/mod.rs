@@ -21,7 +21,8 @@ pub use writer::Done;
 
 use crate::engine::{Config, Engine, Event, Failure, Phase, View};
 use crate::error::{Code, Error, Result};
-use crate::model::{Change, Name, Page, Verdict};
+use crate::hlc::Hlc;
+use crate::model::{Change, MutationNo, Name, Page, Verdict};
 use crate::options::{self, CollectionSpec};
 use crate::ordered::Numbers;
 use crate::replica::Replica;
@@ -150,6 +151,8 @@ struct Inner<V, S, B, C> {
     rescue_due: Cell<bool>,
     /// The next batch is not cut.
     rescue_whole: Cell<bool>,
+    /// What the rescue copy has: the numbers below, and the changes up to this reading.
+    rescued: Cell<(MutationNo, Hlc)>,
     /// What the newest entry said, until everything is loaded.
     summary: RefCell<Summary>,
     in_flight: RefCell<Numbers>,
@@ -241,6 +244,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             rescuing: Cell::new(false),
             rescue_due: Cell::new(false),
             rescue_whole: Cell::new(false),
+            rescued: Cell::default(),
             summary: RefCell::new(tail.summary.unwrap_or_default()),
             in_flight: RefCell::default(),
             cancels: RefCell::new(Vec::new()),
@@ -297,7 +301,13 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     fn is_closed(&self) -> bool {
-        self.0.engine.borrow().phase() == Phase::Closed
+        !self.is_open()
+    }
+
+    /// Whether it was not closed, by the app or because its store is gone for good.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.engine.borrow().phase() != Phase::Closed
     }
 
     fn now_ms(&self) -> f64 {

@@ -4,6 +4,7 @@
 //! moment after the commit. With strict durability the acknowledgement waits for it.
 
 use super::{Backend, Clock, Manager};
+use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Held, MutationNo};
 use crate::store::Store;
@@ -16,22 +17,27 @@ pub struct RescueBatch<V> {
     pub put: Vec<Held<V>>,
     /// Mutations that have left the outbox.
     pub gone: Vec<MutationNo>,
-    /// Number of the next mutation.
+    /// With this batch the copy has all that this tab changed before this reading of the clock,
+    pub stamp: Hlc,
+    /// and all mutations with a lower number.
     pub next_no: MutationNo,
+    /// Mutations in the outbox.
+    pub left: usize,
 }
 
 impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
-    /// From now on the listener is given what the rescue copy needs. The copy's last batch was of
-    /// `stamp_ms` and knew no number from `next_no` on (zero for an empty copy): a crash may have kept
-    /// later ones from it, so they are handed over first; all of them, where they are few.
-    pub fn start_rescue(&self, next_no: MutationNo, stamp_ms: f64) {
+    /// From now on the listener is given what the rescue copy needs. What the copy has is told by its
+    /// newest batch (zeros for an empty copy); a crash may have kept later changes from it, so they are
+    /// handed over first; all of them, where they are few. `whole`: the first batch takes the place of
+    /// another database's copy.
+    pub fn start_rescue(&self, next_no: MutationNo, stamp: Hlc, whole: bool) {
         self.0.rescuing.set(true);
         let mut replica = self.0.replica.borrow_mut();
         let few = replica.outbox.len() <= limits::RESCUE_AGAIN_MAX;
-        let since_ms = stamp_ms - limits::RESCUE_CLOCK_ERROR_MS;
-        replica.watch_mutations(|m| few || m.no >= next_no || m.at.ms >= since_ms);
+        replica.watch_mutations(|m| few || m.no >= next_no || m.at > stamp);
         drop(replica);
-        self.0.rescue_whole.set(next_no == 0);
+        self.0.rescue_whole.set(whole);
+        self.0.rescued.set((next_no, stamp));
         self.schedule_rescue();
     }
 
@@ -84,8 +90,21 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 None => gone.push(no),
             }
         }
-        let next_no = replica.next_no();
-        let some = !put.is_empty() || !gone.is_empty();
-        some.then_some((RescueBatch { put, gone, next_no }, more))
+        if put.is_empty() && gone.is_empty() {
+            return None;
+        }
+        // Only the last batch of several says that nothing is missing.
+        if !more {
+            self.0.rescued.set((replica.next_no(), replica.hlc()));
+        }
+        let (next_no, stamp) = self.0.rescued.get();
+        let batch = RescueBatch {
+            put,
+            gone,
+            stamp,
+            next_no,
+            left: replica.outbox.len(),
+        };
+        Some((batch, more))
     }
 }

@@ -65,11 +65,19 @@ impl<V: Value> Replica<V> {
     }
 
     fn fill(&self, batch: &mut Batch<'_>, together: bool) {
-        for m in self.outbox.ready() {
+        for no in self.outbox.ready() {
             if batch.nos.len() >= batch.max {
                 return;
             }
-            if batch.nos.contains(&m.no) {
+            // What is in flight stands first, and is passed over at every look.
+            if batch.in_flight.contains(&no) {
+                continue;
+            }
+            let Some(m) = self.outbox.get(no) else {
+                continue;
+            };
+            // The rest of a group came with its first.
+            if m.group.is_some() && batch.nos.contains(&no) {
                 continue;
             }
             let mut members = vec![m];

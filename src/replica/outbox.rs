@@ -54,10 +54,9 @@ impl<V> Outbox<V> {
         self.entries.iter().map(|(_, m)| &**m)
     }
 
-    /// What could be pushed now but for references, pauses and what is in flight.
-    pub fn ready(&self) -> impl Iterator<Item = &Mutation<V>> {
-        let ready = self.lists.ready.iter();
-        ready.filter_map(|((_, no), ())| self.get(*no))
+    /// What could be pushed now but for references, pauses and what is in flight: their numbers.
+    pub fn ready(&self) -> impl Iterator<Item = MutationNo> {
+        self.lists.ready.iter().map(|((_, no), ())| *no)
     }
 
     /// The pending mutations of an atomic group, in order.

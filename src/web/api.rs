@@ -13,12 +13,13 @@ use super::{options, view, writes};
 use crate::driver::{Listener, Manager, RescueBatch};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
+use crate::hlc::Hlc;
 use crate::model::{MutationNo, Name};
 use crate::replica::index::Query;
-use crate::replica::plan::{Intent, Notice};
+use crate::replica::plan::{Intent, Notice, WriteOptions};
 use crate::value::Value;
 use js_sys::{Array, Function, Object, Promise};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -33,7 +34,8 @@ fn thrown(error: Error) -> JsValue {
     view::error_to_js(&error)
 }
 
-/// The loader's callbacks: `{ committed(collections, notices, own), status(), failed(error) }`.
+/// The loader's callbacks: `{ watched, committed(collections, notices, own), status(), failed(error) }`;
+/// where `watched` is false, nobody wants notices.
 struct Host {
     object: JsValue,
     manager: Rc<RefCell<Option<WebManager>>>,
@@ -56,7 +58,9 @@ impl Listener<Row> for Host {
     fn committed(&self, collections: &[Name], notices: &[Notice<Row>], own: bool) {
         let names: Array = collections.iter().map(|c| super::glue::name(c)).collect();
         let manager = self.manager.borrow();
-        let notices = manager.as_ref().map_or_else(Array::new, |manager| {
+        let watched = !notices.is_empty() && get(&self.object, "watched").is_truthy();
+        let manager = manager.as_ref().filter(|_| watched);
+        let notices = manager.map_or_else(Array::new, |manager| {
             let entry = |no| manager.outbox_entry(no).map(|e| view::entry_to_js(&e));
             view::notices_to_js(notices, entry)
         });
@@ -86,7 +90,16 @@ impl Listener<Row> for Host {
             .iter()
             .map(|no| JsValue::from(*no as f64))
             .collect();
-        let kept = self.call("rescue", &[&put, &gone, &(batch.next_no as f64).into()]);
+        let head = Object::new();
+        let stamp = batch.stamp;
+        set(&head, "next", &(batch.next_no as f64).into());
+        set(
+            &head,
+            "stamp",
+            &Array::of2(&stamp.ms.into(), &stamp.counter.into()),
+        );
+        set(&head, "left", &(batch.left as f64).into());
+        let kept = self.call("rescue", &[&put, &gone, &head]);
         Box::pin(async move {
             if let Ok(kept) = kept.dyn_into::<Promise>() {
                 // The loader's promise does not reject: it reports what failed.
@@ -187,13 +200,49 @@ impl Core {
         items: &Array,
         options: &JsValue,
         done: Function,
-        keys: Option<String>,
+        keys: &JsValue,
     ) {
         let options = writes::options(options);
         let field = self.keys.get(collection);
         match writes::all(kind, items, field, keys) {
             Ok(writes) => self.submit(Intent::Write(collection.into(), writes, options), done),
             Err(error) => answer(&done, Err(error)),
+        }
+    }
+
+    /// Writes several items of one kind (`create`, `put`, `update`), each for itself; see `writes::each`.
+    /// Calls `done(errors)` when all are durable or refused: an array with an error where there was one,
+    /// or `null`.
+    #[wasm_bindgen(js_name = writeEach)]
+    pub fn write_each(
+        &self,
+        collection: &str,
+        kind: u8,
+        keys: &JsValue,
+        items: &Array,
+        shapes: &Array,
+        shape_of: &[u32],
+        done: Function,
+    ) {
+        let name: Name = collection.into();
+        let field = self.keys.get(collection);
+        let writes = writes::each(kind, keys, items, field, shapes, shape_of);
+        let all = Rc::new(Each {
+            left: Cell::new(writes.len()),
+            errors: RefCell::new(None),
+            done,
+        });
+        for (write, at) in writes.into_iter().zip(0..) {
+            let all = all.clone();
+            let done = Box::new(move |result: Result<usize>| all.note(at, result.err()));
+            match write {
+                Ok(write) => {
+                    let (name, writes) = (name.clone(), vec![write]);
+                    let intent = Intent::Write(name, writes, WriteOptions::default());
+                    self.manager.submit(intent, done);
+                }
+                Err(error) => done(Err(error)),
+            }
         }
     }
 
@@ -241,6 +290,12 @@ impl Core {
     fn submit(&self, intent: Intent<Row>, done: Function) {
         self.manager
             .submit(intent, Box::new(move |result| answer(&done, result)));
+    }
+
+    /// Whether it was not closed, by the app or because its database is gone.
+    #[wasm_bindgen(js_name = isOpen)]
+    pub fn is_open(&self) -> bool {
+        self.manager.is_open()
     }
 
     /// Whether reads see everything that was written before.
@@ -299,11 +354,15 @@ impl Core {
         self.manager.is_fresh()
     }
 
-    /// From now on `host.rescue(put, gone, next)` is called after commits, and first for what a copy
-    /// of that age may lack.
+    /// From now on `host.rescue(put, gone, { next, stamp, left })` is called after commits, and first for
+    /// what a copy whose newest batch had this `next` and `stamp` (`[ms, counter]`) may lack. `whole`: the
+    /// first one takes the place of another database's copy.
     #[wasm_bindgen(js_name = startRescue)]
-    pub fn start_rescue(&self, next: f64, stamp: f64) {
-        self.manager.start_rescue(next as MutationNo, stamp);
+    pub fn start_rescue(&self, next: f64, stamp: &Array, whole: bool) {
+        let part = |at| stamp.get(at).as_f64().unwrap_or(0.0);
+        let (ms, counter) = (part(0), part(1) as u32);
+        let stamp = Hlc { ms, counter };
+        self.manager.start_rescue(next as MutationNo, stamp, whole);
     }
 
     /// One record, or `undefined`.
@@ -419,6 +478,28 @@ impl Core {
             shared.borrow_mut().take();
             let _ = done.call0(&JsValue::UNDEFINED);
         }));
+    }
+}
+
+/// Writes that are answered together, though each has an answer of its own.
+struct Each {
+    left: Cell<usize>,
+    errors: RefCell<Option<Array>>,
+    done: Function,
+}
+
+impl Each {
+    fn note(&self, at: u32, error: Option<Error>) {
+        if let Some(error) = error {
+            let mut errors = self.errors.borrow_mut();
+            errors.get_or_insert_default().set(at, thrown(error));
+        }
+        self.left.set(self.left.get() - 1);
+        if self.left.get() == 0 {
+            let errors = self.errors.take().map_or(JsValue::NULL, JsValue::from);
+            // The loader's callback only settles promises.
+            let _ = self.done.call1(&JsValue::UNDEFINED, &errors);
+        }
     }
 }
 

@@ -104,7 +104,7 @@ fn parts(split: JsValue) -> Result<JsValue, Failure> {
 }
 
 fn texts(parts: &JsValue, field: &str) -> Vec<Rc<str>> {
-    let joined = get_text(parts, field).unwrap_or_default();
+    let joined = glue::long_text(&get(parts, field)).unwrap_or_default();
     glue::split(&joined).map(Rc::from).collect()
 }
 
@@ -121,6 +121,12 @@ fn optional(object: &JsValue, field: &str) -> Option<Rc<str>> {
 impl Backend<Row> for JsBackend {
     async fn push(&self, changes: &[Change<Row>], call: &Call) -> Result<PushAnswer<Row>, Failure> {
         let list = Array::new();
+        let mut heads = String::new();
+        for text in changes.iter().flat_map(|c| [&*c.id, &*c.key, &*c.at]) {
+            heads.push_str(text);
+            heads.push('\0');
+        }
+        let heads = glue::split_texts(&heads);
         for change in changes {
             let names = change.changed.as_ref();
             let changed = names.map(|n| n.iter().map(|n| glue::name(n)).collect::<Array>());
@@ -130,12 +136,10 @@ impl Backend<Row> for JsBackend {
             };
             glue::change_json(
                 &list,
-                &change.id,
+                &heads,
                 &glue::name(&change.collection),
                 &glue::name(change.action.as_str()),
-                &change.key,
                 change.version.0 as f64,
-                &change.at,
                 &rows,
                 row,
                 &changed.map_or(JsValue::UNDEFINED, JsValue::from),

@@ -179,9 +179,9 @@ impl Reader<'_> {
             let field = need_text(fact, "key")?;
             (objects.clone(), glue::joined_keys(objects, &name(&field)))
         } else {
-            let joined = get_text(fact, "keys").ok_or_else(|| damaged("keys"))?;
-            (need_array(fact, "rows")?, joined)
+            (need_array(fact, "rows")?, get(fact, "keys"))
         };
+        let joined = glue::long_text(&joined).ok_or_else(|| damaged("keys"))?;
         let keys: Rc<[Key]> = glue::split(&joined).map(Key::from).collect();
         if keys.len() != texts.length() as usize {
             return Err(damaged("keys"));

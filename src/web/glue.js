@@ -126,20 +126,15 @@ export function joinedKeys(records, field) {
 
 // --- what travels ---
 
-/** Appends a change as JSON (docs/PROTOCOL.md). */
-export function changeJson(
-  list,
-  id,
-  type,
-  action,
-  offlineId,
-  versionNumber,
-  at,
-  rows,
-  row,
-  names,
-  group,
-) {
+/** A text in which each part ends with a U+0000, as a list. */
+export function splitTexts(joined) {
+  return joined.split("\0");
+}
+
+/** Appends a change as JSON (docs/PROTOCOL.md); `heads` has id, key and clock of each. */
+export function changeJson(list, heads, type, action, versionNumber, rows, row, names, group) {
+  const first = list.length * 3;
+  const [id, offlineId, at] = [heads[first], heads[first + 1], heads[first + 2]];
   const head = { id, type, action, offlineId, versionNumber, at };
   if (versionNumber > 0) head.serverId = offlineId;
   if (names !== undefined) head.changed = names;
@@ -243,6 +238,104 @@ export function callPull(backend, checkpoint, limit, controller, clientId, refre
   return Promise.resolve(backend.pull(checkpoint ?? null, limit, context));
 }
 
+// --- properties ---
+
+/** A property; `undefined` where there is none, no object, or a getter that throws. */
+export function getField(object, name) {
+  try {
+    return object?.[name];
+  } catch {
+    return undefined;
+  }
+}
+
+const encoder = new TextEncoder();
+
+/** A text as UTF-8, or `undefined`. For long ones: the boundary's own way goes by characters. */
+export function utf8(text) {
+  return typeof text === "string" ? encoder.encode(text) : undefined;
+}
+
+/** Sets a property of an object of our own. */
+export function setField(object, name, value) {
+  object[name] = value;
+}
+
+// --- IndexedDB: many small steps of one call ---
+
 export function transaction(db, stores, mode, durability) {
   return db.transaction(stores, mode, { durability });
+}
+
+/**
+ * Adds values at the keys after `after` in a transaction of their own; `answer` is called as by
+ * `listen`. `early` commits without waiting for the requests.
+ */
+export function append(db, store, durability, after, values, early, token, answer) {
+  const tx = db.transaction(store, "readwrite", { durability });
+  listenToEnd(tx, token, answer);
+  const log = tx.objectStore(store);
+  try {
+    values.forEach((value, at) => log.add(value, after + 1 + at));
+  } catch (error) {
+    tx.abort();
+    throw error;
+  }
+  if (early) tx.commit();
+  return tx;
+}
+
+const STEP_MS = 1_000;
+const STEPS_MAX = 30;
+/** What waits for an event: `db`, the steps that have passed, and how to give up. */
+const waits = new Set();
+const lost = new WeakSet();
+let ticking = false;
+
+/** What is under way on this connection, and has not answered soon, will not answer any more. */
+export function markLost(db) {
+  lost.add(db);
+}
+
+export function isLost(db) {
+  return lost.has(db);
+}
+
+/** Calls `answer(token, ended, value)` once: 0 and the result, 1 and the error, 2 without an answer. */
+export function listen(request, token, answer) {
+  const db = request.transaction?.db;
+  wait(request, "onsuccess", "onerror", db, () => request.result, token, answer);
+}
+
+/** The same for the end of a transaction. */
+export function listenToEnd(tx, token, answer) {
+  wait(tx, "oncomplete", "onabort", tx.db, () => null, token, answer);
+}
+
+function wait(target, good, bad, db, result, token, answer) {
+  const end = (ended, value) => {
+    if (!waits.delete(it)) return;
+    target[good] = target[bad] = null;
+    answer(token, ended, value);
+  };
+  const it = { db, steps: 0, giveUp: () => end(2, null) };
+  waits.add(it);
+  target[good] = () => end(0, result());
+  target[bad] = () => end(1, target.error);
+  tick();
+}
+
+// In steps while the page is awake: a device that slept for an hour does not wake up to transactions
+// that have all timed out. The first step is a part of one, so one more is waited.
+function tick() {
+  if (ticking) return;
+  ticking = true;
+  setTimeout(() => {
+    ticking = false;
+    for (const it of [...waits]) {
+      it.steps += 1;
+      if (it.steps > (lost.has(it.db) ? 0 : STEPS_MAX)) it.giveUp();
+    }
+    if (waits.size > 0) tick();
+  }, STEP_MS);
 }

@@ -1,9 +1,9 @@
 //! The imports from `glue.js`, and small helpers around JavaScript values.
 
-use js_sys::{Array, Object, Promise, Reflect};
+use js_sys::{Array, Object, Promise, Uint8Array};
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
-use web_sys::{AbortController, IdbDatabase, IdbTransaction};
+use web_sys::{AbortController, IdbDatabase, IdbRequest, IdbTransaction};
 
 #[wasm_bindgen(module = "/src/web/glue.js")]
 extern "C" {
@@ -32,16 +32,16 @@ extern "C" {
     #[wasm_bindgen(js_name = pushObjects)]
     pub(super) fn push_objects(out: &Array, rows: &JsValue, from: u32, to: u32);
     #[wasm_bindgen(js_name = joinedKeys)]
-    pub(super) fn joined_keys(records: &Array, field: &JsValue) -> String;
+    pub(super) fn joined_keys(records: &Array, field: &JsValue) -> JsValue;
+    #[wasm_bindgen(js_name = splitTexts)]
+    pub(super) fn split_texts(joined: &str) -> Array;
     #[wasm_bindgen(js_name = changeJson)]
     pub(super) fn change_json(
         list: &Array,
-        id: &str,
+        heads: &Array,
         collection: &JsValue,
         action: &JsValue,
-        key: &str,
         version: f64,
-        at: &str,
         rows: &JsValue,
         row: u32,
         changed: &JsValue,
@@ -70,13 +70,36 @@ extern "C" {
         client: &str,
         refresh: bool,
     ) -> Result<Promise, JsValue>;
+    fn utf8(text: &JsValue) -> Option<Uint8Array>;
+    #[wasm_bindgen(js_name = getField)]
+    fn get_field(object: &JsValue, name: &JsValue) -> JsValue;
+    #[wasm_bindgen(js_name = setField)]
+    fn set_field(object: &Object, name: &JsValue, value: &JsValue);
     #[wasm_bindgen(catch)]
     pub(super) fn transaction(
         db: &IdbDatabase,
         stores: &Array,
-        mode: &str,
-        durability: &str,
+        mode: &JsValue,
+        durability: &JsValue,
     ) -> Result<IdbTransaction, JsValue>;
+    #[wasm_bindgen(catch)]
+    pub(super) fn append(
+        db: &IdbDatabase,
+        store: &JsValue,
+        durability: &JsValue,
+        after: f64,
+        values: &Array,
+        early: bool,
+        token: u32,
+        answer: &JsValue,
+    ) -> Result<IdbTransaction, JsValue>;
+    #[wasm_bindgen(js_name = markLost)]
+    pub(super) fn mark_lost(db: &IdbDatabase);
+    #[wasm_bindgen(js_name = isLost)]
+    pub(super) fn is_lost(db: &IdbDatabase) -> bool;
+    pub(super) fn listen(request: &IdbRequest, token: u32, answer: &JsValue);
+    #[wasm_bindgen(js_name = listenToEnd)]
+    pub(super) fn listen_to_end(tx: &IdbTransaction, token: u32, answer: &JsValue);
 }
 
 /// Names that recur (fields, collections) as JavaScript strings, made once.
@@ -125,18 +148,22 @@ pub(super) fn name(text: &str) -> JsValue {
 
 /// A property; `undefined` where there is none or no object.
 pub(super) fn get(object: &JsValue, field: &str) -> JsValue {
-    Reflect::get(object, &name(field)).unwrap_or(JsValue::UNDEFINED)
+    get_field(object, &name(field))
 }
 
 /// Sets a property of an object of our own.
 pub(super) fn set(object: &Object, field: &str, value: &JsValue) {
-    // Fails on frozen objects only.
-    let _ = Reflect::set(object, &name(field), value);
+    set_field(object, &name(field), value);
 }
 
 /// The parts of a text in which each ends with a U+0000.
 pub(super) fn split(joined: &str) -> impl Iterator<Item = &str> {
     joined.split_terminator('\0')
+}
+
+/// A long text.
+pub(super) fn long_text(text: &JsValue) -> Option<String> {
+    String::from_utf8(utf8(text)?.to_vec()).ok()
 }
 
 /// A string property.

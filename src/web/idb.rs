@@ -22,6 +22,7 @@ use crate::store::{AppendError, Base, Entry, Place, ReadEntry, SegmentId, Seq, S
 use connection::{Connection, Fate};
 use js_sys::{Array, Object};
 use std::cell::RefCell;
+use std::future::Future;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use web_sys::{IdbCursorDirection, IdbKeyRange, IdbTransaction};
@@ -92,7 +93,11 @@ pub(super) fn storage_error(error: &JsValue) -> Error {
 /// Firefox 153 was seen to commit what was left, so there (and where nobody has looked) the
 /// transaction is left to commit by itself. Only Chromium has `userAgentData`.
 fn commits_early() -> bool {
-    get(&get(&js_sys::global(), "navigator"), "userAgentData").is_object()
+    thread_local! {
+        static COMMITS_EARLY: bool =
+            get(&get(&js_sys::global(), "navigator"), "userAgentData").is_object();
+    }
+    COMMITS_EARLY.with(|it| *it)
 }
 
 fn store_of(tx: &IdbTransaction, store: &str) -> Result<web_sys::IdbObjectStore> {
@@ -191,6 +196,18 @@ impl IdbStore {
         )
     }
 
+    /// Begins the transaction of an append and makes all its requests.
+    async fn begin_append(
+        &self,
+        after: Seq,
+        values: &Array,
+    ) -> Result<impl Future<Output = Ended> + use<>> {
+        self.with_connection(|connection| {
+            connection.append(self.durability, after as f64, values, commits_early())
+        })
+        .await
+    }
+
     /// Whether an append that never answered is in the log after all: that shows in a transaction
     /// which begins after it. Entries are stored together, so the first one tells.
     async fn has_stored(&self, after: Seq, entries: &[Entry<Row>]) -> Result<bool> {
@@ -223,23 +240,8 @@ impl Store<Row> for IdbStore {
     ) -> std::result::Result<(), AppendError> {
         let mut last = Error::new(Code::DatabaseLost, "the database was closed");
         for attempt in 0..limits::REOPEN_MAX {
-            let tx = self.begin(&[LOG], Some(self.durability)).await?;
-            let end = ended(&tx);
-            let log = store_of(&tx, LOG)?;
-            for (entry, seq) in entries.iter().zip(after + 1..) {
-                let added = log.add_with_key(&codec::encode(entry), &(seq as f64).into());
-                if let Err(error) = added {
-                    let _ = tx.abort();
-                    return Err(storage_error(&error).into());
-                }
-            }
-            if commits_early() {
-                #[expect(
-                    deprecated,
-                    reason = "marked so by mistake in web-sys; the standard has it"
-                )]
-                let _ = tx.commit();
-            }
+            let values: Array = entries.iter().map(codec::encode).collect();
+            let end = self.begin_append(after, &values).await?;
             match end.await {
                 Ended::Complete => return Ok(()),
                 Ended::Aborted(reason) => {

@@ -12,30 +12,12 @@ use crate::limits;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
-use js_sys::Function;
+use js_sys::{Array, Function};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use web_sys::{IdbDatabase, IdbOpenDbRequest, IdbRequest, IdbTransaction};
-
-/// Marks a connection that the browser has closed. Chromium 156 was seen to leave what was under way
-/// then without any answer.
-const LOST: &str = "landfallLost";
-
-/// The browser has closed this connection: what has not answered soon will not answer any more.
-pub(super) fn mark_lost(db: &IdbDatabase) {
-    glue::set(db.unchecked_ref(), LOST, &JsValue::TRUE);
-}
-
-fn patience_ms(db: &IdbDatabase) -> u32 {
-    let lost = get(db, LOST).is_truthy();
-    if lost {
-        0
-    } else {
-        limits::TRANSACTION_TIMEOUT_MS
-    }
-}
 
 /// How a transaction ended.
 pub(super) enum Ended {
@@ -49,6 +31,58 @@ pub(super) enum Ended {
 
 /// What an event has told: a result, or the reason of a failure.
 type Answer = std::result::Result<JsValue, JsValue>;
+
+/// The kinds of `listen` in `glue.js`; anything else is no answer at all.
+const FINE: u32 = 0;
+const FAILED: u32 = 1;
+
+/// What waits for an event of IndexedDB. One handler serves them all: making one for each would
+/// cost more than the rest of a small write.
+struct Waits {
+    handler: Closure<dyn FnMut(u32, u32, JsValue)>,
+    senders: Vec<(u32, oneshot::Sender<Option<Answer>>)>,
+    next: u32,
+}
+
+thread_local! {
+    static WAITS: RefCell<Waits> = RefCell::new(Waits {
+        handler: Closure::new(answered),
+        senders: Vec::new(),
+        next: 0,
+    });
+}
+
+fn answered(token: u32, ended: u32, value: JsValue) {
+    let sender = WAITS.with_borrow_mut(|waits| {
+        let at = waits
+            .senders
+            .iter()
+            .position(|(known, _)| *known == token)?;
+        Some(waits.senders.swap_remove(at).1)
+    });
+    let answer = match ended {
+        FINE => Some(Ok(value)),
+        FAILED => Some(Err(value)),
+        _ => None,
+    };
+    if let Some(sender) = sender {
+        // Nobody may wait any more.
+        let _ = sender.send(answer);
+    }
+}
+
+/// A number for a wait, the handler to call with it, and what comes of it.
+fn register() -> (u32, JsValue, oneshot::Receiver<Option<Answer>>) {
+    let (sender, receiver) = oneshot::channel();
+    WAITS.with_borrow_mut(|waits| {
+        let token = waits.next;
+        waits.next = waits.next.wrapping_add(1);
+        waits.senders.push((token, sender));
+        (token, waits.handler.as_ref().clone(), receiver)
+    })
+}
+
+type Handler = Closure<dyn FnMut()>;
 
 /// Takes at most one answer, from whichever handler comes first.
 struct Once(RefCell<Option<oneshot::Sender<Answer>>>);
@@ -66,8 +100,6 @@ impl Once {
         }
     }
 }
-
-type Handler = Closure<dyn FnMut()>;
 
 /// Handlers for success and failure: they answer with a property of `target`.
 fn handlers(once: &Rc<Once>, target: &JsValue, success: &'static str) -> (Handler, Handler) {
@@ -112,53 +144,65 @@ pub(super) fn no_answer(code: Code) -> Error {
     Error::new(code, "the database did not answer in time")
 }
 
-/// The end of a transaction. Call it before the first request.
-pub(super) fn ended(tx: &IdbTransaction) -> impl Future<Output = Ended> + use<> {
-    let (once, end) = Once::new();
-    // That it is complete says all: any property will do.
-    let (complete, abort) = handlers(&once, tx, "mode");
-    tx.set_oncomplete(function(&complete));
-    tx.set_onabort(function(&abort));
-    let tx = tx.clone();
-    async move {
-        let ended = in_time(end, &|| patience_ms(&tx.db())).await;
-        tx.set_oncomplete(None);
-        tx.set_onabort(None);
-        drop((complete, abort));
-        match ended {
-            Some(Ok(_)) => Ended::Complete,
-            Some(Err(reason)) => Ended::Aborted(reason),
-            None => {
-                // Refused where it was told to commit: then only reading shows what has become of it.
-                let _ = tx.abort();
-                Ended::Silent
-            }
+async fn end_of(tx: IdbTransaction, end: oneshot::Receiver<Option<Answer>>) -> Ended {
+    match end.await.ok().flatten() {
+        Some(Ok(_)) => Ended::Complete,
+        Some(Err(reason)) => Ended::Aborted(reason),
+        None => {
+            // Refused where it was told to commit: then only reading shows what has become of it.
+            let _ = tx.abort();
+            Ended::Silent
         }
     }
+}
+
+/// The end of a transaction. Call it before the first request.
+pub(super) fn ended(tx: &IdbTransaction) -> impl Future<Output = Ended> + use<> {
+    let (token, handler, end) = register();
+    glue::listen_to_end(tx, token, &handler);
+    end_of(tx.clone(), end)
+}
+
+/// Adds values at the keys after `after`, in a transaction of their own. What is thrown at once is
+/// the error; then nothing is stored.
+pub(super) fn append(
+    db: &IdbDatabase,
+    store: &str,
+    durability: &str,
+    after: f64,
+    values: &Array,
+    early: bool,
+) -> std::result::Result<impl Future<Output = Ended> + use<>, JsValue> {
+    let (token, handler, end) = register();
+    let (store, durability) = (glue::name(store), glue::name(durability));
+    let tx = glue::append(
+        db,
+        &store,
+        &durability,
+        after,
+        values,
+        early,
+        token,
+        &handler,
+    )?;
+    Ok(end_of(tx, end))
 }
 
 /// The result of a request. One that does not answer in time takes its connection with it, so that
 /// the next call begins with a new one.
 pub(super) fn result(request: IdbRequest) -> impl Future<Output = Result<JsValue>> {
-    let (once, answer) = Once::new();
-    let (success, error) = handlers(&once, &request, "result");
-    request.set_onsuccess(function(&success));
-    request.set_onerror(function(&error));
+    let (token, handler, answer) = register();
+    glue::listen(&request, token, &handler);
     async move {
-        let db = request.transaction().map(|tx| tx.db());
-        let limit_ms = || db.as_ref().map_or(0, patience_ms);
-        let answer = in_time(answer, &limit_ms).await;
-        request.set_onsuccess(None);
-        request.set_onerror(None);
-        drop((success, error));
-        if let Some(answer) = answer {
+        if let Some(answer) = answer.await.ok().flatten() {
             return answer.map_err(|e| storage_error(&e));
         }
-        let lost = limit_ms() == 0;
-        if let Some(tx) = request.transaction() {
-            let _ = tx.abort();
-            tx.db().close();
-        }
+        let Some(tx) = request.transaction() else {
+            return Err(no_answer(Code::StorageFailed));
+        };
+        let lost = glue::is_lost(&tx.db());
+        let _ = tx.abort();
+        tx.db().close();
         Err(no_answer(if lost {
             Code::DatabaseLost
         } else {

@@ -9,6 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::{Key, Name};
 use crate::replica::plan::{Read, Transaction, Write, WriteOptions, check_key};
 use crate::replica::plan_import::Import;
+use crate::shown::Names;
 use js_sys::{Array, Function};
 use std::rc::Rc;
 use wasm_bindgen::{JsCast, JsValue};
@@ -25,14 +26,14 @@ pub(super) fn all(
     kind: u8,
     items: &Array,
     key_field: Option<&Rc<str>>,
-    keys: Option<String>,
+    keys: &JsValue,
 ) -> Result<Vec<Write<Row>>> {
     let write = match kind {
         CREATE => Write::Create,
         PUT => Write::Put,
         _ => return items.iter().map(|item| one(kind, item)).collect(),
     };
-    let keys: Rc<[Key]> = keys.map_or_else(
+    let keys: Rc<[Key]> = super::glue::long_text(keys).map_or_else(
         || Rc::from([]),
         |joined| super::glue::split(&joined).map(Key::from).collect(),
     );
@@ -48,6 +49,48 @@ pub(super) fn all(
         at,
     };
     Ok((0..items.length()).map(|at| write(row(at))).collect())
+}
+
+/// Writes that stand for themselves: records or patches as texts. An update's fields are those of
+/// `shapes` (each with a U+0000 after it) at `shape_of`.
+pub(super) fn each(
+    kind: u8,
+    keys: &JsValue,
+    items: &Array,
+    key_field: Option<&Rc<str>>,
+    shapes: &Array,
+    shape_of: &[u32],
+) -> Vec<Result<Write<Row>>> {
+    let none: Rc<str> = "".into();
+    let keys = super::glue::long_text(keys).unwrap_or_default();
+    let keys: Rc<[Key]> = super::glue::split(&keys).map(Key::from).collect();
+    let rows = Rows::of_texts(items, key_field.unwrap_or(&none), keys.clone());
+    let names = |shape: JsValue| -> Names {
+        let joined = shape.as_string().unwrap_or_default();
+        super::glue::split(&joined).map(Rc::from).collect()
+    };
+    let shapes: Vec<Names> = shapes.iter().map(names).collect();
+    let no_names: Names = Rc::from([]);
+    let write = |(key, at): (&Key, u32)| {
+        let row = Row {
+            rows: rows.clone(),
+            at,
+        };
+        Ok(match kind {
+            CREATE => Write::Create(row),
+            PUT => Write::Put(row),
+            _ => {
+                check_key(key)?;
+                let shape = shape_of.get(at as usize).copied().unwrap_or(0);
+                Write::Update {
+                    key: key.clone(),
+                    patch: row,
+                    changed: shapes.get(shape as usize).unwrap_or(&no_names).clone(),
+                }
+            }
+        })
+    };
+    keys.iter().zip(0..items.length()).map(write).collect()
 }
 
 /// A record or a patch of its own: an object, or its text.

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { encode, replay, summary } from "../../npm/rescue-log.js";
 
-const head = { client: "a", next: 9, stamp: 5 };
+const head = { client: "a", next: 9, stamp: [5, 0] };
 const puts = (...numbers) => numbers.map((number) => ({ number, text: `ü\n${number}` }));
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 const kept = (text) => [...replay(text).puts.keys()].sort((a, b) => a - b);
@@ -11,21 +11,21 @@ const kept = (text) => [...replay(text).puts.keys()].sort((a, b) => a - b);
 test("puts, replaced puts and what is gone, in whatever order it is told", () => {
   const text =
     encode(head, puts(1, 2, 3), [7]) +
-    encode({ ...head, next: 4, stamp: 3 }, [{ number: 2, text: "new" }], [1]) +
+    encode({ ...head, next: 4, stamp: [3, 0] }, [{ number: 2, text: "new" }], [1]) +
     encode(head, puts(7, 8), []);
   const { client, next, stamp, puts: found, early, damaged } = replay(text);
-  assert.deepEqual([client, next, stamp, early, damaged], ["a", 9, 5, [], 0]);
+  assert.deepEqual([client, next, stamp, early, damaged], ["a", 9, [5, 0], [], 0]);
   assert.deepEqual(kept(text), [2, 3, 8]);
   assert.equal(found.get(2).text, "new");
   assert.equal(replay("").client, null);
 });
 
 test("another client and a reset begin anew", () => {
-  const old = encode({ ...head, next: 90, stamp: 50 }, puts(1, 2), [3]);
-  const other = replay(old + encode({ client: "b", next: 2, stamp: 6 }, puts(3), []));
+  const old = encode({ ...head, next: 90, stamp: [50, 0] }, puts(1, 2), [3]);
+  const other = replay(old + encode({ client: "b", next: 2, stamp: [6, 0] }, puts(3), []));
   assert.deepEqual(
     [other.client, other.next, other.stamp, [...other.puts.keys()]],
-    ["b", 2, 6, [3]],
+    ["b", 2, [6, 0], [3]],
   );
   const reset = replay(old + encode({ ...head, next: 0, reset: true }, [], []));
   assert.deepEqual([reset.client, reset.next, reset.puts.size], ["a", 0, 0]);

@@ -10,7 +10,7 @@
 //! Tested against real browsers in `tests/e2e/cases/bad-days*.mjs`.
 
 use super::super::glue::{self, get, get_text};
-use super::super::request::{ended, mark_lost, opened, result};
+use super::super::request::{Ended, append, ended, opened, result};
 use super::segments::finish;
 use super::{IdbStore, LOG, META, SCHEMA, SEGMENTS, STORES, random_id, storage_error, store_of};
 use crate::error::{Code, Error, Result};
@@ -91,7 +91,7 @@ impl Connection {
             }
         });
         let close = on(|db, fate, _| {
-            mark_lost(db);
+            glue::mark_lost(db);
             fate.tell(Lost::Closed);
         });
         db.set_onversionchange(Some(version_change.as_ref().unchecked_ref()));
@@ -101,11 +101,23 @@ impl Connection {
     }
 
     fn transaction(&self, stores: &Array, durability: Option<&str>) -> Result<IdbTransaction> {
-        let tx = match durability {
-            None => glue::transaction(&self.db, stores, "readonly", "default"),
-            Some(durability) => glue::transaction(&self.db, stores, "readwrite", durability),
+        let (mode, durability) = match durability {
+            None => ("readonly", "default"),
+            Some(durability) => ("readwrite", durability),
         };
-        tx.map_err(|e| storage_error(&e))
+        glue::transaction(&self.db, stores, &glue::name(mode), &glue::name(durability))
+            .map_err(|e| storage_error(&e))
+    }
+
+    /// Begins the transaction of an append and makes all its requests.
+    pub(super) fn append(
+        &self,
+        durability: &str,
+        after: f64,
+        values: &Array,
+        early: bool,
+    ) -> Result<impl Future<Output = Ended> + use<>> {
+        append(&self.db, LOG, durability, after, values, early).map_err(|e| storage_error(&e))
     }
 }
 
@@ -272,10 +284,19 @@ impl IdbStore {
         durability: Option<&str>,
     ) -> Result<IdbTransaction> {
         let stores = names(stores);
+        self.with_connection(|connection| connection.transaction(&stores, durability))
+            .await
+    }
+
+    /// Begins something on a connection; a connection that turns out to be closed is opened again.
+    pub(super) async fn with_connection<T>(
+        &self,
+        begin: impl Fn(&Connection) -> Result<T>,
+    ) -> Result<T> {
         let mut last = None;
         for _ in 0..limits::REOPEN_MAX {
             let begun = self.connect().await;
-            match begun.and_then(|connection| connection.transaction(&stores, durability)) {
+            match begun.and_then(|connection| begin(&connection)) {
                 Err(error) if error.code == Code::DatabaseLost => {
                     self.close();
                     last = Some(error);

@@ -356,7 +356,75 @@ async function backupAndSignOut(rig) {
   assert.equal(records.get("sites/too")?.versionNumber, 1);
 }
 
+async function oneTurn(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  const got = await page.evaluate(async () => {
+    const { db, lab } = window;
+    const { sites, assessments } = lab;
+    const asked = [
+      sites.create({ id: "a", name: "a", old: true, n: 0 }),
+      sites.create({ id: "b", name: "b" }),
+      sites.create({ id: "a", name: "again" }),
+      sites.put({ id: "c", name: "c" }),
+      sites.update("a", { n: 1, old: undefined }),
+      sites.update("b", { name: "bb" }),
+      sites.update("a", { id: "z" }),
+      sites.update("a", { n: 2, ["__proto__"]: 1, "nul\0": 3 }),
+      sites.update("none", { n: 1 }),
+      sites.update("", { n: 1 }),
+      sites.update("b", { nul: 2 }),
+      assessments.put({ id: "x", siteId: "a" }),
+      sites.delete("c"),
+      sites.update("c", { n: 1 }),
+      sites.update("a", { n: 3 }),
+    ];
+    const settled = await Promise.allSettled(asked);
+    const state = async () => [await sites.all(), await assessments.all()];
+    const queue = async () =>
+      (await db.outbox.list()).map(
+        ({ collection, key, action }) => `${action} ${collection} ${key}`,
+      );
+    const all = { codes: settled.map(({ reason }) => reason?.code ?? null), queue: await queue() };
+    all.records = await state();
+    // A read that is asked for in the same turn sees what was written before it.
+    sites.put({ id: "d", name: "d" });
+    all.seen = (await sites.get("d")).name;
+    sites.update("d", { name: "last" });
+    await db.close();
+    return all;
+  });
+  const fine = null;
+  assert.deepEqual(got.codes, [
+    ...[
+      fine,
+      fine,
+      "already-exists",
+      fine,
+      fine,
+      fine,
+      "invalid-key",
+      fine,
+      "not-found",
+      "invalid-key",
+    ],
+    ...[fine, fine, fine, "not-found", fine],
+  ]);
+  assert.deepEqual(got.records, [
+    [
+      { id: "a", name: "a", n: 3, "nul\0": 3 },
+      { id: "b", name: "bb", nul: 2 },
+    ],
+    [{ id: "x", siteId: "a" }],
+  ]);
+  assert.deepEqual(got.queue, ["create sites a", "create sites b", "create assessments x"]);
+  assert.equal(got.seen, "d");
+  await rig.open(page, { autoStart: false });
+  assert.equal((await page.evaluate(() => window.lab.sites.get("d"))).name, "last");
+}
+
 export const api = [
+  { name: "api: writes of one turn each have their own answer", run: oneTurn },
   { name: "api: transactions store all or nothing", run: transactions },
   { name: "api: a schema checks what is stored", run: schemas },
   { name: "api: local drafts are promoted", run: drafts },

@@ -95,8 +95,30 @@ export function addRescue() {
     return get(request);
   }
 
+  /** The numbers that live, for each copy that was opened. */
+  const living = new WeakMap();
+  const count = (rescue, put, gone) => {
+    if (!living.has(rescue)) living.set(rescue, new Set());
+    const alive = living.get(rescue);
+    for (const { number } of put) alive.add(number);
+    for (const number of gone) alive.delete(number);
+    return alive.size;
+  };
+  const write = (rescue, next, put, gone) =>
+    rescue.write({
+      client: CLIENT,
+      next,
+      stamp: [next, 0],
+      put,
+      gone,
+      left: count(rescue, put, gone),
+      alone: () => window.rescueLab.alone,
+    });
+
   window.rescueLab = {
     stored,
+    /** What copies are told of other tabs. */
+    alone: false,
 
     async fillDatabase() {
       const db = await openDatabase();
@@ -136,20 +158,15 @@ export function addRescue() {
 
     /** Puts the mutations of these numbers, of the client of the tests. */
     put: (rescue, from, to, more) =>
-      rescue.write({
-        client: CLIENT,
-        next: to + 1,
-        put: window.rescueLab.mutations(from, to, more),
-        gone: [],
-      }),
+      write(rescue, to + 1, window.rescueLab.mutations(from, to, more), []),
 
     gone: (rescue, from, to, next = 0) =>
-      rescue.write({
-        client: CLIENT,
+      write(
+        rescue,
         next,
-        put: [],
-        gone: Array.from({ length: to - from + 1 }, (_, i) => from + i),
-      }),
+        [],
+        Array.from({ length: to - from + 1 }, (_, i) => from + i),
+      ),
 
     numbers: async (rescue) => (await rescue.load())?.mutations.map(({ number }) => number) ?? null,
   };
