@@ -59,6 +59,10 @@ impl<K: Ord, V> Ordered<K, V> {
             Ordering::Greater => false,
         };
         let ends_before = |chunk: &Vec<(K, V)>| chunk.last().is_some_and(before);
+        // What is new mostly comes behind everything.
+        if self.chunks.last().is_none_or(ends_before) {
+            return (self.chunks.len(), 0);
+        }
         let c = self.chunks.partition_point(ends_before);
         let chunk = self.chunks.get(c);
         (c, chunk.map_or(0, |chunk| chunk.partition_point(before)))

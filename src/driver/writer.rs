@@ -276,7 +276,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                         }
                     }
                     commit.wrote |= local && !new.is_empty();
-                    facts.extend(new);
+                    if facts.is_empty() {
+                        facts = new;
+                    } else {
+                        facts.extend(new);
+                    }
                     commit.notices.extend(notices);
                     commit.results.push(Ok(count));
                     commit.hidden.push(hidden);

@@ -194,10 +194,12 @@ impl Backend<Row> for JsBackend {
         let parts = parts(glue::split_page(&answer, most, &self.key_fields))?;
         let ids: Rc<[Rc<str>]> = texts(&parts, "ids").into();
         let rows: Array = get(&parts, "texts").unchecked_into();
-        // Their keys are known, so none has to be parsed for it: of which field they are says nothing.
-        let all = Rows::of_texts(&rows, &"".into(), ids.clone());
         let changes = ids.iter().zip(versions(&parts)).enumerate();
         let types = name_list(&texts(&parts, "types"));
+        // Their keys are known, and `split_page` has compared them: none has to be parsed for it.
+        let one = types.first().filter(|one| types.iter().all(|t| t == *one));
+        let field = one.and_then(|one| get_text(&self.key_fields, one));
+        let all = Rows::of_texts(&rows, &field.unwrap_or_default().into(), ids.clone());
         let ats = texts(&parts, "ats");
         let changes = changes.map(|(i, (key, version))| Pulled {
             collection: types[i].clone(),
