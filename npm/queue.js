@@ -53,7 +53,8 @@ export class WriteQueue {
       if (!shapes.has(shape)) shapes.set(shape, shapes.size);
       shapeOf[at] = shapes.get(shape);
     });
-    this.#core.writeEach(collection, kind, keys, texts, [...shapes.keys()], shapeOf, (errors) => {
+    const run = { keys, items: texts, shapes: [...shapes.keys()], shapeOf };
+    this.#core.writeEach(collection, kind, run, (errors) => {
       items.forEach(({ parts }, at) => {
         const error = errors?.[at];
         for (const { settle } of parts) {

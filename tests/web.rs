@@ -75,7 +75,17 @@ async fn called(run: impl FnOnce(Function)) -> Result<JsValue, JsValue> {
 
 async fn put(core: &Core, record: &str) -> Result<JsValue, JsValue> {
     let records = Array::of1(&js(record));
-    called(|done| core.write("sites", 1, &records, &JsValue::UNDEFINED, done, None)).await
+    called(|done| {
+        core.write(
+            "sites",
+            1,
+            &records,
+            &JsValue::UNDEFINED,
+            done,
+            &JsValue::UNDEFINED,
+        );
+    })
+    .await
 }
 
 async fn settled(core: &Core) {

@@ -214,19 +214,10 @@ impl Core {
     /// Calls `done(errors)` when all are durable or refused: an array with an error where there was one,
     /// or `null`.
     #[wasm_bindgen(js_name = writeEach)]
-    pub fn write_each(
-        &self,
-        collection: &str,
-        kind: u8,
-        keys: &JsValue,
-        items: &Array,
-        shapes: &Array,
-        shape_of: &[u32],
-        done: Function,
-    ) {
+    pub fn write_each(&self, collection: &str, kind: u8, run: &JsValue, done: Function) {
         let name: Name = collection.into();
         let field = self.keys.get(collection);
-        let writes = writes::each(kind, keys, items, field, shapes, shape_of);
+        let writes = writes::each(kind, run, field);
         let all = Rc::new(Each {
             left: Cell::new(writes.len()),
             errors: RefCell::new(None),

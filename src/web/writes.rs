@@ -51,20 +51,22 @@ pub(super) fn all(
     Ok((0..items.length()).map(|at| write(row(at))).collect())
 }
 
-/// Writes that stand for themselves: records or patches as texts. An update's fields are those of
-/// `shapes` (each with a U+0000 after it) at `shape_of`.
+/// Writes that stand for themselves, as `npm/queue.js` collects them: records or patches as texts
+/// (`items`), their `keys`; an update's fields are those of `shapes` (each with a U+0000 after it) at
+/// `shapeOf`.
 pub(super) fn each(
     kind: u8,
-    keys: &JsValue,
-    items: &Array,
+    run: &JsValue,
     key_field: Option<&Rc<str>>,
-    shapes: &Array,
-    shape_of: &[u32],
 ) -> Vec<Result<Write<Row>>> {
     let none: Rc<str> = "".into();
-    let keys = super::glue::long_text(keys).unwrap_or_default();
+    let keys = super::glue::long_text(&get(run, "keys")).unwrap_or_default();
+    let items: Array = get(run, "items").unchecked_into();
+    let shapes: Array = get(run, "shapes").unchecked_into();
+    let shape_of = get(run, "shapeOf").unchecked_into::<js_sys::Uint32Array>();
+    let shape_of = shape_of.to_vec();
     let keys: Rc<[Key]> = super::glue::split(&keys).map(Key::from).collect();
-    let rows = Rows::of_texts(items, key_field.unwrap_or(&none), keys.clone());
+    let rows = Rows::of_texts(&items, key_field.unwrap_or(&none), keys.clone());
     let names = |shape: JsValue| -> Names {
         let joined = shape.as_string().unwrap_or_default();
         super::glue::split(&joined).map(Rc::from).collect()
