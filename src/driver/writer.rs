@@ -153,7 +153,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             }
             let commit = self.decide(intents);
             if commit.entries.is_empty() {
-                self.0.replica.borrow_mut().commit();
+                // Nothing has happened: not even the clock has been used.
+                self.0.replica.borrow_mut().rollback();
                 return self.answer(commit, dones);
             }
             let after = self.0.seq.get();

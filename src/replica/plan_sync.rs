@@ -219,7 +219,8 @@ impl<V: Value> Replica<V> {
     /// What is written after reading a remote change must be later than it.
     fn hear(&mut self, at: Option<&Rc<str>>, now: Now) {
         if let Some((remote, _)) = at.and_then(|at| Hlc::parse(at)) {
-            self.hlc = self.hlc.witness(remote, now.at_ms);
+            // Not by the device's own clock, which may be wrong by hours.
+            self.hlc = self.hlc.witness(remote, now.hlc.ms);
         }
     }
 

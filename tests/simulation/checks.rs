@@ -207,9 +207,13 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
     let effects = || server.effects.iter().filter(|e| e.address == address);
     if op.kind == Kind::Delete {
         let row = server.rows.get(&address);
+        if op.blind {
+            return true; // there was nothing to delete
+        }
         let gone = row.is_none_or(|r| r.data.is_none());
         let last = effects().last();
-        return gone || last.is_some_and(|e| e.at_ms >= op.asked_ms && e.client != op.client)
+        return gone
+            || last.is_some_and(|e| e.at_ms >= op.asked_ms && e.client != op.client)
             || row.is_some_and(|r| r.at.ends_with("-elsewhere"))
             || effects().any(|e| e.action == Action::Delete && e.at_ms >= op.asked_ms);
     }

@@ -73,7 +73,10 @@ impl SimStore {
         let disk = self.disk();
         if disk.aborts.get() > 0 {
             disk.aborts.set(disk.aborts.get() - 1);
-            return Err(Error::new(Code::StorageFailed, "the transaction was aborted"));
+            return Err(Error::new(
+                Code::StorageFailed,
+                "the transaction was aborted",
+            ));
         }
         if disk.full.get() {
             return Err(Error::new(Code::QuotaExceeded, "the disk is full"));

@@ -188,6 +188,7 @@ impl Fleet {
         self.next.set(id + 1);
         let fleet = self.clone();
         self.world.say(|| format!("c{client} opens tab {id}"));
+        let appends = self.world.clients[client].disk.log.appends();
         self.world.exec.spawn(id, async move {
             let opened = fleet.connect(client, id).await;
             let mut devices = fleet.devices.borrow_mut();
@@ -197,7 +198,7 @@ impl Fleet {
                     if device.paused {
                         manager.signal(Event::Pause);
                     }
-                    fleet.check_first_status(client, &manager);
+                    fleet.check_first_status(client, &manager, appends);
                     if let Some(tab) = device.tabs.iter_mut().find(|t| t.id == id) {
                         tab.manager = Some(manager);
                     }
@@ -210,11 +211,7 @@ impl Fleet {
     }
 
     /// A manager over the device's disk.
-    pub(crate) async fn connect(
-        self: &Rc<Self>,
-        client: usize,
-        id: Group,
-    ) -> Result<Tabs, Error> {
+    pub(crate) async fn connect(self: &Rc<Self>, client: usize, id: Group) -> Result<Tabs, Error> {
         let world = &self.world;
         let settings = Settings {
             collections: self.specs(),
@@ -241,13 +238,21 @@ impl Fleet {
         let backend = SimBackend::new(world, client, id);
         let online = world.clients[client].online.get();
         let same = Box::new(|_: &Name, value: &Record, _| Ok(value.clone()));
-        Manager::open(settings, store, Some(backend), clock, online, Box::new(ear), same).await
+        Manager::open(
+            settings,
+            store,
+            Some(backend),
+            clock,
+            online,
+            Box::new(ear),
+            same,
+        )
+        .await
     }
 
     /// What the newest entry alone says is what all of them say.
-    fn check_first_status(&self, client: usize, manager: &Tabs) {
-        let (first, disk) = (manager.status(), &self.world.clients[client].disk);
-        let (appends, world, same) = (disk.log.appends(), self.world.clone(), manager.clone());
+    fn check_first_status(&self, client: usize, manager: &Tabs, appends: usize) {
+        let (first, world, same) = (manager.status(), self.world.clone(), manager.clone());
         manager.settle(Box::new(move || {
             let then = same.status();
             if world.clients[client].disk.log.appends() != appends || same.unread().is_some() {
@@ -342,7 +347,12 @@ impl Fleet {
 
     /// The browser is gone with all its tabs.
     pub(crate) fn kill_all(self: &Rc<Self>, client: usize) {
-        while self.devices.borrow().get(client).is_some_and(|d| !d.tabs.is_empty()) {
+        while self
+            .devices
+            .borrow()
+            .get(client)
+            .is_some_and(|d| !d.tabs.is_empty())
+        {
             self.kill(client, 0);
         }
     }
@@ -380,7 +390,8 @@ impl Fleet {
             op.client == client && op.tab == id && op.end == oracle::End::Waiting
         };
         if let Some(op) = oracle.ops.iter().find(waits) {
-            self.world.violated("somebody waits for ever", || format!("{op:?}"));
+            self.world
+                .violated("somebody waits for ever", || format!("{op:?}"));
         }
     }
 
@@ -410,10 +421,11 @@ impl Fleet {
         for ((collection, key), n, field) in shown {
             let there = manager.1.get(&collection, &key).ok().flatten();
             if there.as_ref().and_then(|r| r.mark(field)) != Some(n) {
-                self.world.violated("a pull went over a pending change", || {
-                    let there = there.map(|r| r.anyhow().to_string());
-                    format!("c{client} {collection}/{key}: {field} was {n}, shows {there:?}")
-                });
+                self.world
+                    .violated("a pull went over a pending change", || {
+                        let there = there.map(|r| r.anyhow().to_string());
+                        format!("c{client} {collection}/{key}: {field} was {n}, shows {there:?}")
+                    });
             }
         }
     }
@@ -457,12 +469,18 @@ impl Fleet {
             let status = manager.status();
             let list = manager.outbox(&OutboxFilter::default());
             let of = |state: &str| list.iter().filter(|e| e.state == state).count();
-            let counted = [status.pending, status.syncing, status.conflict, status.failed];
+            let counted = [
+                status.pending,
+                status.syncing,
+                status.conflict,
+                status.failed,
+            ];
             let listed = [of("pending"), of("syncing"), of("conflict"), of("failed")];
             if counted != listed {
-                self.world.violated("status counts differ from the list", || {
-                    format!("c{client} tab {id}: counts {counted:?}, list {listed:?}")
-                });
+                self.world
+                    .violated("status counts differ from the list", || {
+                        format!("c{client} tab {id}: counts {counted:?}, list {listed:?}")
+                    });
             }
         }
     }
@@ -484,7 +502,8 @@ impl Fleet {
             let mutation = &entry.mutation;
             let place = (mutation.collection.clone(), mutation.key.clone());
             let world = self.world.clone();
-            self.world.say(|| format!("c{client} discards {} ({place:?})", entry.id));
+            self.world
+                .say(|| format!("c{client} discards {} ({place:?})", entry.id));
             // At once: what the promise says of it comes later than what it does.
             world.oracle.borrow_mut().discarded(client, &place);
             manager.submit(

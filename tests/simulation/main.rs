@@ -46,7 +46,10 @@ fn failures(seeds: impl Iterator<Item = u64>) -> Vec<String> {
     seeds
         .filter_map(|seed| {
             let violation = guard::play(&plan::draw(seed), false).violation?;
-            Some(format!("seed {seed}: {} ({})", violation.name, violation.detail))
+            Some(format!(
+                "seed {seed}: {} ({})",
+                violation.name, violation.detail
+            ))
         })
         .collect()
 }

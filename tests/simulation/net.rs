@@ -112,8 +112,7 @@ impl SimBackend {
             };
             let way = || 1 + world.chance.below(world.latency_ms);
             world.exec.sleep(way() + late).await;
-            let answer = arrive(&world, index, refresh, fault)
-                .and_then(|()| serve(&world, index));
+            let answer = arrive(&world, index, refresh, fault).and_then(|()| serve(&world, index));
             if let Some(Fault::Twice(after_ms)) = fault {
                 let (world, answered) = (world.clone(), answer.is_ok());
                 let ghost = world.clone();
@@ -141,7 +140,13 @@ impl SimBackend {
             Err(_) => return std::future::pending().await,
         };
         if client.clock_set.get() == set {
-            client.corrected.borrow_mut().insert(self.tab, set);
+            let mut corrected = client.corrected.borrow_mut();
+            let known = corrected
+                .entry(self.tab)
+                .or_insert((set, world.exec.now_ms()));
+            if known.0 != set {
+                *known = (set, world.exec.now_ms());
+            }
         }
         Ok((answer, fault))
     }

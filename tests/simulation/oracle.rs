@@ -20,6 +20,9 @@ use std::rc::Rc;
 /// the noise of the correction.
 const AHEAD_MAX_MS: f64 = 65_000.0;
 
+/// Longest time between a decision and its transaction's end, about.
+const DECIDED_MS: u64 = 50;
+
 /// Collection and key.
 pub(crate) type Place = (Rc<str>, Rc<str>);
 type Whose = (usize, Place);
@@ -54,6 +57,8 @@ pub(crate) struct Op {
     pub(crate) kind: Kind,
     pub(crate) local: bool,
     pub(crate) hidden: bool,
+    /// The tab showed no such record when it was asked.
+    pub(crate) blind: bool,
     pub(crate) end: End,
     /// When it was asked for and when it ended, in the order of all such moments.
     pub(crate) asked: u64,
@@ -199,7 +204,7 @@ impl Oracle {
         (client, tab): (usize, usize),
         place: &Place,
         kind: Kind,
-        (local, hidden): (bool, bool),
+        (local, hidden, blind): (bool, bool, bool),
         asked_ms: u64,
     ) -> u32 {
         let asked = self.moment();
@@ -210,6 +215,7 @@ impl Oracle {
             kind,
             local,
             hidden,
+            blind,
             end: End::Waiting,
             asked,
             ended: u64::MAX,
@@ -287,12 +293,18 @@ impl Oracle {
 /// A write has ended.
 pub(crate) fn ended(world: &World, n: u32, result: Result<usize, Error>) {
     let mut oracle = world.oracle.borrow_mut();
-    world.trace.mark(u64::from(n) << 1 | u64::from(result.is_ok()));
+    world
+        .trace
+        .mark(u64::from(n) << 1 | u64::from(result.is_ok()));
     world.say(|| match &result {
         Ok(_) => format!("write {n} acknowledged"),
         Err(e) => format!("write {n} refused: {}", e.code.as_str()),
     });
-    let end = if result.is_ok() { End::Acked } else { End::Refused };
+    let end = if result.is_ok() {
+        End::Acked
+    } else {
+        End::Refused
+    };
     // What does not show was stored long before it ends.
     let end = match end {
         End::Refused if oracle.op(n).hidden => End::Unknown,
@@ -314,7 +326,8 @@ pub(crate) fn ended(world: &World, n: u32, result: Result<usize, Error>) {
         Kind::Update(field) => field,
         Kind::Delete | Kind::Promote => return,
     };
-    if end == End::Acked && alone && last && !op.hidden && !op.local {
+    let given_up = oracle.discards.get(&whose).is_some_and(|at| *at > op.asked);
+    if end == End::Acked && !given_up && alone && last && !op.hidden && !op.local {
         let sent = oracle.travelled_since(&op);
         if !sent {
             oracle.shows.insert(whose, (op.tab, n, field));
@@ -327,7 +340,10 @@ impl Oracle {
     fn travelled_since(&self, op: &Op) -> bool {
         let whose = (op.client, op.place.clone());
         let newest = self.newest_effect.get(&whose).copied().unwrap_or(0);
-        let asked = self.of[&whose].iter().rev().find(|n| self.op(**n).asked <= op.asked);
+        let asked = self.of[&whose]
+            .iter()
+            .rev()
+            .find(|n| self.op(**n).asked <= op.asked);
         asked.is_some_and(|n| newest >= *n) || self.conflicts.contains_key(&whose)
     }
 }
@@ -416,7 +432,13 @@ fn check_clock(world: &World, oracle: &mut Oracle, client: usize, tab: usize, hl
         });
     }
     known.hlc = Some(hlc);
-    let corrected = device.corrected.borrow().get(&tab) == Some(&device.clock_set.get());
+    // What is stored now was decided a moment ago.
+    let decided_ms = world.exec.now_ms().saturating_sub(DECIDED_MS);
+    let corrected = device
+        .corrected
+        .borrow()
+        .get(&tab)
+        .is_some_and(|(set, at_ms)| *set == device.clock_set.get() && *at_ms < decided_ms);
     let odd = device.skew_ms.get() != 0.0 || device.clock_set.get() > 0;
     known.tainted |= odd && !corrected;
     let ahead_ms = hlc.ms - world.true_ms();
@@ -434,7 +456,10 @@ pub(crate) fn arrived(world: &World, server: &Server, client: usize, change: &Ch
     let whose = (client, place.clone());
     let promoted = |n: &u32| oracle.op(*n).kind == Kind::Promote;
     let private = change.key.starts_with('l')
-        && !oracle.of.get(&whose).is_some_and(|ops| ops.iter().any(promoted));
+        && !oracle
+            .of
+            .get(&whose)
+            .is_some_and(|ops| ops.iter().any(promoted));
     if private || &*change.collection == "drafts" {
         world.violated("a local-only record was pushed", || format!("{place:?}"));
     }

@@ -88,7 +88,15 @@ pub(crate) struct Plan {
 
 /// Kinds of trouble.
 const KINDS: u64 = 14;
-const SKEWS_MS: [f64; 7] = [0.0, 0.0, 4_000.0, -4_000.0, 600_000.0, -600_000.0, 7_200_000.0];
+const SKEWS_MS: [f64; 7] = [
+    0.0,
+    0.0,
+    4_000.0,
+    -4_000.0,
+    600_000.0,
+    -600_000.0,
+    7_200_000.0,
+];
 const FIELDS: [&str; 2] = ["a", "b"];
 
 struct Draw {
@@ -198,7 +206,11 @@ impl Draw {
             0..=18 => self.write(c, t),
             19..=20 => {
                 let n = chance.below(3) as u8;
-                let site = if chance.percent(70) { Key::Own(n) } else { Key::Shared(n) };
+                let site = if chance.percent(70) {
+                    Key::Own(n)
+                } else {
+                    Key::Shared(n)
+                };
                 Act::Transaction(c, t, site, Key::Own(chance.below(3) as u8))
             }
             21..=22 => Act::Open(c),
@@ -211,7 +223,11 @@ impl Draw {
             28 if chance.percent(50) => Act::Poke(c),
             28 => Act::Retry(c),
             _ => {
-                let late_ms = if chance.percent(50) { 0 } else { chance.below(2_000) };
+                let late_ms = if chance.percent(50) {
+                    0
+                } else {
+                    chance.below(2_000)
+                };
                 Act::Elsewhere(c, chance.below(3) as u8, chance.percent(25), late_ms)
             }
         }
@@ -244,15 +260,27 @@ pub(crate) fn draw(seed: u64) -> Plan {
         Strategy::ServerWins,
         Strategy::ClientWins,
     ];
-    let mut strategies = [Strategy::LastWriteWins, Strategy::Merge, Strategy::ClientWins];
+    let mut strategies = [
+        Strategy::LastWriteWins,
+        Strategy::Merge,
+        Strategy::ClientWins,
+    ];
     if chance.percent(50) {
         strategies = strategies.map(|_| all[chance.index(4)]);
     }
     let skewed = kinds & (1 << 11) != 0;
-    let skew = || if skewed { SKEWS_MS[chance.index(SKEWS_MS.len())] } else { 0.0 };
+    let skew = || {
+        if skewed {
+            SKEWS_MS[chance.index(SKEWS_MS.len())]
+        } else {
+            0.0
+        }
+    };
     let mut plan = Plan {
         seed,
-        users: (0..clients).map(|_| usize::from(chance.percent(12))).collect(),
+        users: (0..clients)
+            .map(|_| usize::from(chance.percent(12)))
+            .collect(),
         strategies,
         skews_ms: (0..clients).map(|_| skew()).collect(),
         page_max: 2 + chance.index(6),

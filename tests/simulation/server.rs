@@ -80,6 +80,11 @@ impl Server {
         );
     }
 
+    /// Whether a transaction has not committed yet.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// One change; `client` is the batch's.
     pub(crate) fn apply(
         &mut self,

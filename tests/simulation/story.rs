@@ -2,7 +2,7 @@
 
 use super::checks;
 use super::exec::WORLD;
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Tabs};
 use super::oracle::{self, Kind, Place};
 use super::plan::{Act, Do, Key, Plan, Then};
 use super::record::{Record, whole};
@@ -69,7 +69,8 @@ fn name(key: Key, client: usize) -> Rc<str> {
 impl Story {
     fn run(&self, plan: &Plan) {
         for (i, (act, then)) in plan.steps.iter().enumerate() {
-            self.world.say(|| format!("step {i}: {act:?}, then {then:?}"));
+            self.world
+                .say(|| format!("step {i}: {act:?}, then {then:?}"));
             self.world.trace.mark(i as u64);
             self.act(*act);
             match then {
@@ -212,7 +213,7 @@ impl Story {
     /// The write as the manager takes it, and its mark.
     fn prepare(
         &self,
-        who: (usize, usize),
+        (who, manager): ((usize, usize), &Tabs),
         place: &Place,
         what: Do,
         local: bool,
@@ -228,7 +229,8 @@ impl Story {
         let hidden = &**collection == "blocks";
         let now_ms = self.world.exec.now_ms();
         let mut oracle = self.world.oracle.borrow_mut();
-        let n = oracle.ask(who, place, kind, (local, hidden), now_ms);
+        let blind = manager.newest(collection, key).ok().flatten().is_none();
+        let n = oracle.ask(who, place, kind, (local, hidden, blind), now_ms);
         // A note is below the site that has the same name.
         let site = (&**collection == "notes").then_some(&**key);
         let write = match what {
@@ -258,8 +260,9 @@ impl Story {
             return;
         }
         let local = matches!(key, Key::Local(_)) || collection == "drafts";
-        let (n, write, options) = self.prepare((c, tab), &place, what, local);
-        self.world.say(|| format!("c{c} tab {tab}: write {n}, {what:?} {place:?}"));
+        let (n, write, options) = self.prepare(((c, tab), &manager), &place, what, local);
+        self.world
+            .say(|| format!("c{c} tab {tab}: write {n}, {what:?} {place:?}"));
         let world = self.world.clone();
         let done = Box::new(move |result| oracle::ended(&world, n, result));
         manager.submit(Intent::Write(place.0, vec![write], options), done);
@@ -281,11 +284,12 @@ impl Story {
         let mut writes = Vec::new();
         let mut marks = Vec::new();
         for place in places {
-            let (n, write, options) = self.prepare((c, tab), &place, Do::Put, false);
+            let (n, write, options) = self.prepare(((c, tab), &manager), &place, Do::Put, false);
             writes.push((place.0, write, options));
             marks.push(n);
         }
-        self.world.say(|| format!("c{c} tab {tab}: transaction of {marks:?}"));
+        self.world
+            .say(|| format!("c{c} tab {tab}: transaction of {marks:?}"));
         let transaction = Transaction {
             writes,
             reads: Vec::new(),
@@ -321,7 +325,11 @@ impl Story {
                 fleet.open(c);
             }
         }
+        // Transactions that are open elsewhere end, too.
         world.exec.pass(200);
+        while world.server.borrow().is_open() {
+            world.exec.pass(200);
+        }
         for c in 0..world.clients.len() {
             self.pause(c, false);
             self.network(c, true, true);
@@ -356,7 +364,10 @@ impl Story {
         }
         world.violated("it never settles", || {
             let statuses = (0..world.clients.len()).map(|c| {
-                fleet.managers(c).first().map(|(_, m)| format!("{:?}", m.status()))
+                fleet
+                    .managers(c)
+                    .first()
+                    .map(|(_, m)| format!("{:?}", m.status()))
             });
             format!("{:?}", statuses.collect::<Vec<_>>())
         });

@@ -42,8 +42,8 @@ pub(crate) struct Client {
     pub(crate) locked_out: Cell<bool>,
     /// Requests under way, by tab.
     pub(crate) live: RefCell<BTreeMap<usize, usize>>,
-    /// For each tab the setting of the clock that the server has corrected.
-    pub(crate) corrected: RefCell<BTreeMap<usize, u64>>,
+    /// For each tab the setting of the clock that the server has corrected, and when.
+    pub(crate) corrected: RefCell<BTreeMap<usize, (u64, u64)>>,
 }
 
 /// Everything.
