@@ -6,6 +6,8 @@
 
 mod fold;
 mod migrate;
+#[cfg(feature = "planted")]
+mod planted;
 mod reads;
 mod rescue;
 mod sync;

@@ -4,6 +4,7 @@ use super::{Auth, Cycle, Effect, Engine, Event, Failure, Lane, View};
 use crate::backoff;
 use crate::error::{Code, Error};
 use crate::limits;
+use crate::planted::{self, Bug};
 
 impl Engine {
     /// Takes an event in; answers what is to be done, in order. `random` is in `[0, 1)`.
@@ -53,8 +54,8 @@ impl Engine {
                 self.give_up(effects);
             }
             Event::Leader(leader) => {
-                self.leader = leader;
-                if leader {
+                self.leader = leader || planted::is(Bug::DoubleLeader);
+                if self.leader {
                     self.wish(now_ms);
                 } else {
                     self.give_up(effects);

@@ -188,19 +188,20 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
         Kind::Update(field) => Some(field),
         _ => None,
     };
-    let supersedes = |m: &&u32| {
-        let other = oracle.op(**m);
-        let later = other.ended > op.asked && **m != n && other.end != End::Refused;
+    let supersedes = |m: &u32, of: &str| {
+        let other = oracle.op(*m);
+        let later = other.ended > op.asked && *m != n && other.end != End::Refused;
         // What was asked later, or at the same time elsewhere.
         let follows = other.asked > op.asked || other.tab != op.tab;
         let covers = match other.kind {
-            Kind::Update(f) => field == Some(f),
+            Kind::Update(f) => of == f,
             Kind::Promote => false,
             _ => true,
         };
         later && follows && covers
     };
-    if oracle.of[&whose].iter().any(|m| supersedes(&m)) {
+    let covered = |of: &str| oracle.of[&whose].iter().any(|m| supersedes(m, of));
+    if field.map_or(covered("a") && covered("b"), covered) {
         return true;
     }
     let address = (user, op.place.0.clone(), op.place.1.clone());

@@ -89,10 +89,53 @@ fn one(seed: u64) -> usize {
     usize::from(ending.violation.is_some())
 }
 
+/// Seeds in which a planted bug has to be found.
+#[cfg(feature = "planted")]
+const PLANTED_SEEDS_MAX: u64 = 1_000;
+
+/// Plants one bug after the other; tells how many seeds each takes until it is found.
+#[cfg(feature = "planted")]
+fn planted(first: u64) {
+    use landfall::planted::{Bug, plant};
+    println!("{:<28} {:>6}  found by", "planted bug", "seeds");
+    let mut found = 0;
+    for bug in Bug::ALL {
+        plant(Some(bug));
+        let tries = (first..first + PLANTED_SEEDS_MAX).enumerate();
+        let hit = tries
+            .filter_map(|(i, seed)| {
+                let violation = guard::play(&plan::draw(seed), false).violation?;
+                Some((i + 1, violation.name))
+            })
+            .next();
+        plant(None);
+        let bug = format!("{bug:?}");
+        match hit {
+            Some((tries, name)) => {
+                found += 1;
+                println!("{bug:<28} {tries:>6}  {name}");
+            }
+            None => println!("{bug:<28}      –  not found in {PLANTED_SEEDS_MAX}"),
+        }
+    }
+    let all = Bug::ALL.len();
+    println!("{found} of {all} found");
+    assert_eq!(found, all, "planted bugs were not found");
+}
+
+#[cfg(not(feature = "planted"))]
+fn planted(_: u64) {
+    panic!("built without the feature `planted`");
+}
+
 /// Reads the environment and runs.
 pub(crate) fn run() {
     let first = number("LANDFALL_SIM_FIRST").unwrap_or(1);
     let count = number("LANDFALL_SIM_SEEDS").unwrap_or(2_000);
+    if number("LANDFALL_SIM_PLANTED") == Some(1) {
+        planted(first);
+        return;
+    }
     if let Some(seed) = number("LANDFALL_SIM_SEED") {
         let violations = one(seed);
         println!("1 seeds · {violations} violations");

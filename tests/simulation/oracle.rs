@@ -57,7 +57,7 @@ pub(crate) struct Op {
     pub(crate) kind: Kind,
     pub(crate) local: bool,
     pub(crate) hidden: bool,
-    /// The tab showed no such record when it was asked.
+    /// The tab showed no such record when it was asked, or nobody but this device knew of it.
     pub(crate) blind: bool,
     pub(crate) end: End,
     /// When it was asked for and when it ended, in the order of all such moments.
@@ -111,8 +111,10 @@ impl Default for Exact {
 /// What is known of a device's disk and clock.
 #[derive(Debug, Default)]
 struct Device {
-    places: BTreeMap<u64, Place>,
-    versions: BTreeMap<Place, u64>,
+    /// Of each mutation the record, and whether there is one after it.
+    places: BTreeMap<u64, (Place, bool)>,
+    /// What it knows of the backend's records: versions, and whether there is one.
+    versions: BTreeMap<Place, (u64, bool)>,
     hlc: Option<Hlc>,
     /// A wrong clock was used before the server could correct it.
     tainted: bool,
@@ -196,6 +198,12 @@ impl Oracle {
         };
         let ops = self.of.get(&(client, place.clone()));
         !is_exact(&place.1) || !ops.is_some_and(|ops| ops.iter().any(elsewhere))
+    }
+
+    /// Whether the device knows of a record that the backend has.
+    pub(crate) fn knows(&self, client: usize, place: &Place) -> bool {
+        let known = self.devices[client].versions.get(place);
+        known.is_some_and(|(_, live)| *live)
     }
 
     /// A write is about to be asked for; answers its mark.
@@ -319,7 +327,8 @@ pub(crate) fn ended(world: &World, n: u32, result: Result<usize, Error>) {
     let op = oracle.op(n).clone();
     let whose = (op.client, op.place.clone());
     let waits = |n: &u32| oracle.op(*n).end == End::Waiting;
-    let alone = !oracle.of[&whose].iter().any(waits);
+    let beside = |n: &u32| oracle.op(*n).tab != op.tab && oracle.op(*n).ended > op.asked;
+    let alone = !oracle.of[&whose].iter().any(|n| waits(n) || beside(n));
     let last = oracle.of[&whose].last() == Some(&n);
     let field = match op.kind {
         Kind::Create | Kind::Put => "a",
@@ -363,24 +372,29 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     no,
                     collection,
                     key,
+                    action,
                     ..
                 } => {
                     let place = (collection.clone(), key.clone());
-                    device.places.insert(*no, place);
+                    let live = *action != Action::Delete;
+                    device.places.insert(*no, (place, live));
                 }
                 Fact::Remote {
                     collection,
                     key,
                     version,
-                    ..
+                    value,
                 } => {
                     let place = (collection.clone(), key.clone());
-                    device.versions.insert(place, version.0);
+                    let known = (version.0, value.is_some());
+                    device.versions.insert(place, known);
                 }
                 Fact::Acked { no, version, .. } => {
-                    if let Some(place) = device.places.get(no) {
+                    if let Some((place, live)) = device.places.get(no) {
                         let known = device.versions.entry(place.clone()).or_default();
-                        *known = version.0.max(*known);
+                        if version.0 >= known.0 {
+                            *known = (version.0, *live);
+                        }
                     }
                 }
                 Fact::Refused { no, attempts, .. } => {
@@ -413,7 +427,7 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
         }
         let place = (collection.clone(), key.clone());
         let known = oracle.devices[client].versions.get(&place).copied();
-        if known.unwrap_or(0) < row.version {
+        if known.is_none_or(|(version, _)| version < row.version) {
             world.violated("checkpoint ahead of rows", || {
                 let version = row.version;
                 format!("c{client}: {place:?} is at {version}, the disk has {known:?}")

@@ -229,7 +229,8 @@ impl Story {
         let hidden = &**collection == "blocks";
         let now_ms = self.world.exec.now_ms();
         let mut oracle = self.world.oracle.borrow_mut();
-        let blind = manager.newest(collection, key).ok().flatten().is_none();
+        let newest = manager.newest(collection, key).ok().flatten();
+        let blind = newest.is_none() || !oracle.knows(who.0, place);
         let n = oracle.ask(who, place, kind, (local, hidden, blind), now_ms);
         // A note is below the site that has the same name.
         let site = (&**collection == "notes").then_some(&**key);
