@@ -125,6 +125,10 @@ impl Engine {
         refreshed: bool,
         effects: &mut Vec<Effect>,
     ) {
+        if refreshed && self.auth == Auth::Refreshing {
+            // Whatever has become of it, nobody knows of fresh credentials yet: the next one asks.
+            self.auth = Auth::Refresh;
+        }
         let Some(error) = failure.to_error() else {
             if let Some(cycle) = &mut self.cycle {
                 cycle.failed = true;
@@ -177,9 +181,6 @@ impl Engine {
                 _ => self.put_off(now_ms, random, error),
             },
             Failure::Cancelled => {}
-        }
-        if refreshed && self.auth == Auth::Refreshing {
-            self.auth = Auth::Refresh;
         }
     }
 

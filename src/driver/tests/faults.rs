@@ -185,6 +185,25 @@ fn pause_and_offline_give_requests_up_and_resume_goes_on() {
     });
 }
 
+#[test]
+fn what_is_given_up_before_it_begins_does_not_begin() {
+    run(async {
+        let (server, device) = rig();
+        let m = device.open().await;
+        synced(&m).await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let requests = server.borrow().requests;
+        // Decided to send, and told to stop before it could.
+        m.signal(Event::Sync);
+        m.signal(Event::Leader(false));
+        pass(1_000).await;
+        assert_eq!(server.borrow().requests, requests);
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        assert_eq!(server.borrow().rows.len(), 1);
+    });
+}
+
 async fn update_or_create(m: &TestManager) {
     if update(m, "sites", "x", json!({ "n": 2 })).await.is_err() {
         create(m, "sites", site("x", 1)).await.unwrap();
