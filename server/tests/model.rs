@@ -1,6 +1,8 @@
 //! The model that the simulation has in place of this server (`tests/simulation/rule.rs`) decides
 //! as this server does, in every case that the rule tells apart.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use landfall_server::change::{Change, Edit, FailureCode};
 use landfall_server::data::RecordData;
 use landfall_server::decide::{Decision, Record, decide};

@@ -212,7 +212,7 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
             return true; // there was nothing to delete
         }
         let gone = row.is_none_or(|r| r.data.is_none());
-        let last = effects().last();
+        let last = effects().next_back();
         return gone
             || last.is_some_and(|e| e.at_ms >= op.asked_ms && e.client != op.client)
             || row.is_some_and(|r| r.at.ends_with("-elsewhere"))

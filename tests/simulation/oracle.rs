@@ -299,12 +299,12 @@ impl Oracle {
 }
 
 /// A write has ended.
-pub(crate) fn ended(world: &World, n: u32, result: Result<usize, Error>) {
+pub(crate) fn ended(world: &World, n: u32, result: &Result<usize, Error>) {
     let mut oracle = world.oracle.borrow_mut();
     world
         .trace
         .mark(u64::from(n) << 1 | u64::from(result.is_ok()));
-    world.say(|| match &result {
+    world.say(|| match result {
         Ok(_) => format!("write {n} acknowledged"),
         Err(e) => format!("write {n} refused: {}", e.code.as_str()),
     });

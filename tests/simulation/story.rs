@@ -265,7 +265,7 @@ impl Story {
         self.world
             .say(|| format!("c{c} tab {tab}: write {n}, {what:?} {place:?}"));
         let world = self.world.clone();
-        let done = Box::new(move |result| oracle::ended(&world, n, result));
+        let done = Box::new(move |result| oracle::ended(&world, n, &result));
         manager.submit(Intent::Write(place.0, vec![write], options), done);
     }
 
@@ -299,7 +299,7 @@ impl Story {
         let world = self.world.clone();
         let done = Box::new(move |result: Result<usize, landfall::error::Error>| {
             for n in marks {
-                oracle::ended(&world, n, result.clone());
+                oracle::ended(&world, n, &result);
             }
         });
         manager.submit(Intent::Transaction(transaction), done);
@@ -345,8 +345,8 @@ impl Story {
         while world.exec.now_ms() < until_ms && world.violation().is_none() {
             world.exec.pass(LOOK_MS);
             let mut settled = true;
-            for c in 0..world.clients.len() {
-                settled &= self.has_healed(c, since_ms, &mut retries[c]);
+            for (c, retries) in retries.iter_mut().enumerate() {
+                settled &= self.has_healed(c, since_ms, retries);
             }
             if !settled {
                 continue;
