@@ -443,6 +443,10 @@ pub(super) fn coalesce<V>(
 ) -> Option<(Action, Option<Names>)> {
     match (first.action, then) {
         // Behind a delete in flight the create has a base to go back to: the deletion.
+        // A request that was refused as a whole says nothing of an earlier one whose answer was lost.
+        (Action::Create, Action::Delete) if first.sent || first.state == MutationState::Failed => {
+            Some((Action::Delete, None))
+        }
         (Action::Create, Action::Delete) => None,
         (Action::Update, Action::Delete) if planted::is(Bug::LostDelete) => None,
         (Action::Create, _) => Some((Action::Create, None)),

@@ -112,6 +112,17 @@ impl Store<Record> for SimStore {
             trace.mark(entry.facts.len() as u64);
         }
         trace.mark(after);
+        self.world.say(|| {
+            let (c, t) = (self.client, self.tab);
+            let facts = entries.iter().flat_map(|e| e.facts.iter().map(name));
+            let facts: Vec<_> = facts.collect();
+            let left = entries.last().map(|e| e.summary.pending);
+            format!(
+                "c{c} tab {t} stores {} at {}: pending {left:?}",
+                facts.join(" "),
+                after + 1
+            )
+        });
         oracle::stored(&self.world, self.client, self.tab, entries);
         self.moment().await;
         Ok(())
@@ -165,5 +176,24 @@ impl Store<Record> for SimStore {
         if self.chance.percent(10) {
             self.evict_all();
         }
+    }
+}
+
+/// A fact in a word or two.
+fn name(fact: &Fact<Record>) -> String {
+    match fact {
+        Fact::Queued { no, .. } => format!("queued-{no}"),
+        Fact::Held(held) => format!("held-{}", held.mutation.no),
+        Fact::Local { key, .. } => format!("local-{key}"),
+        Fact::Schema { version } => format!("schema-{version}"),
+        Fact::Cancelled { no, why } => format!("cancelled-{no}-{why:?}"),
+        Fact::Sent { nos } => format!("sent-{nos:?}"),
+        Fact::Acked { no, .. } => format!("acked-{no}"),
+        Fact::Refused { no, .. } => format!("refused-{no}"),
+        Fact::Rebased { no } => format!("rebased-{no}"),
+        Fact::Remote { key, version, .. } => format!("remote-{key}-{}", version.0),
+        Fact::Checkpoint { checkpoint, .. } => format!("checkpoint-{checkpoint:?}"),
+        Fact::Conflicted(conflict) => format!("conflict-{}", conflict.key),
+        Fact::ConflictsCleared => "conflicts-cleared".into(),
     }
 }

@@ -497,6 +497,9 @@ impl Fleet {
         let Some((_, manager)) = self.tab(client, 0) else {
             return;
         };
+        if !manager.is_settled() {
+            return; // an app is shown the list when it is
+        }
         let list = manager.outbox(&OutboxFilter::default());
         for entry in list.iter().filter(|e| any || e.state == "failed") {
             let mutation = &entry.mutation;

@@ -139,22 +139,31 @@ impl SimBackend {
             Ok(answer) => answer?,
             Err(_) => return std::future::pending().await,
         };
-        if client.clock_set.get() == set {
-            let mut corrected = client.corrected.borrow_mut();
-            let known = corrected
-                .entry(self.tab)
-                .or_insert((set, world.exec.now_ms()));
-            if known.0 != set {
-                *known = (set, world.exec.now_ms());
-            }
+        if client.clock_set.get() == set && !is_garbled(fault) {
+            self.corrected(set);
         }
         Ok((answer, fault))
+    }
+
+    /// From now on this tab knows how wrong its clock is.
+    fn corrected(&self, set: u64) {
+        let now_ms = self.world.exec.now_ms();
+        let client = &self.world.clients[self.client];
+        let mut corrected = client.corrected.borrow_mut();
+        let known = corrected.entry(self.tab).or_insert((set, now_ms));
+        if known.0 != set {
+            *known = (set, now_ms);
+        }
     }
 
     fn server_ms(&self) -> Option<f64> {
         // `Date` has whole seconds.
         Some((self.world.true_ms() / 1000.0).floor() * 1000.0)
     }
+}
+
+fn is_garbled(fault: Option<Fault>) -> bool {
+    matches!(fault, Some(Fault::ShortAnswer | Fault::ForeignAnswer))
 }
 
 /// What is decided before anybody looks at what a request carries.
@@ -278,7 +287,7 @@ impl Backend<Record> for SimBackend {
                 page.ok_or(Failure::CheckpointUnknown)
             })
             .await?;
-        if matches!(fault, Some(Fault::ShortAnswer | Fault::ForeignAnswer)) {
+        if is_garbled(fault) {
             return Err(Failure::Protocol("no page".into()));
         }
         page.server_ms = self.server_ms();

@@ -133,8 +133,8 @@ pub(crate) struct Oracle {
     /// Acknowledged, not sent yet: tab, mark and field that have to show.
     shows: BTreeMap<Whose, (usize, u32, &'static str)>,
     received: BTreeSet<Whose>,
-    /// The id under which a clock reading of a record has travelled.
-    travelled: BTreeMap<(usize, Place, String), String>,
+    /// The id under which a clock reading of a record has travelled, on a base.
+    travelled: BTreeMap<(usize, Place, String, u64), String>,
     newest_effect: BTreeMap<Whose, u32>,
 }
 
@@ -477,7 +477,7 @@ pub(crate) fn arrived(world: &World, server: &Server, client: usize, change: &Ch
     if private || &*change.collection == "drafts" {
         world.violated("a local-only record was pushed", || format!("{place:?}"));
     }
-    let reading = (client, place.clone(), change.at.clone());
+    let reading = (client, place.clone(), change.at.clone(), change.version.0);
     let id = oracle
         .travelled
         .entry(reading)

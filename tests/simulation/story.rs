@@ -395,7 +395,9 @@ impl Story {
         let left = status.pending + status.syncing + status.conflict;
         let skew_ms = self.world.clients[c].skew_ms.get();
         let through = status.synced_through_ms.unwrap_or(0.0) - super::world::EPOCH_MS - skew_ms;
-        if left > 0 || through < since_ms as f64 {
+        // A later one is of before the clock was set back.
+        let now_ms = self.world.exec.now_ms() as f64;
+        if left > 0 || !(since_ms as f64..=now_ms).contains(&through) {
             if left > 0 && status.next_ms.is_none() && status.syncing == 0 {
                 leader.signal(Event::Sync);
             }
