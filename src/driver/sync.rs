@@ -212,8 +212,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     async fn mark_sent(&self, batch: &[MutationNo]) -> Result<(), Error> {
         let unmarked = {
             let replica = self.0.replica.borrow();
-            let fresh = |no: &MutationNo| replica.outbox.get(*no).is_some_and(|m| !m.sent);
-            if !batch.iter().any(fresh) {
+            if replica.is_marked(batch) {
                 return Ok(());
             }
             // Marks the batches that follow as well, so that they need no commit of their own.
