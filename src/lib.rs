@@ -23,6 +23,7 @@ pub mod limits;
 pub mod model;
 pub mod options;
 pub mod ordered;
+pub mod planted;
 pub mod replica;
 pub mod shown;
 pub mod store;

@@ -22,7 +22,11 @@ pub const ENTRY_FACTS_MAX: usize = 1000;
 pub const READ_ENTRIES_MAX: u32 = 256;
 /// Facts in one segment: small enough that one is written, read and fetched without being felt. In
 /// tests so few that small stories have many segments, kept and rewritten.
-pub const SEGMENT_FACTS_MAX: usize = if cfg!(test) { 4 } else { 500 };
+pub const SEGMENT_FACTS_MAX: usize = if cfg!(any(test, feature = "planted")) {
+    4
+} else {
+    500
+};
 /// Segments written in one transaction of a compaction, and read at once while opening.
 pub const SEGMENTS_AT_ONCE: usize = 4;
 /// Default for what records in memory may weigh, in bytes, about.

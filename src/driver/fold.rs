@@ -13,8 +13,25 @@ use crate::replica::fold::{Fold, size_of};
 use crate::replica::plan::{Intent, Write};
 use crate::store::{Base, Fact, Place, Seq, Store};
 use crate::value::Value;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// The right to compact, until it is dropped.
+struct Turn(Rc<Cell<bool>>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
 
 impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
+    /// Nobody sweeps while segments are written that no base names yet, nor the other way round.
+    fn turn(&self) -> Option<Turn> {
+        let compacting = &self.0.compacting;
+        (!compacting.replace(true)).then(|| Turn(compacting.clone()))
+    }
+
     /// Reads the segments of the base.
     pub(super) async fn load_base(&self) -> Result<()> {
         let base = self.0.base.borrow().clone();
@@ -88,6 +105,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         if !leads {
             return Ok(false);
         }
+        let Some(_turn) = self.turn() else {
+            return Ok(false);
+        };
         let (tell, told) = super::later();
         let manager = self.clone();
         // Between two commits: what is folded is what the log says.
@@ -148,10 +168,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     /// Deletes what a compaction has left behind. Only while no other tab has the database open.
+    /// Nothing happens while this tab compacts; what is left then goes with the next sweep.
     ///
     /// # Errors
     /// What the store reports.
     pub async fn sweep(&self) -> Result<()> {
+        let Some(_turn) = self.turn() else {
+            return Ok(());
+        };
         self.0.store.sweep().await
     }
 

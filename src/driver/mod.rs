@@ -6,6 +6,8 @@
 
 mod fold;
 mod migrate;
+#[cfg(feature = "planted")]
+mod planted;
 mod reads;
 mod rescue;
 mod sync;
@@ -147,6 +149,8 @@ struct Inner<V, S, B, C> {
     /// When the log last grew.
     written_ms: Cell<f64>,
     folding: Cell<bool>,
+    /// A compaction or a sweep is under way: one would delete what the other has just written.
+    compacting: Rc<Cell<bool>>,
     rescuing: Cell<bool>,
     rescue_due: Cell<bool>,
     /// The next batch is not cut.
@@ -241,6 +245,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             unfolded: Cell::new((0, 0)),
             written_ms: Cell::new(0.0),
             folding: Cell::new(false),
+            compacting: Rc::default(),
             rescuing: Cell::new(false),
             rescue_due: Cell::new(false),
             rescue_whole: Cell::new(false),

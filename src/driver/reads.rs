@@ -260,7 +260,13 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         } else {
             self.0.summary.borrow().clone()
         };
-        let syncing = self.0.in_flight.borrow().len();
+        // One may be on its way that a pull has confirmed, or the user given up, meanwhile.
+        let in_flight = self.0.in_flight.borrow();
+        let listed = |no: &MutationNo| {
+            let found = replica.outbox.get(*no);
+            found.is_some_and(|m| m.state == MutationState::Pending)
+        };
+        let syncing = in_flight.iter().filter(|(no, _)| listed(no)).count();
         let done = self.0.progress.get();
         let progress = engine.lane().map(|lane| match lane {
             Lane::Push => (lane, done.pushed, Some(done.pushed + summary.pending)),

@@ -5,6 +5,7 @@ use crate::engine::{Effect, Event, Failure, Lane};
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Change, MutationNo, Page, Refusal, Verdict};
+use crate::planted::{self, Bug};
 use crate::replica::plan::Intent;
 use crate::store::Store;
 use crate::value::Value;
@@ -16,6 +17,9 @@ use std::rc::Rc;
 
 /// A server's `Date` has whole seconds: smaller differences mean nothing.
 const OFFSET_NOISE_MS: f64 = 2_000.0;
+
+/// Resolves when a request is not wanted any more.
+type Stop = oneshot::Receiver<()>;
 
 impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     pub(super) fn run(&self, event: Event) {
@@ -46,8 +50,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         match effect {
             Effect::Push { max, refresh } => self.start_push(max, refresh),
             Effect::Pull { continues, refresh } => {
-                let manager = self.clone();
-                self.spawn(async move { manager.pull(continues, refresh).await });
+                let (manager, stop) = (self.clone(), self.stop());
+                self.spawn(async move { manager.pull(continues, refresh, stop).await });
             }
             Effect::ForgetCheckpoint => {
                 self.0.next_page.replace(None);
@@ -85,33 +89,38 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         });
     }
 
-    /// Runs a request within its time limit, unless it is cancelled.
+    /// Runs a request within its time limit. One that was given up before it began does not begin.
     async fn within_limits<T>(
         &self,
         request: impl Future<Output = Result<T, Failure>>,
+        stop: Stop,
     ) -> Result<T, Failure> {
-        match select(pin!(request), pin!(self.limit())).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right((failure, _)) => Err(failure),
+        match select(pin!(self.limit(stop)), pin!(request)).await {
+            Either::Left((failure, _)) => Err(failure),
+            Either::Right((answer, _)) => answer,
         }
     }
 
-    /// Resolves when a request that begins now has to be given up.
-    fn limit(&self) -> impl Future<Output = Failure> {
-        let (cancel, cancelled) = oneshot::channel::<()>();
+    /// Resolves when a request has to be given up.
+    async fn limit(&self, stop: Stop) -> Failure {
+        let timeout = pin!(self.0.clock.sleep(limits::REQUEST_TIMEOUT_MS));
+        match select(stop, timeout).await {
+            Either::Left(_) => Failure::Cancelled,
+            Either::Right(_) => {
+                let message = "the backend did not answer in time";
+                Failure::NoAnswer(Error::new(Code::Timeout, message))
+            }
+        }
+    }
+
+    /// Resolves when what is decided now is not wanted any more: from the decision on, not only from
+    /// the request on, or a tab would send after it has stopped leading.
+    fn stop(&self) -> Stop {
+        let (cancel, cancelled) = oneshot::channel();
         let mut cancels = self.0.cancels.borrow_mut();
         cancels.retain(|c| !c.is_canceled());
         cancels.push(cancel);
-        async move {
-            let timeout = pin!(self.0.clock.sleep(limits::REQUEST_TIMEOUT_MS));
-            match select(timeout, cancelled).await {
-                Either::Left(_) => {
-                    let message = "the backend did not answer in time";
-                    Failure::NoAnswer(Error::new(Code::Timeout, message))
-                }
-                Either::Right(_) => Failure::Cancelled,
-            }
-        }
+        cancelled
     }
 
     fn call(&self, refresh: bool) -> Call {
@@ -132,16 +141,16 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             }
             batch
         };
-        let manager = self.clone();
-        self.spawn(async move { manager.push(batch, refresh).await });
+        let (manager, stop) = (self.clone(), self.stop());
+        self.spawn(async move { manager.push(batch, refresh, stop).await });
         self.run(Event::Tick);
     }
 
-    async fn push(self, batch: Vec<MutationNo>, refresh: bool) {
+    async fn push(self, batch: Vec<MutationNo>, refresh: bool, stop: Stop) {
         let refreshed = refresh;
         let size = batch.len();
         let outcome = match self.mark_sent(&batch).await {
-            Ok(()) => self.send(&batch, refresh).await,
+            Ok(()) => self.send(&batch, refresh, stop).await,
             Err(error) => Err(Failure::Store(error)),
         };
         let verdicts = match outcome {
@@ -158,6 +167,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 )]
             }
             Err(failure) => {
+                #[cfg(feature = "planted")]
+                self.blame(&batch, &failure);
                 self.land(&batch);
                 let lane = Lane::Push;
                 self.run(Event::Failed {
@@ -201,8 +212,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     async fn mark_sent(&self, batch: &[MutationNo]) -> Result<(), Error> {
         let unmarked = {
             let replica = self.0.replica.borrow();
-            let fresh = |no: &MutationNo| replica.outbox.get(*no).is_some_and(|m| !m.sent);
-            if !batch.iter().any(fresh) {
+            if replica.is_marked(batch) {
                 return Ok(());
             }
             // Marks the batches that follow as well, so that they need no commit of their own.
@@ -226,9 +236,13 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         &self,
         batch: &[MutationNo],
         refresh: bool,
+        stop: Stop,
     ) -> Result<Vec<(MutationNo, Verdict<V>)>, Failure> {
-        let changes: Vec<Change<V>> = {
+        let mut changes: Vec<Change<V>> = {
             let replica = self.0.replica.borrow();
+            if !replica.still_goes(batch) {
+                return Ok(Vec::new()); // chosen anew, in the same cycle
+            }
             batch.iter().filter_map(|no| replica.change(*no)).collect()
         };
         let Some(backend) = &self.0.backend else {
@@ -239,12 +253,18 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         let call = self.call(refresh);
         let sent_ms = self.now_ms();
-        let answer = self.within_limits(backend.push(&changes, &call)).await?;
+        if planted::is(Bug::RetryWithANewId) {
+            changes
+                .iter_mut()
+                .for_each(|c| c.id = format!("{}-{sent_ms}", c.id));
+        }
+        let request = backend.push(&changes, &call);
+        let answer = self.within_limits(request, stop).await?;
         self.correct_clock(answer.server_ms, sent_ms);
         matched(&changes, answer)
     }
 
-    async fn pull(self, continues: bool, refresh: bool) {
+    async fn pull(self, continues: bool, refresh: bool, stop: Stop) {
         let since = {
             let replica = self.0.replica.borrow();
             let next = self.0.next_page.borrow();
@@ -263,7 +283,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 pushed,
             });
         }
-        match self.fetch(since.as_deref(), refresh).await {
+        match self.fetch(since.as_deref(), refresh, stop).await {
             Ok(page) => {
                 let has_more = page.has_more;
                 self.0.next_page.replace(Some(page.checkpoint.clone()));
@@ -313,14 +333,19 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         self.stored(result.map(|_| ()));
     }
 
-    async fn fetch(&self, since: Option<&str>, refresh: bool) -> Result<Page<V>, Failure> {
+    async fn fetch(
+        &self,
+        since: Option<&str>,
+        refresh: bool,
+        stop: Stop,
+    ) -> Result<Page<V>, Failure> {
         let Some(backend) = &self.0.backend else {
             return Err(Failure::Cancelled);
         };
         let call = self.call(refresh);
         let sent_ms = self.now_ms();
         let request = backend.pull(since, limits::PAGE_CHANGES_MAX, &call);
-        let page = self.within_limits(request).await?;
+        let page = self.within_limits(request, stop).await?;
         self.correct_clock(page.server_ms, sent_ms);
         if page.changes.len() > limits::PAGE_ACCEPTED_MAX {
             return Err(Failure::Protocol("the page has too many changes".into()));

@@ -11,6 +11,7 @@ use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{MutationNo, Name};
 use crate::ordered::Numbers;
+use crate::planted::{self, Bug};
 use crate::replica::plan::{Intent, Notice, Now, Plan};
 use crate::store::{AppendError, Entry, Fact, Place, Store, Summary};
 use crate::value::Value;
@@ -143,7 +144,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
     }
 
-    async fn commit(&self, intents: &[Intent<V>], dones: Vec<Done>) {
+    async fn commit(&self, intents: &[Intent<V>], mut dones: Vec<Done>) {
         if self.0.outdated.get() {
             return refuse(dones, &self.newer());
         }
@@ -153,10 +154,16 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             }
             let commit = self.decide(intents);
             if commit.entries.is_empty() {
-                self.0.replica.borrow_mut().commit();
+                // Nothing has happened: not even the clock has been used.
+                self.0.replica.borrow_mut().rollback();
                 return self.answer(commit, dones);
             }
+            #[cfg(feature = "planted")]
+            self.checkpoint_first(&commit.entries).await;
             let after = self.0.seq.get();
+            if planted::is(Bug::AckBeforeCommit) {
+                dones.drain(..).for_each(|done| done(Ok(1)));
+            }
             match self.0.store.append(after, &commit.entries).await {
                 Ok(()) => {
                     self.0.replica.borrow_mut().commit();
@@ -237,7 +244,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let mut replica = self.0.replica.borrow_mut();
         let at_ms = self.now_ms();
         replica.begin();
-        let hlc = replica.hlc().tick(at_ms + self.0.offset_ms.get());
+        let mut hlc = replica.hlc().tick(at_ms + self.0.offset_ms.get());
+        if planted::is(Bug::RawClientClock) {
+            hlc = Hlc::default().tick(at_ms);
+        }
         replica.set_hlc(hlc);
         let mut facts = Vec::new();
         let mut commit = Commit {

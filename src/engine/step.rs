@@ -4,6 +4,7 @@ use super::{Auth, Cycle, Effect, Engine, Event, Failure, Lane, View};
 use crate::backoff;
 use crate::error::{Code, Error};
 use crate::limits;
+use crate::planted::{self, Bug};
 
 impl Engine {
     /// Takes an event in; answers what is to be done, in order. `random` is in `[0, 1)`.
@@ -53,8 +54,8 @@ impl Engine {
                 self.give_up(effects);
             }
             Event::Leader(leader) => {
-                self.leader = leader;
-                if leader {
+                self.leader = leader || planted::is(Bug::DoubleLeader);
+                if self.leader {
                     self.wish(now_ms);
                 } else {
                     self.give_up(effects);
@@ -124,6 +125,10 @@ impl Engine {
         refreshed: bool,
         effects: &mut Vec<Effect>,
     ) {
+        if refreshed && self.auth == Auth::Refreshing {
+            // Whatever has become of it, nobody knows of fresh credentials yet: the next one asks.
+            self.auth = Auth::Refresh;
+        }
         let Some(error) = failure.to_error() else {
             if let Some(cycle) = &mut self.cycle {
                 cycle.failed = true;
@@ -176,9 +181,6 @@ impl Engine {
                 _ => self.put_off(now_ms, random, error),
             },
             Failure::Cancelled => {}
-        }
-        if refreshed && self.auth == Auth::Refreshing {
-            self.auth = Auth::Refresh;
         }
     }
 

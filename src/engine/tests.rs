@@ -250,6 +250,26 @@ fn credentials_are_asked_for_once_also_when_many_requests_come_back() {
 }
 
 #[test]
+fn credentials_are_asked_for_again_when_the_asking_was_given_up() {
+    let mut e = engine();
+    at(&mut e, 0.0, READY, Event::Leader(true));
+    let (asking, _) = at(&mut e, 1.0, READY, failed(Lane::Push, Failure::Auth, 1));
+    assert_eq!(asking, ["push with fresh credentials"]);
+    assert_eq!(at(&mut e, 2.0, READY, Event::Pause).0, ["cancel"]);
+    let given_up = Event::Failed {
+        lane: Lane::Push,
+        failure: Failure::Cancelled,
+        size: 1,
+        refreshed: true,
+    };
+    at(&mut e, 2.0, READY, given_up);
+    assert_eq!(
+        at(&mut e, 3.0, READY, Event::Resume).0,
+        ["push with fresh credentials"]
+    );
+}
+
+#[test]
 fn a_forgotten_checkpoint_is_pulled_from_the_beginning() {
     let mut e = engine();
     at(&mut e, 0.0, NOTHING, Event::Leader(true));

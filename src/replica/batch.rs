@@ -64,6 +64,21 @@ impl<V: Value> Replica<V> {
         batch.nos
     }
 
+    /// Whether a batch can still go as it was chosen. It was chosen from what was known then, part of
+    /// which may not have been stored: meanwhile another tab may have been faster, so that numbers mean
+    /// other mutations, or one may have been rewritten to refer to another parent.
+    #[must_use]
+    pub fn still_goes(&self, batch: &[MutationNo]) -> bool {
+        batch.iter().enumerate().all(|(i, no)| {
+            // What is gone is not sent.
+            self.outbox.get(*no).is_none_or(|m| {
+                let waits_for = self.waits_for(m);
+                let free = waits_for.is_none_or(|parent| batch[..i].contains(&parent));
+                m.state == MutationState::Pending && !m.behind && free
+            })
+        })
+    }
+
     fn fill(&self, batch: &mut Batch<'_>, together: bool) {
         for no in self.outbox.ready() {
             if batch.nos.len() >= batch.max {

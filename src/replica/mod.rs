@@ -225,6 +225,21 @@ impl<V: Value> Replica<V> {
         self.data_version = undo.data_version;
     }
 
+    /// Whether all of these are marked as sent by what is stored. A mark that is being stored may
+    /// still be taken back, and the mutation rewritten by another tab.
+    #[must_use]
+    pub fn is_marked(&self, nos: &[MutationNo]) -> bool {
+        let now = |no: &MutationNo| self.outbox.get(*no).is_none_or(|m| m.sent);
+        let open = |step: &Step<V>| match step {
+            Step::Mutation(no, before) => {
+                !before.as_ref().is_some_and(|m| m.sent) && nos.contains(no)
+            }
+            Step::Record(..) => false,
+        };
+        let undo = self.undo.as_ref();
+        nos.iter().all(now) && !undo.is_some_and(|u| u.steps.iter().any(open))
+    }
+
     /// A point within a commit to go back to, for an intent that fails half-way.
     fn mark(&self) -> usize {
         self.undo.as_ref().map_or(0, |u| u.steps.len())

@@ -123,7 +123,8 @@ impl<V: Value> Replica<V> {
             Intent::Transaction(transaction) => self.plan_transaction(transaction, now, plan),
             Intent::Import(import) => self.plan_import(import, now, plan),
             Intent::MarkSent(mut nos) => {
-                nos.retain(|no| self.outbox.get(*no).is_some_and(|m| !m.sent));
+                // They were chosen before: what has these numbers now may be behind another.
+                nos.retain(|no| self.outbox.get(*no).is_some_and(|m| !m.sent && !m.behind));
                 plan.count = nos.len();
                 if !nos.is_empty() {
                     self.put_true(Fact::Sent { nos }, now, plan);

@@ -9,6 +9,7 @@ use crate::conflict::{Conflict, Outcome, Sides, settle};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::model::{Action, Mutation, MutationNo, Page, Pulled, Refusal, Verdict, Version};
+use crate::planted::{self, Bug};
 use crate::shown::Shown;
 use crate::store::{Fact, Gone};
 use crate::value::Value;
@@ -219,7 +220,8 @@ impl<V: Value> Replica<V> {
     /// What is written after reading a remote change must be later than it.
     fn hear(&mut self, at: Option<&Rc<str>>, now: Now) {
         if let Some((remote, _)) = at.and_then(|at| Hlc::parse(at)) {
-            self.hlc = self.hlc.witness(remote, now.at_ms);
+            // Not by the device's own clock, which may be wrong by hours.
+            self.hlc = self.hlc.witness(remote, now.hlc.ms);
         }
     }
 
@@ -303,6 +305,18 @@ impl<V: Value> Replica<V> {
             plan.notices
                 .push(Notice::Confirmed(no, id, collection, key, action));
             return Ok(());
+        }
+        if planted::is(Bug::PullOverPending)
+            && let Some(no) = head.map(|m| m.no)
+        {
+            self.put_true(
+                Fact::Cancelled {
+                    no,
+                    why: Gone::Lost,
+                },
+                now,
+                plan,
+            );
         }
         plan.count += 1;
         let Pulled {

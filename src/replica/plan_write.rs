@@ -23,6 +23,7 @@ use super::plan_sync::same_content;
 use crate::error::{Code, Error, Result};
 use crate::model::{Action, Key, Mutation, MutationNo, MutationState, Name, Version};
 use crate::options::CollectionSpec;
+use crate::planted::{self, Bug};
 use crate::shown::{Names, Shown};
 use crate::store::{Fact, Gone};
 use crate::value::Value;
@@ -376,7 +377,7 @@ impl<V: Value> Replica<V> {
         let (mut action, mut changed) = (action, changed);
         let shows;
         match last {
-            Some(last) if !last.sent => {
+            Some(last) if !last.sent || planted::is(Bug::CoalescingAcrossInFlight) => {
                 let Some(both) = coalesce(last, action, changed) else {
                     let (no, why) = (last.no, Gone::Discarded);
                     self.put_true(Fact::Cancelled { no, why }, now, plan);
@@ -442,7 +443,12 @@ pub(super) fn coalesce<V>(
 ) -> Option<(Action, Option<Names>)> {
     match (first.action, then) {
         // Behind a delete in flight the create has a base to go back to: the deletion.
+        // A request that was refused as a whole says nothing of an earlier one whose answer was lost.
+        (Action::Create, Action::Delete) if first.sent || first.state == MutationState::Failed => {
+            Some((Action::Delete, None))
+        }
         (Action::Create, Action::Delete) => None,
+        (Action::Update, Action::Delete) if planted::is(Bug::LostDelete) => None,
         (Action::Create, _) => Some((Action::Create, None)),
         (Action::Delete, Action::Delete) | (Action::Update, Action::Delete) => {
             Some((Action::Delete, None))

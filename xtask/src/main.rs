@@ -19,6 +19,7 @@ mod reaper;
 mod say;
 mod setup;
 mod shorten;
+mod sim;
 mod sites;
 mod size;
 mod test;
@@ -49,6 +50,9 @@ cargo xtask <command>
   crash [--rounds N] [--wipe] [--seed S] [--json FILE] [--durability strict]
                          kill a browser that writes, N times, and check what is left; --wipe
                          damages the browser's files after each kill; see tests/crash/README.md
+  sim [--seeds N] [--first N] [--seed S] [--planted]
+                         play N stories of devices, faults and a server from seeds, or one in
+                         words; --planted: how many it takes to find each bug that was planted
   test [--list] [--only STEP,STEP]
                          everything that CI runs; ends with a line `N passed, N failed`
 
@@ -121,6 +125,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "demo" => demo::run(&paths, rest),
         "bench" => bench::run(&paths, rest),
         "crash" => crash::run(&paths, rest),
+        "sim" => sim::run(&paths, rest),
         "test" => test::run(&paths, rest),
         unknown => fail(format!("no command `{unknown}`\n\n{HELP}")),
     }

@@ -185,6 +185,42 @@ fn pause_and_offline_give_requests_up_and_resume_goes_on() {
     });
 }
 
+#[test]
+fn a_delete_of_what_was_refused_reaches_a_server_that_has_it_after_all() {
+    run(async {
+        let (server, device) = rig();
+        let m = device.open().await;
+        synced(&m).await;
+        let faults = [Fault::AnswerLost, Fault::Status(403, None)];
+        server.borrow_mut().faults.extend(faults);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        until(&m, "parked", |s| s.failed == 1).await;
+        assert_eq!(server.borrow().dump("sites").len(), 1);
+        delete(&m, "sites", "x").await.unwrap();
+        synced(&m).await;
+        assert_eq!(server.borrow().dump("sites"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn what_is_given_up_before_it_begins_does_not_begin() {
+    run(async {
+        let (server, device) = rig();
+        let m = device.open().await;
+        synced(&m).await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let requests = server.borrow().requests;
+        // Decided to send, and told to stop before it could.
+        m.signal(Event::Sync);
+        m.signal(Event::Leader(false));
+        pass(1_000).await;
+        assert_eq!(server.borrow().requests, requests);
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        assert_eq!(server.borrow().rows.len(), 1);
+    });
+}
+
 async fn update_or_create(m: &TestManager) {
     if update(m, "sites", "x", json!({ "n": 2 })).await.is_err() {
         create(m, "sites", site("x", 1)).await.unwrap();

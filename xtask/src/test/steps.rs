@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::job::{Ended, Job};
 use crate::toolchain::Toolchain;
-use crate::{Failure, Result, build, crash, demo, fail, say, size, tools};
+use crate::{Failure, Result, build, crash, demo, fail, say, sim, size, tools};
 
 use super::counts::{self, Counts};
 use super::{Context, hygiene, wasm};
@@ -62,6 +62,12 @@ pub(super) static STEPS: &[Step] = &[
         what: "cargo test, native",
         needs: &[],
         run: unit,
+    },
+    Step {
+        name: "simulation",
+        what: "stories of devices, faults and a server, and the planted bugs",
+        needs: &[],
+        run: simulation,
     },
     Step {
         name: "clippy-wasm",
@@ -256,6 +262,22 @@ fn unit(context: &Context) -> Result<Outcome> {
         .limit_s(1_800)
         .run()?;
     Ok(counted(&ended, Counts::of_cargo(&ended.output)))
+}
+
+fn simulation(context: &Context) -> Result<Outcome> {
+    let mut sum = Counts::default();
+    let mut why = Vec::new();
+    for job in sim::usual(&context.paths) {
+        let ended = job.run()?;
+        let (counts, failure) = counted(&ended, Counts::of_cargo(&ended.output));
+        sum = sum + counts;
+        why.extend(failure);
+        let line = |l: &&str| l.contains(" violations · ") || l.ends_with(" found");
+        if let Some(line) = ended.output.lines().rev().find(line) {
+            say::note(line.trim());
+        }
+    }
+    Ok((sum, (!why.is_empty()).then(|| why.join("\n"))))
 }
 
 fn build_all(context: &Context) -> Result<Outcome> {

@@ -1,0 +1,199 @@
+//! A browser profile's disk: the memory store behind transactions that take their time, can be
+//! aborted, find the disk full, or vanish with the tab that made them. What gets stored is read by
+//! the oracle as it is stored.
+
+use super::chance::Chance;
+use super::oracle;
+use super::record::{Content, Record};
+use super::world::World;
+use landfall::error::{Code, Error};
+use landfall::store::memory::MemoryStore;
+use landfall::store::{
+    AppendError, Base, Entry, Fact, Place, ReadEntry, SegmentId, Seq, Store, Tail,
+};
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What survives every tab.
+pub(crate) struct Disk {
+    pub(crate) log: MemoryStore<Record>,
+    pub(crate) full: Cell<bool>,
+    /// So many of the next transactions are aborted.
+    pub(crate) aborts: Cell<u32>,
+}
+
+/// One tab's connection.
+pub(crate) struct SimStore {
+    world: Rc<World>,
+    client: usize,
+    tab: usize,
+    homed: RefCell<Vec<Weak<Content>>>,
+    chance: Chance,
+}
+
+impl SimStore {
+    pub(crate) fn new(world: &Rc<World>, client: usize, tab: usize) -> Self {
+        Self {
+            world: world.clone(),
+            client,
+            tab,
+            homed: RefCell::default(),
+            chance: world.chance.clone(),
+        }
+    }
+
+    fn disk(&self) -> &Disk {
+        &self.world.clients[self.client].disk
+    }
+
+    /// Lets everything go that can be fetched again.
+    pub(crate) fn evict_all(&self) {
+        for content in self.homed.borrow().iter().filter_map(Weak::upgrade) {
+            content.resident.set(false);
+        }
+    }
+
+    fn home(&self, mut entry: Entry<Record>) -> Entry<Record> {
+        for fact in &mut entry.facts {
+            if let Fact::Remote {
+                value: Some(record),
+                ..
+            } = fact
+            {
+                *record = Record::of(record.0.json.clone());
+                self.homed.borrow_mut().push(Rc::downgrade(&record.0));
+            }
+        }
+        entry
+    }
+
+    fn write(&self) -> Result<()> {
+        let disk = self.disk();
+        if disk.aborts.get() > 0 {
+            disk.aborts.set(disk.aborts.get() - 1);
+            return Err(Error::new(
+                Code::StorageFailed,
+                "the transaction was aborted",
+            ));
+        }
+        if disk.full.get() {
+            return Err(Error::new(Code::QuotaExceeded, "the disk is full"));
+        }
+        Ok(())
+    }
+
+    async fn moment(&self) {
+        self.world.exec.moment().await;
+    }
+}
+
+impl Store<Record> for SimStore {
+    async fn tail(&self) -> Result<Tail> {
+        self.moment().await;
+        let tail = self.disk().log.tail().await;
+        self.moment().await;
+        tail
+    }
+
+    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<Record>>> {
+        self.moment().await;
+        // Small pages, so that there is more than one.
+        self.disk().log.read(after, limit.min(16)).await
+    }
+
+    async fn append(&self, after: Seq, entries: &[Entry<Record>]) -> Result<(), AppendError> {
+        self.moment().await;
+        self.write()?;
+        let trace = &self.world.trace;
+        self.disk().log.append(after, entries).await?;
+        for entry in entries {
+            trace.mark(entry.facts.len() as u64);
+        }
+        trace.mark(after);
+        self.world.say(|| {
+            let (c, t) = (self.client, self.tab);
+            let facts = entries.iter().flat_map(|e| e.facts.iter().map(name));
+            let facts: Vec<_> = facts.collect();
+            let left = entries.last().map(|e| e.summary.pending);
+            format!(
+                "c{c} tab {t} stores {} at {}: pending {left:?}",
+                facts.join(" "),
+                after + 1
+            )
+        });
+        oracle::stored(&self.world, self.client, self.tab, entries);
+        self.moment().await;
+        Ok(())
+    }
+
+    async fn quarantine(&self, place: Place, reason: &str) -> Result<()> {
+        self.disk().log.quarantine(place, reason).await
+    }
+
+    async fn read_segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<Record>>> {
+        self.moment().await;
+        let read = self.disk().log.read_segments(ids).await?;
+        let home = |(id, entry): ReadEntry<Record>| (id, entry.map(|e| self.home(e)));
+        Ok(read.into_iter().map(home).collect())
+    }
+
+    async fn write_segments(
+        &self,
+        new: &[Entry<Record>],
+    ) -> Result<Vec<(SegmentId, Entry<Record>)>> {
+        self.moment().await;
+        self.write()?;
+        let written = self.disk().log.write_segments(new).await?;
+        self.moment().await;
+        let home = |(id, entry)| (id, self.home(entry));
+        Ok(written.into_iter().map(home).collect())
+    }
+
+    async fn switch(&self, base: &Base) -> Result<bool> {
+        self.moment().await;
+        self.write()?;
+        let switched = self.disk().log.switch(base).await;
+        self.moment().await;
+        switched
+    }
+
+    async fn sweep(&self) -> Result<()> {
+        self.moment().await;
+        self.disk().log.sweep().await
+    }
+
+    async fn fetch(&self, values: &[Record]) -> Result<()> {
+        self.moment().await;
+        for record in values {
+            record.0.resident.set(true);
+        }
+        Ok(())
+    }
+
+    fn evict(&self) {
+        if self.chance.percent(10) {
+            self.evict_all();
+        }
+    }
+}
+
+/// A fact in a word or two.
+fn name(fact: &Fact<Record>) -> String {
+    match fact {
+        Fact::Queued { no, .. } => format!("queued-{no}"),
+        Fact::Held(held) => format!("held-{}", held.mutation.no),
+        Fact::Local { key, .. } => format!("local-{key}"),
+        Fact::Schema { version } => format!("schema-{version}"),
+        Fact::Cancelled { no, why } => format!("cancelled-{no}-{why:?}"),
+        Fact::Sent { nos } => format!("sent-{nos:?}"),
+        Fact::Acked { no, .. } => format!("acked-{no}"),
+        Fact::Refused { no, .. } => format!("refused-{no}"),
+        Fact::Rebased { no } => format!("rebased-{no}"),
+        Fact::Remote { key, version, .. } => format!("remote-{key}-{}", version.0),
+        Fact::Checkpoint { checkpoint, .. } => format!("checkpoint-{checkpoint:?}"),
+        Fact::Conflicted(conflict) => format!("conflict-{}", conflict.key),
+        Fact::ConflictsCleared => "conflicts-cleared".into(),
+    }
+}

@@ -1,0 +1,566 @@
+//! The account of what was asked for and what was promised, kept outside of the code under test.
+//!
+//! It knows a write by its mark, a number that the record carries; what was acknowledged by the
+//! promise's end; what a disk has stored by the transactions that reached it; and what the server
+//! was sent. Records that only one device touches (keys `o…` and `l…`) are followed exactly: the set
+//! of states in which they can be. Of shared ones (`s…`) every acknowledged write must have left a
+//! trace: an effect, a later write, a conflict, or the user's own word.
+
+use super::record::Record;
+use super::server::{Address, Server};
+use super::world::World;
+use landfall::error::Error;
+use landfall::hlc::Hlc;
+use landfall::model::{Action, Change, Verdict};
+use landfall::store::{Entry, Fact};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// How far a clock may be ahead that the server has corrected: what others may pull it along, and
+/// the noise of the correction.
+const AHEAD_MAX_MS: f64 = 65_000.0;
+
+/// Longest time between a decision and its transaction's end, about.
+const DECIDED_MS: u64 = 50;
+
+/// Collection and key.
+pub(crate) type Place = (Rc<str>, Rc<str>);
+type Whose = (usize, Place);
+
+/// What a write does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Create,
+    Put,
+    /// Of one field.
+    Update(&'static str),
+    Delete,
+    Promote,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Waiting,
+    Acked,
+    Refused,
+    /// Its tab died first.
+    Unknown,
+}
+
+/// One write.
+#[derive(Debug, Clone)]
+pub(crate) struct Op {
+    pub(crate) client: usize,
+    pub(crate) tab: usize,
+    pub(crate) place: Place,
+    pub(crate) kind: Kind,
+    pub(crate) local: bool,
+    pub(crate) hidden: bool,
+    /// The tab showed no such record when it was asked, or nobody but this device knew of it.
+    pub(crate) blind: bool,
+    pub(crate) end: End,
+    /// When it was asked for and when it ended, in the order of all such moments.
+    pub(crate) asked: u64,
+    pub(crate) ended: u64,
+    pub(crate) asked_ms: u64,
+}
+
+/// What took effect on the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Effect {
+    pub(crate) at_ms: u64,
+    pub(crate) client: usize,
+    pub(crate) address: Address,
+    pub(crate) action: Action,
+    pub(crate) data: Option<Record>,
+    pub(crate) sent: Option<Record>,
+}
+
+/// A record that only one device touches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fields {
+    pub(crate) a: u32,
+    pub(crate) b: u32,
+    pub(crate) local: bool,
+}
+
+pub(crate) type State = Option<Fields>;
+
+/// In which states a record can be.
+#[derive(Debug, Clone)]
+pub(crate) struct Exact {
+    pub(crate) states: BTreeSet<State>,
+    ever: BTreeSet<State>,
+    /// The user has given something up: any earlier state will do.
+    pub(crate) loose: bool,
+    last_tab: usize,
+}
+
+impl Default for Exact {
+    fn default() -> Self {
+        Self {
+            states: BTreeSet::from([None]),
+            ever: BTreeSet::from([None]),
+            loose: false,
+            last_tab: 0,
+        }
+    }
+}
+
+/// What is known of a device's disk and clock.
+#[derive(Debug, Default)]
+struct Device {
+    /// Of each mutation the record, and whether there is one after it.
+    places: BTreeMap<u64, (Place, bool)>,
+    /// What it knows of the backend's records: versions, and whether there is one.
+    versions: BTreeMap<Place, (u64, bool)>,
+    hlc: Option<Hlc>,
+    /// A wrong clock was used before the server could correct it.
+    tainted: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    pub(crate) ops: Vec<Op>,
+    pub(crate) of: BTreeMap<Whose, Vec<u32>>,
+    pub(crate) exact: BTreeMap<Whose, Exact>,
+    devices: Vec<Device>,
+    /// The order of what tabs are asked and answered.
+    moments: u64,
+    pub(crate) conflicts: BTreeMap<Whose, u64>,
+    pub(crate) discards: BTreeMap<Whose, u64>,
+    /// Acknowledged, not sent yet: tab, mark and field that have to show.
+    shows: BTreeMap<Whose, (usize, u32, &'static str)>,
+    received: BTreeSet<Whose>,
+    /// The id under which a clock reading of a record has travelled, on a base.
+    travelled: BTreeMap<(usize, Place, String, u64), String>,
+    newest_effect: BTreeMap<Whose, u32>,
+}
+
+/// Whether only one device touches this key.
+pub(crate) fn is_exact(key: &str) -> bool {
+    key.starts_with('o') || key.starts_with('l')
+}
+
+fn apply(state: State, op: &Op, n: u32) -> Option<State> {
+    let whole = |local| Some(Some(Fields { a: n, b: n, local }));
+    match (op.kind, state) {
+        (Kind::Create, None) => whole(op.local),
+        (Kind::Create, Some(_)) => None,
+        (Kind::Put, Some(there)) if op.local && !there.local => None,
+        (Kind::Put, Some(there)) => whole(there.local),
+        (Kind::Put, None) => whole(op.local),
+        (Kind::Update("a"), Some(there)) => Some(Some(Fields { a: n, ..there })),
+        (Kind::Update(_), Some(there)) => Some(Some(Fields { b: n, ..there })),
+        (Kind::Delete, _) => Some(None),
+        (Kind::Promote, Some(there)) if there.local => Some(Some(Fields {
+            local: false,
+            ..there
+        })),
+        (Kind::Update(_) | Kind::Promote, _) => None,
+    }
+}
+
+impl Oracle {
+    pub(crate) fn new(clients: usize) -> Self {
+        Self {
+            ops: Vec::new(),
+            of: BTreeMap::new(),
+            exact: BTreeMap::new(),
+            devices: (0..clients).map(|_| Device::default()).collect(),
+            moments: 0,
+            conflicts: BTreeMap::new(),
+            discards: BTreeMap::new(),
+            shows: BTreeMap::new(),
+            received: BTreeSet::new(),
+            travelled: BTreeMap::new(),
+            newest_effect: BTreeMap::new(),
+        }
+    }
+
+    fn moment(&mut self) -> u64 {
+        self.moments += 1;
+        self.moments
+    }
+
+    /// The write with this mark.
+    pub(crate) fn op(&self, n: u32) -> &Op {
+        &self.ops[n as usize - 1]
+    }
+
+    /// Whether a write may be asked for now: where a record is followed exactly, two tabs do not
+    /// write it at the same time, since nobody could say which came first.
+    pub(crate) fn may_ask(&self, client: usize, tab: usize, place: &Place) -> bool {
+        let elsewhere = |n: &u32| {
+            let op = self.op(*n);
+            op.end == End::Waiting && op.tab != tab
+        };
+        let ops = self.of.get(&(client, place.clone()));
+        !is_exact(&place.1) || !ops.is_some_and(|ops| ops.iter().any(elsewhere))
+    }
+
+    /// Whether the device knows of a record that the backend has.
+    pub(crate) fn knows(&self, client: usize, place: &Place) -> bool {
+        let known = self.devices[client].versions.get(place);
+        known.is_some_and(|(_, live)| *live)
+    }
+
+    /// A write is about to be asked for; answers its mark.
+    pub(crate) fn ask(
+        &mut self,
+        (client, tab): (usize, usize),
+        place: &Place,
+        kind: Kind,
+        (local, hidden, blind): (bool, bool, bool),
+        asked_ms: u64,
+    ) -> u32 {
+        let asked = self.moment();
+        self.ops.push(Op {
+            client,
+            tab,
+            place: place.clone(),
+            kind,
+            local,
+            hidden,
+            blind,
+            end: End::Waiting,
+            asked,
+            ended: u64::MAX,
+            asked_ms,
+        });
+        let n = self.ops.len() as u32;
+        let whose = (client, place.clone());
+        self.shows.remove(&whose);
+        self.of.entry(whose).or_default().push(n);
+        n
+    }
+
+    fn end(&mut self, n: u32, end: End) -> bool {
+        let moment = self.moment();
+        let op = &mut self.ops[n as usize - 1];
+        op.end = end;
+        op.ended = moment;
+        let op = op.clone();
+        let whose = (op.client, op.place.clone());
+        if end == End::Refused || !is_exact(&op.place.1) {
+            return true;
+        }
+        let exact = self.exact.entry(whose).or_default();
+        let after: BTreeSet<State> = exact
+            .states
+            .iter()
+            .filter_map(|s| apply(*s, &op, n))
+            .collect();
+        // A tab that has not heard of the record yet has nothing to delete.
+        let stale = op.kind == Kind::Delete && exact.last_tab != op.tab;
+        exact.last_tab = op.tab;
+        exact.ever.extend(after.iter().copied());
+        if end == End::Unknown || exact.loose || stale {
+            exact.states.extend(after);
+            return true;
+        }
+        let possible = !after.is_empty();
+        exact.states = after;
+        possible
+    }
+
+    /// A tab is gone: what it was asked may have happened or not.
+    pub(crate) fn killed(&mut self, client: usize, tab: usize) {
+        for i in 0..self.ops.len() {
+            let op = &self.ops[i];
+            if op.client == client && op.tab == tab && op.end == End::Waiting {
+                self.end(i as u32 + 1, End::Unknown);
+            }
+        }
+    }
+
+    /// The user has given up what is queued of a record.
+    pub(crate) fn discarded(&mut self, client: usize, place: &Place) {
+        let moment = self.moment();
+        let whose = (client, place.clone());
+        self.shows.remove(&whose);
+        if is_exact(&place.1) {
+            let exact = self.exact.entry(whose.clone()).or_default();
+            exact.loose = true;
+            exact.states = exact.ever.clone();
+        }
+        self.discards.insert(whose, moment);
+    }
+
+    /// What a tab has to show: place, mark, field.
+    pub(crate) fn shown_by(&self, client: usize, tab: usize) -> Vec<(Place, u32, &'static str)> {
+        let of_tab = self.shows.iter();
+        of_tab
+            .filter(|((c, _), (t, ..))| *c == client && *t == tab)
+            .map(|((_, place), (_, n, field))| (place.clone(), *n, *field))
+            .collect()
+    }
+}
+
+/// A write has ended.
+pub(crate) fn ended(world: &World, n: u32, result: &Result<usize, Error>) {
+    let mut oracle = world.oracle.borrow_mut();
+    world
+        .trace
+        .mark(u64::from(n) << 1 | u64::from(result.is_ok()));
+    world.say(|| match result {
+        Ok(_) => format!("write {n} acknowledged"),
+        Err(e) => format!("write {n} refused: {}", e.code.as_str()),
+    });
+    let end = if result.is_ok() {
+        End::Acked
+    } else {
+        End::Refused
+    };
+    // What does not show was stored long before it ends.
+    let end = match end {
+        End::Refused if oracle.op(n).hidden => End::Unknown,
+        end => end,
+    };
+    if !oracle.end(n, end) {
+        let op = oracle.op(n).clone();
+        world.violated("a write was acknowledged on what cannot be", || {
+            format!("write {n}: {op:?}")
+        });
+    }
+    let op = oracle.op(n).clone();
+    let whose = (op.client, op.place.clone());
+    let waits = |n: &u32| oracle.op(*n).end == End::Waiting;
+    let beside = |n: &u32| oracle.op(*n).tab != op.tab && oracle.op(*n).ended > op.asked;
+    let alone = !oracle.of[&whose].iter().any(|n| waits(n) || beside(n));
+    let last = oracle.of[&whose].last() == Some(&n);
+    let field = match op.kind {
+        Kind::Create | Kind::Put => "a",
+        Kind::Update(field) => field,
+        Kind::Delete | Kind::Promote => return,
+    };
+    let given_up = oracle.discards.get(&whose).is_some_and(|at| *at > op.asked);
+    if end == End::Acked && !given_up && alone && last && !op.hidden && !op.local {
+        let sent = oracle.travelled_since(&op);
+        if !sent {
+            oracle.shows.insert(whose, (op.tab, n, field));
+        }
+    }
+}
+
+impl Oracle {
+    /// Whether the server has already been sent this write or a later one.
+    fn travelled_since(&self, op: &Op) -> bool {
+        let whose = (op.client, op.place.clone());
+        let newest = self.newest_effect.get(&whose).copied().unwrap_or(0);
+        let asked = self.of[&whose]
+            .iter()
+            .rev()
+            .find(|n| self.op(**n).asked <= op.asked);
+        asked.is_some_and(|n| newest >= *n) || self.conflicts.contains_key(&whose)
+    }
+}
+
+/// A transaction has reached a disk.
+pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<Record>]) {
+    let server = world.server.borrow();
+    let mut oracle = world.oracle.borrow_mut();
+    let moment = oracle.moment();
+    let mut checkpoint = None;
+    for entry in entries {
+        check_clock(world, &mut oracle, client, tab, entry.hlc);
+        for fact in &entry.facts {
+            let device = &mut oracle.devices[client];
+            match fact {
+                Fact::Queued {
+                    no,
+                    collection,
+                    key,
+                    action,
+                    ..
+                } => {
+                    let place = (collection.clone(), key.clone());
+                    let live = *action != Action::Delete;
+                    device.places.insert(*no, (place, live));
+                }
+                Fact::Remote {
+                    collection,
+                    key,
+                    version,
+                    value,
+                } => {
+                    let place = (collection.clone(), key.clone());
+                    let known = (version.0, value.is_some());
+                    device.versions.insert(place, known);
+                }
+                Fact::Acked { no, version, .. } => {
+                    if let Some((place, live)) = device.places.get(no) {
+                        let known = device.versions.entry(place.clone()).or_default();
+                        if version.0 >= known.0 {
+                            *known = (version.0, *live);
+                        }
+                    }
+                }
+                Fact::Refused { no, attempts, .. } => {
+                    let id = format!("{}.{no}", world.clients[client].id);
+                    let blamed = server.blamed.get(&id).copied().unwrap_or(0);
+                    if *attempts > blamed {
+                        world.violated("attempts counted without blame", || {
+                            format!("{id}: {attempts} attempts, blamed {blamed} times")
+                        });
+                    }
+                }
+                Fact::Conflicted(conflict) => {
+                    let place = (conflict.collection.clone(), conflict.key.clone());
+                    let whose = (client, place);
+                    oracle.shows.remove(&whose);
+                    oracle.conflicts.insert(whose, moment);
+                }
+                Fact::Checkpoint { checkpoint: at, .. } => checkpoint.clone_from(at),
+                _ => {}
+            }
+        }
+    }
+    let Some(through) = checkpoint.and_then(|at| server.position(&at)) else {
+        return;
+    };
+    let user = world.clients[client].user;
+    for ((u, collection, key), row) in &server.rows {
+        if *u != user || row.seq > through {
+            continue;
+        }
+        let place = (collection.clone(), key.clone());
+        let known = oracle.devices[client].versions.get(&place).copied();
+        if known.is_none_or(|(version, _)| version < row.version) {
+            world.violated("checkpoint ahead of rows", || {
+                let version = row.version;
+                format!("c{client}: {place:?} is at {version}, the disk has {known:?}")
+            });
+        }
+    }
+}
+
+fn check_clock(world: &World, oracle: &mut Oracle, client: usize, tab: usize, hlc: Hlc) {
+    let device = &world.clients[client];
+    let known = &mut oracle.devices[client];
+    if known.hlc.is_some_and(|last| hlc < last) {
+        let last = known.hlc;
+        world.violated("the clock goes back", || {
+            format!("c{client}: {last:?}, then {hlc:?}")
+        });
+    }
+    known.hlc = Some(hlc);
+    // What is stored now was decided a moment ago.
+    let decided_ms = world.exec.now_ms().saturating_sub(DECIDED_MS);
+    let corrected = device
+        .corrected
+        .borrow()
+        .get(&tab)
+        .is_some_and(|(set, at_ms)| *set == device.clock_set.get() && *at_ms < decided_ms);
+    let odd = device.skew_ms.get() != 0.0 || device.clock_set.get() > 0;
+    known.tainted |= odd && !corrected;
+    let ahead_ms = hlc.ms - world.true_ms();
+    if !known.tainted && ahead_ms > AHEAD_MAX_MS {
+        world.violated("a wrong clock wins", || {
+            format!("c{client}: {ahead_ms} ms ahead, though the server has corrected it")
+        });
+    }
+}
+
+/// A change reaches the server; `server` is as it was before.
+pub(crate) fn arrived(world: &World, server: &Server, client: usize, change: &Change<Record>) {
+    let mut oracle = world.oracle.borrow_mut();
+    let place = (change.collection.clone(), change.key.clone());
+    let whose = (client, place.clone());
+    let promoted = |n: &u32| oracle.op(*n).kind == Kind::Promote;
+    let private = change.key.starts_with('l')
+        && !oracle
+            .of
+            .get(&whose)
+            .is_some_and(|ops| ops.iter().any(promoted));
+    if private || &*change.collection == "drafts" {
+        world.violated("a local-only record was pushed", || format!("{place:?}"));
+    }
+    let reading = (client, place.clone(), change.at.clone(), change.version.0);
+    let id = oracle
+        .travelled
+        .entry(reading)
+        .or_insert_with(|| change.id.clone());
+    if *id != change.id {
+        let (id, now) = (id.clone(), change.id.clone());
+        world.violated("sent again under another id", || {
+            format!("{place:?}: first {id}, now {now}")
+        });
+    }
+    if let Some(site) = change.data.as_ref().and_then(|d| d.0.json.get("siteId"))
+        && change.action != Action::Delete
+    {
+        let site: Rc<str> = site.as_str().unwrap_or_default().into();
+        check_parent(world, server, &oracle, client, change, &site);
+    }
+    oracle.received.insert(whose);
+}
+
+fn check_parent(
+    world: &World,
+    server: &Server,
+    oracle: &Oracle,
+    client: usize,
+    change: &Change<Record>,
+    site: &Rc<str>,
+) {
+    let parent: Whose = (client, ("sites".into(), site.clone()));
+    let address = (world.clients[client].user, parent.1.0.clone(), site.clone());
+    let given_up = oracle.discards.contains_key(&parent);
+    if given_up || oracle.received.contains(&parent) || server.rows.contains_key(&address) {
+        return;
+    }
+    let marks = change.data.iter().flat_map(|d| [d.mark("a"), d.mark("b")]);
+    let Some(n) = marks.flatten().min() else {
+        return;
+    };
+    let child = oracle.op(n);
+    let before = |n: &&u32| oracle.op(**n).asked < child.asked;
+    let ops = oracle.of.get(&parent).map_or(&[][..], |ops| &ops[..]);
+    let deleted = ops.iter().any(|n| oracle.op(*n).kind == Kind::Delete);
+    let made = |n: &u32| {
+        let op = oracle.op(*n);
+        op.end == End::Acked && op.ended < child.asked && !op.local
+    };
+    if !deleted && ops.iter().filter(before).any(made) {
+        let id = &change.id;
+        world.violated("child before parent", || {
+            format!("{id} ({}/{}) before {site}", change.collection, change.key)
+        });
+    }
+}
+
+/// The server has decided; `fresh`: it took effect now, for the first time.
+pub(crate) fn answered(
+    world: &World,
+    client: usize,
+    change: &Change<Record>,
+    verdict: &Verdict<Record>,
+    fresh: bool,
+) {
+    let mut oracle = world.oracle.borrow_mut();
+    let place = (change.collection.clone(), change.key.clone());
+    let whose = (client, place.clone());
+    oracle.shows.remove(&whose);
+    let exact = is_exact(&change.key) && !oracle.exact.get(&whose).is_some_and(|e| e.loose);
+    if let Verdict::Failed { refusal, .. } = verdict
+        && exact
+        && &*refusal.code == "not-found"
+    {
+        world.violated("per-record order", || {
+            format!("{} changes {place:?} before its creation", change.id)
+        });
+    }
+    let marks = change.data.iter().flat_map(|d| [d.mark("a"), d.mark("b")]);
+    if let (true, Some(n)) = (fresh, marks.flatten().max()) {
+        let newest = oracle.newest_effect.entry(whose).or_default();
+        let before = *newest;
+        *newest = n.max(before);
+        if exact && n < before {
+            world.violated("per-record order", || {
+                format!("{place:?}: write {n} took effect after write {before}")
+            });
+        }
+    }
+}

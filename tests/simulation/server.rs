@@ -1,0 +1,241 @@
+//! A model of the backend, as docs/PROTOCOL.md describes it: results kept by mutation id, versions,
+//! tombstones, checkpoints that a late commit cannot slip behind, users apart.
+
+use super::oracle::Effect;
+use super::record::Record;
+use super::rule::{Ruling, Standing, Wish, rule};
+use landfall::model::{Action, Change, Page, Pulled, Refusal, Verdict, Version};
+use landfall::value::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// User, collection, key.
+pub(crate) type Address = (usize, Rc<str>, Rc<str>);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) version: u64,
+    pub(crate) seq: u64,
+    pub(crate) data: Option<Record>,
+    pub(crate) at: Rc<str>,
+    client: Rc<str>,
+}
+
+/// Why a record is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Poison {
+    /// For good.
+    Invalid,
+    /// The same change may succeed later.
+    Later,
+    /// Whatever request it is in is refused as a whole.
+    Request,
+}
+
+#[derive(Default)]
+pub(crate) struct Server {
+    pub(crate) rows: BTreeMap<Address, Row>,
+    seq: u64,
+    /// Positions that open transactions have taken: no page goes beyond the first of them.
+    open: BTreeSet<u64>,
+    answered: BTreeMap<String, Verdict<Record>>,
+    pub(crate) effects: Vec<Effect>,
+    /// How often a mutation was blamed.
+    pub(crate) blamed: BTreeMap<String, u32>,
+    pub(crate) poison: BTreeMap<Rc<str>, Poison>,
+    pub(crate) batch_max: Option<usize>,
+    pub(crate) down: bool,
+    /// The checkpoint's generation; another one is unknown.
+    pub(crate) generation: u64,
+}
+
+impl Server {
+    fn take_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    /// Another writer's transaction takes its position now and commits later.
+    pub(crate) fn begin(&mut self) -> u64 {
+        let seq = self.take_seq();
+        self.open.insert(seq);
+        seq
+    }
+
+    /// The end of [`Server::begin`]'s transaction.
+    pub(crate) fn commit(&mut self, seq: u64, address: Address, data: Option<Record>, at: &str) {
+        self.open.remove(&seq);
+        let version = self.rows.get(&address).map_or(0, |r| r.version) + 1;
+        // Where somebody was faster the row keeps the later position.
+        let seq = self.rows.get(&address).map_or(seq, |r| r.seq.max(seq));
+        self.rows.insert(
+            address,
+            Row {
+                version,
+                seq,
+                data,
+                at: at.into(),
+                client: "elsewhere".into(),
+            },
+        );
+    }
+
+    /// Whether a transaction has not committed yet.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// One change; `client` is the batch's.
+    pub(crate) fn apply(
+        &mut self,
+        (user, client, index): (usize, &Rc<str>, usize),
+        change: &Change<Record>,
+        now_ms: u64,
+    ) -> Verdict<Record> {
+        if let Some(known) = self.answered.get(&change.id) {
+            let known = known.clone();
+            if matches!(known, Verdict::Failed { .. }) {
+                *self.blamed.entry(change.id.clone()).or_default() += 1;
+            }
+            return known;
+        }
+        let verdict = self.decide((user, client, index), change, now_ms);
+        if let Verdict::Failed { retryable, .. } = &verdict {
+            *self.blamed.entry(change.id.clone()).or_default() += 1;
+            if *retryable {
+                return verdict;
+            }
+        }
+        self.answered.insert(change.id.clone(), verdict.clone());
+        verdict
+    }
+
+    fn decide(
+        &mut self,
+        (user, client, index): (usize, &Rc<str>, usize),
+        change: &Change<Record>,
+        now_ms: u64,
+    ) -> Verdict<Record> {
+        let failed = |code: &str, retryable| Verdict::Failed {
+            refusal: Refusal {
+                code: code.into(),
+                message: "no".into(),
+            },
+            retryable,
+        };
+        match self.poison.get(&change.key) {
+            Some(Poison::Invalid) => return failed("invalid", false),
+            Some(Poison::Later) => return failed("invalid", true),
+            _ => {}
+        }
+        let address = (user, change.collection.clone(), change.key.clone());
+        let row = self.rows.get(&address);
+        let there = row.map(|r| Standing {
+            version: r.version,
+            live: r.data.is_some(),
+            own: r.client == *client,
+        });
+        let wish = match change.action {
+            Action::Create => Wish::Create,
+            Action::Update => Wish::Update,
+            Action::Delete => Wish::Delete,
+        };
+        let version = match rule(wish, change.version.0, there) {
+            Ruling::NotFound => return failed("not-found", false),
+            Ruling::Nothing(version) => {
+                let (version, data) = (Version(version), None);
+                return Verdict::Success { version, data };
+            }
+            Ruling::Conflict => {
+                return Verdict::Conflict {
+                    version: Version(row.map_or(0, |r| r.version)),
+                    data: row.and_then(|r| r.data.clone()),
+                    at: row.map(|r| r.at.clone()),
+                };
+            }
+            Ruling::Write(version) => version,
+        };
+        let data = match (&change.data, &change.changed, row) {
+            (Some(patch), Some(names), Some(row)) if change.action == Action::Update => {
+                row.data.as_ref().map(|old| old.patched(patch, names))
+            }
+            (data, ..) => data.clone(),
+        };
+        let seq = self.take_seq();
+        self.rows.insert(
+            address.clone(),
+            Row {
+                version,
+                seq,
+                data: data.clone(),
+                at: change.at.as_str().into(),
+                client: client.clone(),
+            },
+        );
+        self.effects.push(Effect {
+            at_ms: now_ms,
+            client: index,
+            address,
+            action: change.action,
+            data,
+            sent: change.data.clone(),
+        });
+        let (version, data) = (Version(version), None);
+        Verdict::Success { version, data }
+    }
+
+    /// A page; none where the checkpoint is not known.
+    pub(crate) fn page(
+        &self,
+        user: usize,
+        since: Option<&str>,
+        limit: usize,
+    ) -> Option<Page<Record>> {
+        let since = match since {
+            None => 0,
+            Some(text) => self.position(text)?,
+        };
+        let end = self.open.first().map_or(self.seq, |open| open - 1);
+        let wanted = |(_, r): &(&Address, &Row)| r.seq > since && r.seq <= end;
+        let rows = self.rows.range((user, "".into(), "".into())..);
+        let rows = rows.take_while(|(address, _)| address.0 == user);
+        let mut rows: Vec<_> = rows.filter(wanted).collect();
+        rows.sort_by_key(|(_, r)| r.seq);
+        let has_more = rows.len() > limit;
+        rows.truncate(limit);
+        let changes = rows.iter().map(|((_, collection, key), row)| Pulled {
+            collection: collection.clone(),
+            key: key.clone(),
+            version: Version(row.version),
+            data: row.data.clone(),
+            at: Some(row.at.clone()),
+        });
+        let changes: Vec<_> = changes.collect();
+        let last = rows.last().filter(|_| has_more);
+        let through = last.map_or(end.max(since), |(_, r)| r.seq);
+        let checkpoint = format!("{}:{through}", self.generation).into();
+        Some(Page {
+            changes,
+            checkpoint,
+            has_more,
+            server_ms: None,
+        })
+    }
+
+    /// What a checkpoint of this generation stands for.
+    pub(crate) fn position(&self, checkpoint: &str) -> Option<u64> {
+        let (generation, seq) = checkpoint.split_once(':')?;
+        let known = generation.parse() == Ok(self.generation);
+        seq.parse().ok().filter(|_| known)
+    }
+
+    /// The records of a collection that a user has, by key.
+    pub(crate) fn dump(&self, user: usize, collection: &str) -> BTreeMap<Rc<str>, String> {
+        let of = |(u, c, _): &Address| *u == user && **c == *collection;
+        let rows = self.rows.iter().filter(|(address, _)| of(address));
+        rows.filter_map(|((_, _, key), row)| {
+            Some((key.clone(), row.data.as_ref()?.anyhow().to_string()))
+        })
+        .collect()
+    }
+}
