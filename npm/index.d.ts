@@ -242,6 +242,8 @@ export type ErrorCode =
   | "needs-auth"
   | "rejected"
   | "conflict"
+  | "conflict-handler"
+  | "conflict-parked"
   | "unsynced"
   | "migration-failed"
   | "protocol-error"

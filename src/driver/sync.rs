@@ -39,6 +39,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         for effect in effects {
             self.perform(effect);
         }
+        self.ask_about_conflicts();
         self.0.listener.status_changed();
     }
 

@@ -261,6 +261,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     | Intent::Import(_)
                     | Intent::Retry(_)
                     | Intent::Discard(_)
+                    | Intent::Edit(_)
+                    | Intent::Resolve(..)
+                    | Intent::Decided(_)
             );
             match replica.plan(intent.clone(), now) {
                 Ok(Plan {
@@ -438,6 +441,7 @@ fn drop_superseded<V>(facts: &mut Vec<Fact<V>>) {
             | Fact::Cancelled { no, .. }
             | Fact::Acked { no, .. }
             | Fact::Refused { no, .. }
+            | Fact::Waits { no }
             | Fact::Rebased { no } => {
                 last.remove(no);
             }

@@ -12,6 +12,7 @@ pub mod fold;
 pub mod index;
 pub mod outbox;
 pub mod plan;
+pub mod plan_conflict;
 pub mod plan_import;
 mod plan_migrate;
 mod plan_outbox;
@@ -330,6 +331,13 @@ impl<V: Value> Replica<V> {
                     m.sent = false;
                 }
             }),
+            Fact::Waits { no } => self.edit(*no, |m| {
+                m.state = MutationState::Conflict;
+                m.last_attempt_ms = Some(at_ms);
+                m.next_attempt_ms = None;
+                m.error = None;
+                m.sent = false;
+            }),
             Fact::Rebased { no } => {
                 let Some(mutation) = self.outbox.get(*no) else {
                     return;
@@ -369,6 +377,7 @@ impl<V: Value> Replica<V> {
                 self.pulled_ms = Some(at_ms);
             }
             Fact::Conflicted(conflict) => {
+                self.conflicts.retain(|known| known.id != conflict.id);
                 self.conflicts.push(conflict.clone());
                 let over = self
                     .conflicts

@@ -494,5 +494,6 @@ fn shape<V: Value>(fact: &Fact<V>) -> String {
             one(&c.result)
         ),
         Fact::ConflictsCleared => "conflicts cleared".to_owned(),
+        Fact::Waits { no } => format!("waits {no}"),
     }
 }

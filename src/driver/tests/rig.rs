@@ -1,6 +1,7 @@
 //! What the tests stand on: a clock on virtual time, a model of the server with faults, and a
 //! client that can crash.
 
+use crate::conflict::{Answer, Question};
 use crate::driver::{
     Backend, Call, Clock, Listener, Manager, OutboxFilter, OutboxView, PushAnswer, Settings, Status,
 };
@@ -140,6 +141,10 @@ impl Server {
     pub(super) fn put(&mut self, collection: &str, data: Json, at: &str) {
         let key = data["id"].as_str().unwrap().to_owned();
         self.store(collection, &key, Some(Rc::new(data)), at);
+    }
+
+    pub(super) fn delete(&mut self, collection: &str, key: &str, at: &str) {
+        self.store(collection, key, None, at);
     }
 
     fn store(&mut self, collection: &str, key: &str, data: Option<Record>, at: &str) -> u64 {
@@ -380,7 +385,18 @@ impl Backend<Record> for TestBackend {
 #[derive(Default)]
 pub(super) struct Told(pub(super) RefCell<Vec<String>>);
 
-struct Ear(Rc<Told>);
+struct Ear(Rc<Told>, Decide);
+
+/// The app's function for conflicts: what it is asked, and its answer.
+pub(super) type Decide = Rc<dyn Fn(Question<Record>) -> Decision>;
+pub(super) type Decision = Pin<Box<dyn Future<Output = Result<Answer<Record>>>>>;
+
+/// A function that answers at once.
+pub(super) fn at_once(
+    answer: impl Fn(Question<Record>) -> Result<Answer<Record>> + 'static,
+) -> Decide {
+    Rc::new(move |question| Box::pin(std::future::ready(answer(question))))
+}
 
 impl Listener<Record> for Ear {
     fn committed(&self, touched: &[Name], notices: &[Notice<Record>], own: bool) {
@@ -409,6 +425,10 @@ impl Listener<Record> for Ear {
             .borrow_mut()
             .push(format!("error {}", error.code.as_str()));
     }
+
+    fn decide(&self, question: Question<Record>) -> Decision {
+        self.1(question)
+    }
 }
 
 pub(super) type TestMigrate = Rc<dyn Fn(&Name, &Record, u32) -> Result<Record>>;
@@ -423,6 +443,7 @@ pub(super) struct Device {
     pub(super) skew_ms: f64,
     pub(super) version: u32,
     pub(super) migrate: TestMigrate,
+    pub(super) decide: Decide,
     start: Instant,
 }
 
@@ -452,6 +473,7 @@ impl Device {
             skew_ms: 0.0,
             version: 1,
             migrate: Rc::new(|_, value, _| Ok(value.clone())),
+            decide: at_once(|_| Ok(Answer::Park)),
             start: Instant::now(),
         }
     }
@@ -486,7 +508,7 @@ impl Device {
             skew_ms: self.skew_ms,
             chance: self.chance.clone(),
         };
-        let ear = Box::new(Ear(self.told.clone()));
+        let ear = Box::new(Ear(self.told.clone(), self.decide.clone()));
         let (store, backend) = (self.store.clone(), Some(self.backend.clone()));
         let migrate = self.migrate.clone();
         let migrate = Box::new(move |name: &Name, value: &Record, from| migrate(name, value, from));
