@@ -51,7 +51,7 @@ pub(super) fn all(
 }
 
 /// A record or a patch of its own: an object, or its text.
-fn row(item: &JsValue) -> Row {
+pub(super) fn row(item: &JsValue) -> Row {
     let none = "".into();
     if item.is_string() {
         Row::of_text(item, &none)
