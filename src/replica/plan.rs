@@ -12,7 +12,7 @@ use crate::conflict::Choice;
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::model::{Action, Key, MutationNo, Name, Page, Verdict};
+use crate::model::{Action, Key, Mutation, MutationNo, MutationState, Name, Page, Verdict};
 use crate::store::Fact;
 use crate::value::Value;
 use std::rc::Rc;
@@ -132,7 +132,9 @@ impl<V: Value> Replica<V> {
             Intent::Transaction(transaction) => self.plan_transaction(transaction, now, plan),
             Intent::Import(import) => self.plan_import(import, now, plan),
             Intent::MarkSent(mut nos) => {
-                nos.retain(|no| self.outbox.get(*no).is_some_and(|m| !m.sent));
+                // What was settled or parked meanwhile is not sent, and may be rewritten.
+                let goes = |m: &Mutation<V>| !m.sent && m.state == MutationState::Pending;
+                nos.retain(|no| self.outbox.get(*no).is_some_and(goes));
                 plan.count = nos.len();
                 if !nos.is_empty() {
                     self.put_true(Fact::Sent { nos }, now, plan);

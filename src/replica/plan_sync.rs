@@ -9,7 +9,7 @@ use crate::backoff;
 use crate::conflict::{Outcome, Sides, same, settle};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
-use crate::model::{Mutation, MutationNo, Page, Pulled, Refusal, Verdict, Version};
+use crate::model::{Mutation, MutationNo, MutationState, Page, Pulled, Refusal, Verdict, Version};
 use crate::shown::Shown;
 use crate::store::{Fact, Gone};
 use crate::value::Value;
@@ -46,6 +46,8 @@ impl<V: Value> Replica<V> {
             Verdict::Conflict { version, data, at } => {
                 self.plan_conflict(&m, version, data, at.as_ref(), now, plan);
             }
+            // A late answer from before its conflict: that one waits for the app.
+            Verdict::Failed { .. } if m.state == MutationState::Conflict => {}
             Verdict::Failed { refusal, retryable } => {
                 self.plan_refusal(&m, refusal, retryable, now, plan);
             }
