@@ -167,8 +167,6 @@ struct Inner<V, S, B, C> {
     progress: Cell<Progress>,
     timer: Cell<u64>,
     wake_at_ms: Cell<Option<f64>>,
-    /// The server's clock minus ours.
-    offset_ms: Cell<f64>,
     store_error: RefCell<Option<(Error, f64)>>,
     watchers: RefCell<watch::Watchers>,
     /// The version of the app's data, as this app knows it.
@@ -257,7 +255,6 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             progress: Cell::new(Progress::default()),
             timer: Cell::new(0),
             wake_at_ms: Cell::new(None),
-            offset_ms: Cell::new(0.0),
             store_error: RefCell::new(None),
             watchers: RefCell::default(),
             version: settings.version,

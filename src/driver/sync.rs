@@ -338,7 +338,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         if let Some(server_ms) = server_ms.filter(|ms| ms.is_finite() && *ms > 0.0) {
             let offset_ms = server_ms - (sent_ms + self.now_ms()) / 2.0;
             let known = offset_ms.abs() > OFFSET_NOISE_MS;
-            self.0.offset_ms.set(if known { offset_ms } else { 0.0 });
+            let offset_ms = if known { offset_ms } else { 0.0 };
+            self.0.replica.borrow_mut().set_offset(offset_ms);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod apply;
 mod batch;
+mod clock;
 pub mod collection;
 pub mod fold;
 pub mod index;
@@ -49,6 +50,8 @@ pub struct Replica<V> {
     pulled_ms: Option<f64>,
     data_version: u32,
     max_attempts: u32,
+    /// The server's clock minus ours, once it is known.
+    offset_ms: Option<f64>,
     undo: Option<Undo<V>>,
     /// The segment that is being read; 0 for the log and for what is new.
     reading: SegmentId,
@@ -92,6 +95,7 @@ impl<V: Value> Replica<V> {
             pulled_ms: None,
             data_version: 0,
             max_attempts,
+            offset_ms: None,
             undo: None,
             reading: 0,
             touched: None,

@@ -135,6 +135,7 @@ impl<V: Value> Replica<V> {
                 // What was settled or parked meanwhile is not sent, and may be rewritten.
                 let goes = |m: &Mutation<V>| !m.sent && m.state == MutationState::Pending;
                 nos.retain(|no| self.outbox.get(*no).is_some_and(goes));
+                self.plan_dates(&nos, now, plan);
                 plan.count = nos.len();
                 if !nos.is_empty() {
                     self.put_true(Fact::Sent { nos }, now, plan);

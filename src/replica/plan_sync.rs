@@ -133,7 +133,7 @@ impl<V: Value> Replica<V> {
         let local = newest
             .as_ref()
             .map_or_else(|| m.value.clone(), |t| t.value.clone());
-        let local_at = newest.as_ref().unwrap_or(m).at_text(&self.client);
+        let local_at = self.local_at(newest.as_ref().unwrap_or(m), now);
         self.hear(remote_at, now);
         let fact = Fact::Remote {
             collection,
@@ -168,7 +168,10 @@ impl<V: Value> Replica<V> {
             local: local.as_ref(),
             remote: remote.as_ref(),
             local_at: &local_at,
-            remote_at: remote_at.map(AsRef::as_ref),
+            remote_at: remote_at.map(|at| match self.is_misdated(at, now) {
+                true => "",
+                false => at.as_ref(),
+            }),
         };
         let settled = if own {
             Some((Outcome::Local, local.clone()))

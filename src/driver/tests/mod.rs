@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod backup;
+mod clocks;
 mod faults;
 mod hidden;
 mod log_store;

@@ -118,10 +118,14 @@ async fn settle_all(devices: &[(Device, TestManager)], chance: &Chance, seed: u6
 async fn story(seed: u64) {
     let chance = Chance::new(seed);
     let server = Rc::new(RefCell::new(Server::default()));
+    // Half of the servers say what the time is, and then a clock may be wrong by days.
+    let told = seed % 2 == 0;
+    let wrong_ms = if told { 400_000_000 } else { 20_000 };
+    server.borrow_mut().clock = told.then(tokio::time::Instant::now);
     let mut devices = Vec::new();
     for (i, name) in ["a", "b", "c"].iter().enumerate() {
         let mut device = Device::new(name, &server, seed * 7 + i as u64);
-        device.skew_ms = chance.below(20_000) as f64 - 10_000.0;
+        device.skew_ms = chance.below(wrong_ms) as f64 - wrong_ms as f64 / 2.0;
         for (spec, strategy) in device.specs.iter_mut().zip(strategies(seed)) {
             spec.strategy = strategy;
         }

@@ -68,7 +68,7 @@ pub(super) struct TestClock {
 
 impl Clock for TestClock {
     fn now_ms(&self) -> f64 {
-        1_763_000_000_000.0 + self.skew_ms + self.start.elapsed().as_secs_f64() * 1000.0
+        true_ms(self.start) + self.skew_ms
     }
 
     fn random(&self) -> f64 {
@@ -83,6 +83,11 @@ impl Clock for TestClock {
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()>>>) {
         tokio::task::spawn_local(task);
     }
+}
+
+/// What the time really is.
+pub(super) fn true_ms(start: Instant) -> f64 {
+    1_763_000_000_000.0 + start.elapsed().as_secs_f64() * 1000.0
 }
 
 /// What happens to one request.
@@ -128,6 +133,8 @@ pub(super) struct Server {
     pub(super) batch_max: Option<usize>,
     /// Refuse credentials that are not fresh.
     pub(super) stale_token: bool,
+    /// Answers say what the time is; this is when it began.
+    pub(super) clock: Option<Instant>,
     pub(super) down: bool,
     /// The server adds a field of its own to what it stores, and answers with it.
     pub(super) stamps: bool,
@@ -291,6 +298,10 @@ pub(super) struct TestBackend {
 }
 
 impl TestBackend {
+    fn time(&self) -> Option<f64> {
+        self.server.borrow().clock.map(true_ms)
+    }
+
     async fn travel(&self) {
         pass(1 + self.chance.below(self.latency_ms.max(1))).await;
     }
@@ -360,7 +371,7 @@ impl Backend<Record> for TestBackend {
         self.travel().await;
         Ok(PushAnswer {
             results,
-            server_ms: None,
+            server_ms: self.time(),
         })
     }
 
@@ -371,7 +382,8 @@ impl Backend<Record> for TestBackend {
         call: &Call,
     ) -> std::result::Result<Page<Record>, Failure> {
         let fault = self.arrive(call).await?;
-        let page = self.server.borrow().page(checkpoint, limit.min(self.page));
+        let mut page = self.server.borrow().page(checkpoint, limit.min(self.page));
+        page.server_ms = self.time();
         self.server.borrow_mut().pulls += 1;
         if fault.is_some() {
             return Err(no_answer());
