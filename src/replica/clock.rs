@@ -66,9 +66,13 @@ impl<V: Value> Replica<V> {
                 continue;
             };
             let right = self.dated(at, now);
-            if right != at
-                && let Some(mut held) = self.held(*no)
-            {
+            let held = self.held(*no).filter(|_| right != at);
+            // What is not in memory cannot be written down again; a conflict puts the date right.
+            let mut there = true;
+            if let Some(held) = &held {
+                held.each_value(&mut |v| there &= v.is_resident());
+            }
+            if let Some(mut held) = held.filter(|_| there) {
                 held.mutation.at = right;
                 self.put_true(Fact::Held(Box::new(held)), now, plan);
             }
