@@ -44,7 +44,7 @@ impl<V: Value> Replica<V> {
                     .push(Notice::Confirmed(no, id, m.collection, m.key, m.action));
             }
             Verdict::Conflict { version, data, at } => {
-                self.plan_conflict(&m, version, data, at.as_ref(), now, plan);
+                self.plan_conflict(&m, version, data.as_ref(), at.as_ref(), now, plan);
             }
             // A late answer from before its conflict: that one waits for the app.
             Verdict::Failed { .. } if m.state == MutationState::Conflict => {}
@@ -109,7 +109,7 @@ impl<V: Value> Replica<V> {
         &mut self,
         m: &Mutation<V>,
         version: Version,
-        remote: Option<V>,
+        remote: Option<&V>,
         remote_at: Option<&Rc<str>>,
         now: Now,
         plan: &mut Plan<V>,
@@ -138,7 +138,7 @@ impl<V: Value> Replica<V> {
         let fact = Fact::Remote {
             collection,
             key,
-            value: remote.clone(),
+            value: remote.cloned(),
             version,
         };
         self.put_true(fact, now, plan);
@@ -151,7 +151,7 @@ impl<V: Value> Replica<V> {
         let own = remote_at
             .and_then(|at| Hlc::parse(at))
             .is_some_and(|(_, c)| *c == *m.author(&self.client));
-        if same(local.as_ref(), remote.as_ref()) {
+        if same(local.as_ref(), remote) {
             let (no, why) = (m.no, Gone::Same);
             self.put_true(Fact::Cancelled { no, why }, now, plan);
             plan.notices.push(Notice::Confirmed(
@@ -166,7 +166,7 @@ impl<V: Value> Replica<V> {
         let sides = Sides {
             base: m.base.as_ref(),
             local: local.as_ref(),
-            remote: remote.as_ref(),
+            remote,
             local_at: &local_at,
             remote_at: remote_at.map(|at| match self.is_misdated(at, now) {
                 true => "",

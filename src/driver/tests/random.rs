@@ -76,8 +76,8 @@ async fn by_hand(tab: &TestManager, chance: &Chance, step: u64) {
         settle_one(tab, conflict, chance).await;
     }
     let queued = tab.outbox(&OutboxFilter::default());
-    let shared = queued.iter().filter(|e| e.mutation.key.starts_with('k'));
-    if let Some(entry) = shared.last() {
+    let mut shared = queued.iter().filter(|e| e.mutation.key.starts_with('k'));
+    if let Some(entry) = shared.next_back() {
         let no = entry.mutation.no;
         let intent = match chance.below(4) {
             0 if entry.state != "pending" && entry.state != "syncing" => Intent::Retry(Some(no)),
@@ -119,7 +119,7 @@ async fn story(seed: u64) {
     let chance = Chance::new(seed);
     let server = Rc::new(RefCell::new(Server::default()));
     // Half of the servers say what the time is, and then a clock may be wrong by days.
-    let told = seed % 2 == 0;
+    let told = seed.is_multiple_of(2);
     let wrong_ms = if told { 400_000_000 } else { 20_000 };
     server.borrow_mut().clock = told.then(tokio::time::Instant::now);
     let mut devices = Vec::new();
