@@ -13,7 +13,32 @@ export type KeyField<T> = Extract<keyof T, string>;
 export type Action = "create" | "update" | "delete";
 export type MutationState = "pending" | "syncing" | "conflict" | "failed";
 export type RecordState = "synced" | "pending" | "syncing" | "conflict" | "failed" | "local";
-export type ConflictStrategy = "last-write-wins" | "server-wins" | "client-wins" | "merge";
+export type ConflictStrategy =
+  "last-write-wins" | "server-wins" | "client-wins" | "merge" | "manual";
+
+/** Both sides of a conflict, to be changed at will; `null`: there was no such record, or it is deleted. */
+export interface ConflictSides<T = any> {
+  /** What the local change was made on. */
+  base: T | null;
+  /** What this device has. */
+  local: T | null;
+  /** What the server has. */
+  remote: T | null;
+  collection: string;
+  key: string;
+}
+
+/** A record; `null` deletes it; `"park"` leaves it to a person. */
+export type ConflictAnswer<T = any> = T | null | "park";
+
+/**
+ * Settles conflicts of a collection. It runs in the tab that syncs, and again where a side has changed
+ * by the time it answers, so it must have no effects of its own. If it throws, answers anything else or
+ * does not answer within 30 seconds, the change is parked (`conflict-handler`).
+ */
+export type ConflictHandler<T = any> = (
+  sides: ConflictSides<T>,
+) => ConflictAnswer<T> | Promise<ConflictAnswer<T>>;
 export type Durability = "relaxed" | "strict";
 
 /**
@@ -45,8 +70,11 @@ export interface CollectionOptions<T = any> {
   indexes?: ReadonlyArray<string | readonly string[]>;
   /** Field → collection of the parent: a child is never pushed before its parent. */
   references?: Readonly<Record<string, string>>;
-  /** How a conflict is settled. Default `"last-write-wins"`. */
-  conflict?: ConflictStrategy;
+  /**
+   * How a conflict is settled: by a rule, by a function, or by `conflicts.resolve` (`"manual"`). Default
+   * `"last-write-wins"`.
+   */
+  conflict?: ConflictStrategy | ConflictHandler<T>;
   /** Higher is pushed first. Default 0. */
   priority?: number;
   /** New records stay on this device until they are promoted. Default false. */
@@ -242,6 +270,8 @@ export type ErrorCode =
   | "needs-auth"
   | "rejected"
   | "conflict"
+  | "conflict-handler"
+  | "conflict-parked"
   | "unsynced"
   | "migration-failed"
   | "protocol-error"
@@ -340,10 +370,17 @@ export interface Outbox {
   }>;
   /**
    * Queues a parked mutation again, under a new id: the server may remember what it answered to the
-   * old one.
+   * old one. One that waits with a conflict is sent again as well.
    */
   retry(id: string): Promise<void>;
+  /** All that are parked; those that wait with a conflict go on waiting. */
   retryAll(): Promise<number>;
+  /**
+   * Changes the content of a queued create or update. A parked one is queued again, under a new id; one
+   * that may have been sent is left alone and followed by another; one that waits with a conflict goes
+   * on waiting. `not-found` where it was confirmed meanwhile.
+   */
+  edit(id: string, patch: Record<string, unknown>): Promise<void>;
   /** Gives the mutation up and puts the record back to what the server has. */
   discard(id: string): Promise<void>;
 }
@@ -353,8 +390,14 @@ export interface Conflict {
   readonly collection: string;
   readonly key: string;
   readonly at: number;
-  readonly strategy: ConflictStrategy;
-  readonly outcome: "local" | "remote" | "merged";
+  /** How it was settled, or is to be; `"manual"` where a person has decided. */
+  readonly strategy: ConflictStrategy | "function";
+  /**
+   * `"merged"`: both sides' changes, or a record of the app's choice. `"waiting"`: for
+   * `conflicts.resolve`, or for the app's function. `"parked"`: the function gave it up; the reason is
+   * with the mutation in the outbox.
+   */
+  readonly outcome: "local" | "remote" | "merged" | "waiting" | "parked";
   /** `null`: there was no such record, or it was deleted. */
   readonly base: RecordData | null;
   readonly local: RecordData | null;
@@ -363,9 +406,16 @@ export interface Conflict {
 }
 
 export interface Conflicts {
-  /** Newest first. */
+  /** Those that are not settled first, then the log, newest first. */
   list(filter?: { collection?: string; limit?: number }): Promise<Conflict[]>;
   get(id: string): Promise<Conflict | undefined>;
+  /**
+   * Settles a conflict that waits or is parked: for a side as it is now, with a record, or with `null`
+   * for a deletion. For one that was settled already this is a new change on top of the record as it
+   * is now.
+   */
+  resolve(id: string, choice: "local" | "remote" | RecordData | null): Promise<void>;
+  /** Empties the log; what is not settled stays. */
   clear(): Promise<void>;
 }
 

@@ -23,13 +23,14 @@ export function ready(wasm) {
 
 /** Opens (or creates) the database of this app and user, and starts to sync. */
 export async function open(options) {
-  const { core, migrate, schemas } = checkOptions(options);
+  const { core, migrate, schemas, handlers } = checkOptions(options);
   await ready(options.wasm);
   const { backend, persist, rescue } = options;
   return new SyncManager(core.name, core.user).start(Core, core, {
     backend,
     migrate,
     schemas,
+    handlers,
     persist,
     rescue,
   });

@@ -2,6 +2,7 @@
 
 import { CLOSE_MS, backupOf, blocked, deleteLocalData, needSynced, takeIn } from "./backup.js";
 import { Collection } from "./collection.js";
+import { conflictsOf, decide, editQueued } from "./conflicts.js";
 import { LandfallError, fail, toError } from "./errors.js";
 import { Lifeboat } from "./lifeboat.js";
 import { LiveQueries } from "./live.js";
@@ -71,30 +72,22 @@ export class SyncManager {
       retry: async (id) => void (await this.#act("retry", id)),
       retryAll: () => this.#act("retryAll"),
       discard: async (id) => void (await this.#act("discard", id)),
+      edit: (id, patch) => editQueued(this, id, patch),
     });
-    this.conflicts = Object.freeze({
-      list: ({ collection, limit = Infinity } = {}) =>
-        this.read((core) =>
-          core
-            .conflicts()
-            .filter((c) => !collection || c.collection === collection)
-            .slice(0, limit),
-        ),
-      get: (id) => this.read((core) => core.conflicts().find((c) => c.id === id)),
-      clear: async () => void (await this.#act("clearConflicts")),
-    });
+    this.conflicts = conflictsOf(this);
   }
 
   /** Opens the core; for `open()` only. */
-  async start(Core, options, { backend, migrate, schemas, persist, rescue }) {
-    const handlers = this.#handlers;
+  async start(Core, options, { backend, migrate, schemas, handlers, persist, rescue }) {
+    const listeners = this.#handlers;
     const host = {
       get watched() {
-        return NOTICES.some((event) => handlers.get(event).size > 0);
+        return NOTICES.some((event) => listeners.get(event).size > 0);
       },
       committed: (collections, notices, own) => this.#committed(collections, notices, own),
       status: () => this.#changed(),
       folded: () => this.#sweep(),
+      decide: (name, ...rest) => decide(handlers.get(name), schemas.get(name), name, ...rest),
       rescue: (put, gone, head) => this.#rescue.write({ ...head, put, gone }),
       failed: (error) => this.#emit("error", { ...error, at: Date.now() }),
     };
@@ -197,6 +190,11 @@ export class SyncManager {
   /** The field that holds a collection's key; for the parts of this package. */
   keyOf(name) {
     return this.#keys.get(name);
+  }
+
+  /** A collection's schema, if it has one; for the parts of this package. */
+  schemaOf(name) {
+    return this.#schemas.get(name);
   }
 
   transaction(run) {

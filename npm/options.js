@@ -30,6 +30,8 @@ const COLLECTION = [
   "schema",
 ];
 
+const STRATEGIES = ["last-write-wins", "server-wins", "client-wins", "merge", "manual"];
+
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
 function known(path, object, names) {
@@ -49,7 +51,8 @@ function need(ok, message) {
 
 /**
  * `core`: what the core takes (no functions, indexes as lists of fields); `migrate`: what it calls for
- * each record of an older version; `schemas`: those of the collections.
+ * each record of an older version; `schemas`: those of the collections; `handlers`: their functions for
+ * conflicts.
  */
 export function checkOptions(options) {
   need(isObject(options), "open: options is an object");
@@ -79,11 +82,13 @@ export function checkOptions(options) {
   const core = { name, user, interval, durability, maxAttempts, autoStart, memory, version };
   core.collections = {};
   const schemas = new Map();
+  const handlers = new Map();
   for (const [collection, spec] of Object.entries(collections)) {
     core.collections[collection] = checkCollection(`collections.${collection}`, spec);
     if (spec.schema !== undefined) schemas.set(collection, spec.schema);
+    if (typeof spec.conflict === "function") handlers.set(collection, spec.conflict);
   }
-  return { core, migrate: checkMigrate(migrate, collections), schemas };
+  return { core, migrate: checkMigrate(migrate, collections), schemas, handlers };
 }
 
 function checkMigrate(migrate, collections) {
@@ -108,8 +113,8 @@ function checkCollection(path, spec) {
   need(Array.isArray(indexes), `${path}.indexes: a list of field names`);
   need(isObject(references), `${path}.references: an object like { siteId: "sites" }`);
   need(
-    conflict === undefined || typeof conflict === "string",
-    `${path}.conflict: a strategy's name`,
+    conflict === undefined || typeof conflict === "function" || STRATEGIES.includes(conflict),
+    `${path}.conflict: ${STRATEGIES.map((s) => `"${s}"`).join(", ")}, or a function ({ base, local, remote }) => record`,
   );
   need(priority === undefined || typeof priority === "number", `${path}.priority: a number`);
   for (const [option, value] of Object.entries({ localOnly, optimistic })) {
@@ -132,7 +137,7 @@ function checkCollection(path, spec) {
     key,
     indexes: fields.map((f) => [...f]),
     references: { ...references },
-    conflict,
+    conflict: typeof conflict === "function" ? "function" : conflict,
     priority,
     localOnly: localOnly ?? false,
     optimistic,

@@ -1,6 +1,7 @@
 //! What happens when a record was changed on both sides: pure rules.
 
-use crate::model::{Key, Name};
+use crate::hlc::Hlc;
+use crate::model::{Key, Name, Version};
 use crate::options::Strategy;
 use crate::value::Value;
 use std::rc::Rc;
@@ -12,8 +13,12 @@ pub enum Outcome {
     Local,
     /// The server's record stays.
     Remote,
-    /// Both sides' changes survive.
+    /// Both sides' changes survive, or the app chose a record of its own.
     Merged,
+    /// Not settled yet: it waits for the app.
+    Waiting,
+    /// Not settled: the app's function gave it up, or could not decide; its change is parked.
+    Parked,
 }
 
 impl Outcome {
@@ -24,6 +29,8 @@ impl Outcome {
             Self::Local => "local",
             Self::Remote => "remote",
             Self::Merged => "merged",
+            Self::Waiting => "waiting",
+            Self::Parked => "parked",
         }
     }
 
@@ -36,7 +43,7 @@ impl Outcome {
     }
 }
 
-/// One entry of the conflict log. A missing record is a deleted one.
+/// One entry of the conflict log, or a conflict that waits. A missing record is a deleted one.
 #[derive(Debug, Clone)]
 pub struct Conflict<V> {
     /// The id of the mutation that met the conflict.
@@ -45,7 +52,7 @@ pub struct Conflict<V> {
     pub collection: Name,
     /// The record's key.
     pub key: Key,
-    /// When it was settled, ms since 1970.
+    /// When it was settled, or met where it waits, ms since 1970.
     pub at_ms: f64,
     /// By which rule.
     pub strategy: Strategy,
@@ -76,9 +83,10 @@ pub struct Sides<'a, V> {
     pub remote_at: Option<&'a str>,
 }
 
-/// Settles a conflict: the side it goes to and the record that comes of it.
+/// Settles a conflict: the side it goes to and the record that comes of it; none where the app has to
+/// be asked.
 #[must_use]
-pub fn settle<V: Value>(strategy: Strategy, sides: &Sides<'_, V>) -> (Outcome, Option<V>) {
+pub fn settle<V: Value>(strategy: Strategy, sides: &Sides<'_, V>) -> Option<(Outcome, Option<V>)> {
     let later = match sides.remote_at {
         Some(remote_at) if sides.local_at > remote_at => Outcome::Local,
         _ => Outcome::Remote,
@@ -89,20 +97,98 @@ pub fn settle<V: Value>(strategy: Strategy, sides: &Sides<'_, V>) -> (Outcome, O
         Strategy::ClientWins => Outcome::Local,
         Strategy::Merge => {
             if let (Some(local), Some(remote)) = (sides.local, sides.remote) {
-                return (
+                return Some((
                     Outcome::Merged,
                     Some(merge(sides.base, local, remote, later)),
-                );
+                ));
             }
             later
         }
+        Strategy::Function | Strategy::Manual => return None,
     };
     let result = if outcome == Outcome::Local {
         sides.local
     } else {
         sides.remote
     };
-    (outcome, result.cloned())
+    Some((outcome, result.cloned()))
+}
+
+/// What the app makes of a conflict that waits.
+#[derive(Debug, Clone)]
+pub enum Choice<V> {
+    /// The device's record goes on top of the server's.
+    Local,
+    /// The server's record stays.
+    Remote,
+    /// This record; none deletes it.
+    Record(Option<V>),
+}
+
+impl<V: Value> Choice<V> {
+    /// The side it comes to, and the record.
+    #[must_use]
+    pub fn outcome(self, local: Option<&V>, remote: Option<&V>) -> (Outcome, Option<V>) {
+        match self {
+            Self::Local => (Outcome::Local, local.cloned()),
+            Self::Remote => (Outcome::Remote, remote.cloned()),
+            Self::Record(record) if same(record.as_ref(), remote) => (Outcome::Remote, record),
+            Self::Record(record) if same(record.as_ref(), local) => (Outcome::Local, record),
+            Self::Record(record) => (Outcome::Merged, record),
+        }
+    }
+}
+
+/// What the app's function is asked.
+#[derive(Debug, Clone)]
+pub struct Question<V> {
+    /// The record's collection.
+    pub collection: Name,
+    /// The record's key.
+    pub key: Key,
+    /// What the local change was made on.
+    pub base: Option<V>,
+    /// What the device has.
+    pub local: Option<V>,
+    /// What the server has.
+    pub remote: Option<V>,
+}
+
+/// The sides that a question was about: when the device's was last changed, and which version the
+/// server's has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seen {
+    /// The device's side.
+    pub at: Hlc,
+    /// The server's side.
+    pub version: Version,
+}
+
+/// What the app's function answers.
+#[derive(Debug, Clone)]
+pub enum Answer<V> {
+    /// This record settles it; none deletes it.
+    Record(Option<V>),
+    /// A person has to look at it.
+    Park,
+}
+
+/// Whether two sides are deeply equal.
+#[must_use]
+pub fn same<V: Value>(a: Option<&V>, b: Option<&V>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => same_content(a, b),
+        _ => false,
+    }
+}
+
+/// Whether two records are deeply equal.
+#[must_use]
+pub fn same_content<V: Value>(a: &V, b: &V) -> bool {
+    let mut names = a.names();
+    names.extend(b.names());
+    names.iter().all(|name| a.same_field(b, name))
 }
 
 /// Field by field: what only one side changed is taken from it; the rest from the later side.
@@ -120,6 +206,7 @@ fn merge<V: Value>(base: Option<&V>, local: &V, remote: &V, later: Outcome) -> V
 }
 
 #[cfg(all(test, not(target_family = "wasm")))]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::{Outcome, Sides, settle};
     use crate::options::Strategy;
@@ -141,6 +228,7 @@ mod tests {
                 remote_at: Some("0000000000005-0000-x"),
             },
         )
+        .unwrap()
     }
 
     const EARLIER: &str = "0000000000004-0000-a";

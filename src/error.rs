@@ -109,6 +109,10 @@ codes! {
     Rejected "rejected" false "Look at the outbox: change the record, retry or discard the entry.";
     /// A conflict was settled against a change that waited for its confirmation.
     Conflict "conflict" false "Look at conflicts.list(); write again on top of the record as it is now.";
+    /// The app's conflict handler threw, took too long, or answered something else.
+    ConflictHandler "conflict-handler" false "Mend the handler, then outbox.retry(id), or settle it with conflicts.resolve(id, …); nothing was lost.";
+    /// The app's conflict handler answered "park".
+    ConflictParked "conflict-parked" false "Settle it with conflicts.resolve(id, …), or have the handler asked again with outbox.retry(id).";
     /// `signOut` while something is not synced.
     Unsynced "unsynced" false "Sync first, or keep a backup with exportUnsynced(); signOut({ discard: true }) gives the changes up.";
     /// The app's `migrate` threw, or made something that cannot be stored.

@@ -42,10 +42,28 @@ impl Hlc {
         }
     }
 
+    /// The reading that follows `self` at `now_ms`, which is known to be right: a clock that has run
+    /// ahead comes back, so that a device that lived in the future does not win for ever.
+    #[must_use]
+    pub fn tick_known(self, now_ms: f64) -> Self {
+        let behind = if self.is_ahead(now_ms) {
+            Self::default()
+        } else {
+            self
+        };
+        behind.tick(now_ms)
+    }
+
+    /// Whether it is of a time that has not come yet.
+    #[must_use]
+    pub fn is_ahead(self, now_ms: f64) -> bool {
+        self.ms > now_ms + DRIFT_MAX_MS
+    }
+
     /// Takes a remote reading into account, so that what is written after reading it is later.
     #[must_use]
     pub fn witness(self, remote: Self, now_ms: f64) -> Self {
-        if remote > self && remote.ms <= now_ms + DRIFT_MAX_MS {
+        if remote > self && !remote.is_ahead(now_ms) {
             remote
         } else {
             self
@@ -114,6 +132,16 @@ mod tests {
         };
         assert_eq!(here.witness(soon, 1_000.0), soon);
         assert_eq!(here.witness(absurd, 1_000.0), here);
+    }
+
+    #[test]
+    fn comes_back_from_the_future_when_the_time_is_known() {
+        let ahead = Hlc::default().tick(9e12);
+        assert!(ahead.tick(1_000.0) > ahead);
+        let back = ahead.tick_known(1_000.0);
+        assert_eq!((back.ms, back.counter), (1_000.0, 0));
+        let near = Hlc::default().tick(30_000.0);
+        assert!(near.tick_known(1_000.0) > near, "a little ahead is no harm");
     }
 
     #[test]

@@ -55,6 +55,13 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const COLLECTIONS_MAX: usize = 256;
 /// Characters of a backend's message that are kept with a mutation.
 pub const MESSAGE_CHARS_MAX: usize = 500;
+/// Conflicts that the app's function is asked about at once: so many that one that never answers holds
+/// up nobody, and few enough that a long list is not all in memory twice.
+pub const CONFLICTS_ASKED_MAX: usize = 100;
+/// How long the app's function may think about a conflict, in steps while the page is awake.
+pub const CONFLICT_STEPS_MAX: u32 = 30;
+/// Such a step.
+pub const CONFLICT_STEP_MS: f64 = 1_000.0;
 /// Entries that the conflict log keeps; the oldest go first.
 pub const CONFLICTS_KEPT_MAX: usize = 1000;
 

@@ -128,6 +128,20 @@ pub struct Held<V> {
     pub version: Version,
 }
 
+impl<V> Held<V> {
+    /// Every record in it.
+    pub fn each_value<'a>(&'a self, visit: &mut dyn FnMut(&'a V)) {
+        let m = &self.mutation;
+        let sides = [&m.value, &m.base, &self.shadow];
+        let shown = match &m.shows {
+            Shown::Patch(patch, _) => Some(patch),
+            Shown::Record(record) => record.as_ref(),
+            Shown::Own | Shown::Before => None,
+        };
+        sides.into_iter().flatten().chain(shown).for_each(visit);
+    }
+}
+
 /// One change as it travels (docs/PROTOCOL.md).
 #[derive(Debug, Clone)]
 pub struct Change<V> {

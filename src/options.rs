@@ -17,6 +17,10 @@ pub enum Strategy {
     ClientWins,
     /// Field by field against the base; a field changed on both sides falls to the later change.
     Merge,
+    /// A function of the app's own decides; the change waits for it.
+    Function,
+    /// The change waits until the app resolves the conflict.
+    Manual,
 }
 
 impl Strategy {
@@ -28,6 +32,8 @@ impl Strategy {
             Self::ServerWins => "server-wins",
             Self::ClientWins => "client-wins",
             Self::Merge => "merge",
+            Self::Function => "function",
+            Self::Manual => "manual",
         }
     }
 
@@ -39,9 +45,17 @@ impl Strategy {
             Self::ServerWins,
             Self::ClientWins,
             Self::Merge,
+            Self::Function,
+            Self::Manual,
         ]
         .into_iter()
         .find(|s| s.as_str() == text)
+    }
+
+    /// Whether a conflict waits for the app.
+    #[must_use]
+    pub fn waits(self) -> bool {
+        matches!(self, Self::Function | Self::Manual)
     }
 }
 

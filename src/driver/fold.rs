@@ -250,6 +250,17 @@ impl<V: Value> crate::replica::Replica<V> {
         }
     }
 
+    fn missing_for_conflict(&self, id: &str, missing: &mut Vec<V>) {
+        if let Some(no) = self.find_mutation(id) {
+            self.missing_of_no(no, missing);
+        } else if let Some(known) = self.conflicts().iter().find(|c| *c.id == *id) {
+            self.missing_of(&known.collection, &known.key, missing);
+            let sides = [&known.base, &known.local, &known.remote, &known.result];
+            let absent = |v: &&V| !v.is_resident();
+            missing.extend(sides.into_iter().flatten().filter(absent).cloned());
+        }
+    }
+
     /// What deciding an intent looks at and is not in memory.
     fn missing_for(&self, intent: &Intent<V>, missing: &mut Vec<V>) {
         match intent {
@@ -284,6 +295,9 @@ impl<V: Value> crate::replica::Replica<V> {
                 }
             }
             Intent::Retry(Some(no)) | Intent::Discard(no) => self.missing_of_no(*no, missing),
+            Intent::Edit(edit) => self.missing_of_no(edit.no, missing),
+            Intent::Decided(decided) => self.missing_of_no(decided.no, missing),
+            Intent::Resolve(id, _) => self.missing_for_conflict(id, missing),
             _ => {}
         }
     }

@@ -56,7 +56,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             let mut replica = self.0.replica.borrow_mut();
             let at_ms = self.now_ms();
             replica.begin();
-            let hlc = replica.hlc().tick(at_ms + self.0.offset_ms.get());
+            let hlc = replica.next_hlc(at_ms);
             replica.set_hlc(hlc);
             let now = Now {
                 at_ms,

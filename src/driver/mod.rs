@@ -10,6 +10,7 @@ mod migrate;
 mod planted;
 mod reads;
 mod rescue;
+mod settle;
 mod sync;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
@@ -21,6 +22,7 @@ pub use reads::{CollectionStatus, OutboxFilter, OutboxView, Status};
 pub use rescue::RescueBatch;
 pub use writer::Done;
 
+use crate::conflict::{Answer, Question};
 use crate::engine::{Config, Engine, Event, Failure, Phase, View};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
@@ -98,6 +100,10 @@ pub trait Listener<V>: 'static {
     fn failed(&self, error: &Error);
     /// A compaction has left something behind that can be swept away once no other tab is open.
     fn folded(&self) {}
+    /// Asks the app's function about a conflict.
+    fn decide(&self, _question: Question<V>) -> Pin<Box<dyn Future<Output = Result<Answer<V>>>>> {
+        Box::pin(async { Ok(Answer::Park) })
+    }
     /// Keeps what has changed in the rescue copy; resolves when it is there.
     fn rescue(&self, _batch: RescueBatch<V>) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(async {})
@@ -160,14 +166,14 @@ struct Inner<V, S, B, C> {
     /// What the newest entry said, until everything is loaded.
     summary: RefCell<Summary>,
     in_flight: RefCell<Numbers>,
+    /// Conflicts that the app's function was asked about.
+    asking: RefCell<Numbers>,
     cancels: RefCell<Vec<oneshot::Sender<()>>>,
     /// Where the page after the last one fetched begins.
     next_page: RefCell<Option<Rc<str>>>,
     progress: Cell<Progress>,
     timer: Cell<u64>,
     wake_at_ms: Cell<Option<f64>>,
-    /// The server's clock minus ours.
-    offset_ms: Cell<f64>,
     store_error: RefCell<Option<(Error, f64)>>,
     watchers: RefCell<watch::Watchers>,
     /// The version of the app's data, as this app knows it.
@@ -252,12 +258,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             rescued: Cell::default(),
             summary: RefCell::new(tail.summary.unwrap_or_default()),
             in_flight: RefCell::default(),
+            asking: RefCell::default(),
             cancels: RefCell::new(Vec::new()),
             next_page: RefCell::new(None),
             progress: Cell::new(Progress::default()),
             timer: Cell::new(0),
             wake_at_ms: Cell::new(None),
-            offset_ms: Cell::new(0.0),
             store_error: RefCell::new(None),
             watchers: RefCell::default(),
             version: settings.version,

@@ -236,17 +236,22 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
     }
 
-    /// The conflict log, newest first.
+    /// The conflicts: those that wait for the app first, then the log, newest first.
     #[must_use]
     pub fn conflicts(&self) -> Vec<Rc<Conflict<V>>> {
-        self.0
-            .replica
-            .borrow()
-            .conflicts()
-            .iter()
-            .rev()
-            .cloned()
-            .collect()
+        let replica = self.0.replica.borrow();
+        let counts = replica.outbox.counts();
+        let mut all = Vec::new();
+        if counts.conflict + counts.failed > 0 {
+            let open = replica
+                .outbox
+                .iter()
+                .filter_map(|m| replica.open_conflict(m));
+            all.extend(open.map(Rc::new));
+            all.reverse();
+        }
+        all.extend(replica.conflicts().iter().rev().cloned());
+        all
     }
 
     /// What the app is shown.

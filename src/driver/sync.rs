@@ -43,6 +43,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         for effect in effects {
             self.perform(effect);
         }
+        self.ask_about_conflicts();
         self.0.listener.status_changed();
     }
 
@@ -360,9 +361,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     fn correct_clock(&self, server_ms: Option<f64>, sent_ms: f64) {
         if let Some(server_ms) = server_ms.filter(|ms| ms.is_finite() && *ms > 0.0) {
-            let offset_ms = server_ms - (sent_ms + self.now_ms()) / 2.0;
+            let now_ms = self.now_ms();
+            if now_ms < sent_ms {
+                return; // set back meanwhile: nobody knows when
+            }
+            let offset_ms = server_ms - (sent_ms + now_ms) / 2.0;
             let known = offset_ms.abs() > OFFSET_NOISE_MS;
-            self.0.offset_ms.set(if known { offset_ms } else { 0.0 });
+            let offset_ms = if known { offset_ms } else { 0.0 };
+            self.0.replica.borrow_mut().set_offset(offset_ms, now_ms);
         }
     }
 }

@@ -244,7 +244,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let mut replica = self.0.replica.borrow_mut();
         let at_ms = self.now_ms();
         replica.begin();
-        let mut hlc = replica.hlc().tick(at_ms + self.0.offset_ms.get());
+        let mut hlc = replica.next_hlc(at_ms);
         if planted::is(Bug::RawClientClock) {
             hlc = Hlc::default().tick(at_ms);
         }
@@ -271,6 +271,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     | Intent::Import(_)
                     | Intent::Retry(_)
                     | Intent::Discard(_)
+                    | Intent::Edit(_)
+                    | Intent::Resolve(..)
+                    | Intent::Decided(_)
             );
             match replica.plan(intent.clone(), now) {
                 Ok(Plan {
@@ -393,7 +396,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         replica.take_touched();
         replica.touch(touched);
-        if entry.hlc > replica.hlc() {
+        // Far behind ours, it is of a tab that has come back from the future.
+        if entry.hlc > replica.hlc() || replica.hlc().is_ahead(entry.hlc.ms) {
             replica.set_hlc(entry.hlc);
         }
     }
@@ -452,6 +456,7 @@ fn drop_superseded<V>(facts: &mut Vec<Fact<V>>) {
             | Fact::Cancelled { no, .. }
             | Fact::Acked { no, .. }
             | Fact::Refused { no, .. }
+            | Fact::Waits { no }
             | Fact::Rebased { no } => {
                 last.remove(no);
             }

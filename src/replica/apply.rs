@@ -83,10 +83,18 @@ impl<V: Value> Replica<V> {
                         pending.tail = Some(*no);
                     }
                 }
+                // A conflict goes on waiting, with what is the device's side now.
+                let waits = replaces.is_none() && old.state == MutationState::Conflict;
+                let (state, last_attempt_ms) = match waits {
+                    true => (old.state, old.last_attempt_ms),
+                    false => (MutationState::Pending, None),
+                };
                 Mutation {
                     base_version: old.base_version,
                     base: old.base.clone(),
                     created_ms: old.created_ms,
+                    state,
+                    last_attempt_ms,
                     ..new_content
                 }
             }

@@ -7,11 +7,13 @@
 
 mod apply;
 mod batch;
+mod clock;
 pub mod collection;
 pub mod fold;
 pub mod index;
 pub mod outbox;
 pub mod plan;
+pub mod plan_conflict;
 pub mod plan_import;
 mod plan_migrate;
 mod plan_outbox;
@@ -48,6 +50,10 @@ pub struct Replica<V> {
     pulled_ms: Option<f64>,
     data_version: u32,
     max_attempts: u32,
+    /// The server's clock minus ours, once it is known.
+    offset_ms: Option<f64>,
+    /// What the device's clock said when it was last asked, ms since 1970.
+    seen_ms: f64,
     undo: Option<Undo<V>>,
     /// The segment that is being read; 0 for the log and for what is new.
     reading: SegmentId,
@@ -91,6 +97,8 @@ impl<V: Value> Replica<V> {
             pulled_ms: None,
             data_version: 0,
             max_attempts,
+            offset_ms: None,
+            seen_ms: 0.0,
             undo: None,
             reading: 0,
             touched: None,
@@ -345,6 +353,13 @@ impl<V: Value> Replica<V> {
                     m.sent = false;
                 }
             }),
+            Fact::Waits { no } => self.edit(*no, |m| {
+                m.state = MutationState::Conflict;
+                m.last_attempt_ms = Some(at_ms);
+                m.next_attempt_ms = None;
+                m.error = None;
+                m.sent = false;
+            }),
             Fact::Rebased { no } => {
                 let Some(mutation) = self.outbox.get(*no) else {
                     return;
@@ -384,6 +399,7 @@ impl<V: Value> Replica<V> {
                 self.pulled_ms = Some(at_ms);
             }
             Fact::Conflicted(conflict) => {
+                self.conflicts.retain(|known| known.id != conflict.id);
                 self.conflicts.push(conflict.clone());
                 let over = self
                     .conflicts

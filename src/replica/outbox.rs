@@ -30,6 +30,8 @@ struct Lists {
     ready: Ordered<(i32, MutationNo), ()>,
     /// Those that were put off; few at any time.
     deferred: Numbers,
+    /// Those that have met a conflict and wait for the app.
+    waiting: Numbers,
     /// The mutations of each atomic group.
     groups: Ordered<(Rc<str>, MutationNo), ()>,
     counts: Counts,
@@ -57,6 +59,12 @@ impl<V> Outbox<V> {
     /// What could be pushed now but for references, pauses and what is in flight: their numbers.
     pub fn ready(&self) -> impl Iterator<Item = MutationNo> {
         self.lists.ready.iter().map(|((_, no), ())| *no)
+    }
+
+    /// What has met a conflict and waits for the app, in order.
+    pub fn waiting(&self) -> impl Iterator<Item = &Mutation<V>> {
+        let waiting = self.lists.waiting.iter();
+        waiting.filter_map(|(no, _)| self.get(*no))
     }
 
     /// The pending mutations of an atomic group, in order.
@@ -130,6 +138,9 @@ impl Lists {
                 self.deferred.insert(m.no, 0);
             }
         }
+        if m.state == MutationState::Conflict {
+            self.waiting.insert(m.no, 0);
+        }
         *self.count_of(m.state) += 1;
         if let Some(group) = &m.group {
             self.groups.insert((group.clone(), m.no), ());
@@ -139,6 +150,7 @@ impl Lists {
     fn forget<V>(&mut self, m: &Mutation<V>) {
         self.ready.remove(&(-m.priority, m.no));
         self.deferred.remove(&m.no);
+        self.waiting.remove(&m.no);
         *self.count_of(m.state) -= 1;
         if let Some(group) = &m.group {
             self.groups.remove(&(group.clone(), m.no));

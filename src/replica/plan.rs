@@ -1,15 +1,18 @@
 //! Decides which facts follow from an intent: what somebody wants becomes what is true.
 //!
 //! Local writes are in [`super::plan_write`], what the backend says in [`super::plan_sync`], what the
-//! user does with the queue in [`super::plan_outbox`], a backup in [`super::plan_import`].
+//! user does with the queue in [`super::plan_outbox`], how conflicts go on in [`super::plan_conflict`], a
+//! backup in [`super::plan_import`].
 
 use super::Replica;
+pub use super::plan_conflict::{Decided, Edit};
 use super::plan_import::Import;
 pub use super::plan_write::{Read, Transaction, Write, WriteOptions};
+use crate::conflict::Choice;
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::model::{Action, Key, MutationNo, Name, Page, Verdict};
+use crate::model::{Action, Key, Mutation, MutationNo, MutationState, Name, Page, Verdict};
 use crate::store::Fact;
 use crate::value::Value;
 use std::rc::Rc;
@@ -35,6 +38,12 @@ pub enum Intent<V> {
     Retry(Option<MutationNo>),
     /// The user gives a mutation up.
     Discard(MutationNo),
+    /// The user changes the content of a queued mutation.
+    Edit(Edit<V>),
+    /// The user settles the conflict with this id: one that waits, or one that was settled before.
+    Resolve(Rc<str>, Choice<V>),
+    /// The app's function has answered.
+    Decided(Decided<V>),
     /// The user empties the conflict log.
     ClearConflicts,
 }
@@ -46,7 +55,7 @@ pub enum Notice<V> {
     Confirmed(MutationNo, Rc<str>, Name, Key, Action),
     /// A mutation was parked.
     Parked(MutationNo),
-    /// A conflict was settled.
+    /// A conflict was met and waits, or was settled.
     Conflict(Rc<crate::conflict::Conflict<V>>),
     /// A page changed so many records.
     Pulled(usize),
@@ -123,8 +132,12 @@ impl<V: Value> Replica<V> {
             Intent::Transaction(transaction) => self.plan_transaction(transaction, now, plan),
             Intent::Import(import) => self.plan_import(import, now, plan),
             Intent::MarkSent(mut nos) => {
-                // They were chosen before: what has these numbers now may be behind another.
-                nos.retain(|no| self.outbox.get(*no).is_some_and(|m| !m.sent && !m.behind));
+                // They were chosen before: what has these numbers now may be behind another. What was
+                // settled or parked meanwhile is not sent, and may be rewritten.
+                let goes =
+                    |m: &Mutation<V>| !m.sent && !m.behind && m.state == MutationState::Pending;
+                nos.retain(|no| self.outbox.get(*no).is_some_and(goes));
+                self.plan_dates(&nos, now, plan);
                 plan.count = nos.len();
                 if !nos.is_empty() {
                     self.put_true(Fact::Sent { nos }, now, plan);
@@ -152,6 +165,12 @@ impl<V: Value> Replica<V> {
             }
             Intent::Retry(no) => self.plan_retry(no, now, plan),
             Intent::Discard(no) => self.plan_discard(no, now, plan),
+            Intent::Edit(edit) => self.plan_edit(edit, now, plan),
+            Intent::Resolve(id, choice) => self.plan_resolve(&id, choice, now, plan),
+            Intent::Decided(decided) => {
+                self.plan_decided(decided, now, plan);
+                Ok(())
+            }
             Intent::ClearConflicts => {
                 self.put_true(Fact::ConflictsCleared, now, plan);
                 Ok(())
@@ -178,6 +197,7 @@ impl<V: Value> Replica<V> {
             Fact::Cancelled { no, .. }
             | Fact::Acked { no, .. }
             | Fact::Refused { no, .. }
+            | Fact::Waits { no }
             | Fact::Rebased { no } => of(no),
             Fact::Sent { nos } => nos.first().and_then(of),
             _ => None,

@@ -8,7 +8,7 @@
 use super::Replica;
 use super::collection::Record;
 use super::plan::{Now, Plan, checked_key};
-use super::plan_sync::same_content;
+use crate::conflict::same;
 use crate::error::{Code, Error, Result};
 use crate::model::{Held, Key, Mutation, Name};
 use crate::shown::{Names, Shown};
@@ -40,14 +40,6 @@ impl<V: Value> Step<'_, V> {
 
     fn maybe(&self, key: &Key, value: Option<&V>) -> Result<Option<V>> {
         value.map(|value| self.one(key, value)).transpose()
-    }
-}
-
-fn same<V: Value>(a: Option<&V>, b: Option<&V>) -> bool {
-    match (a, b) {
-        (None, None) => true,
-        (Some(a), Some(b)) => same_content(a, b),
-        _ => false,
     }
 }
 

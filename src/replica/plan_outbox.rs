@@ -36,10 +36,13 @@ impl<V: Value> Replica<V> {
         plan: &mut Plan<V>,
     ) -> Result<()> {
         let parked = |m: &&Mutation<V>| m.state == MutationState::Failed;
+        // One that waits for the app to settle its conflict meets it anew; not all of them at once, for
+        // nothing may have changed.
+        let stands = |m: &&Mutation<V>| m.state != MutationState::Pending;
         let chosen: Vec<Mutation<V>> = match no {
             None => self.outbox.iter().filter(parked).cloned().collect(),
             Some(no) => {
-                let found = self.outbox.get(no).filter(parked).cloned();
+                let found = self.outbox.get(no).filter(stands).cloned();
                 let missing = || Error::new(Code::NotFound, "there is no such parked mutation");
                 vec![found.ok_or_else(missing)?]
             }
@@ -85,7 +88,7 @@ impl<V: Value> Replica<V> {
         plan: &mut Plan<V>,
     ) -> Result<()> {
         let missing = || Error::new(Code::NotFound, "there is no such mutation");
-        let m = self.outbox.get(no).ok_or_else(missing)?;
+        let m = self.outbox.get(no).cloned().ok_or_else(missing)?;
         let record = self
             .collection(&m.collection)
             .and_then(|c| c.record(&m.key));
@@ -109,6 +112,7 @@ impl<V: Value> Replica<V> {
             now,
             plan,
         );
+        self.log_given_up(&m, now, plan);
         plan.count = 1;
         Ok(())
     }

@@ -2,13 +2,14 @@
 
 use super::Replica;
 use super::plan::{Notice, Now, Plan, check_key, checked_key};
+use super::plan_conflict::Settled;
 use super::plan_outbox::Content;
 use super::plan_write::coalesce;
 use crate::backoff;
-use crate::conflict::{Conflict, Outcome, Sides, settle};
+use crate::conflict::{Outcome, Sides, same, settle};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
-use crate::model::{Action, Mutation, MutationNo, Page, Pulled, Refusal, Verdict, Version};
+use crate::model::{Mutation, MutationNo, MutationState, Page, Pulled, Refusal, Verdict, Version};
 use crate::planted::{self, Bug};
 use crate::shown::Shown;
 use crate::store::{Fact, Gone};
@@ -44,8 +45,10 @@ impl<V: Value> Replica<V> {
                     .push(Notice::Confirmed(no, id, m.collection, m.key, m.action));
             }
             Verdict::Conflict { version, data, at } => {
-                self.plan_conflict(&m, version, data, at.as_ref(), now, plan);
+                self.plan_conflict(&m, version, data.as_ref(), at.as_ref(), now, plan);
             }
+            // A late answer from before its conflict: that one waits for the app.
+            Verdict::Failed { .. } if m.state == MutationState::Conflict => {}
             Verdict::Failed { refusal, retryable } => {
                 self.plan_refusal(&m, refusal, retryable, now, plan);
             }
@@ -107,7 +110,7 @@ impl<V: Value> Replica<V> {
         &mut self,
         m: &Mutation<V>,
         version: Version,
-        remote: Option<V>,
+        remote: Option<&V>,
         remote_at: Option<&Rc<str>>,
         now: Now,
         plan: &mut Plan<V>,
@@ -131,12 +134,12 @@ impl<V: Value> Replica<V> {
         let local = newest
             .as_ref()
             .map_or_else(|| m.value.clone(), |t| t.value.clone());
-        let local_at = newest.as_ref().unwrap_or(m).at_text(&self.client);
+        let local_at = self.local_at(newest.as_ref().unwrap_or(m), now);
         self.hear(remote_at, now);
         let fact = Fact::Remote {
             collection,
             key,
-            value: remote.clone(),
+            value: remote.cloned(),
             version,
         };
         self.put_true(fact, now, plan);
@@ -149,12 +152,7 @@ impl<V: Value> Replica<V> {
         let own = remote_at
             .and_then(|at| Hlc::parse(at))
             .is_some_and(|(_, c)| *c == *m.author(&self.client));
-        let same = match (&local, &remote) {
-            (None, None) => true,
-            (Some(a), Some(b)) => same_content(a, b),
-            _ => false,
-        };
-        if same {
+        if same(local.as_ref(), remote) {
             let (no, why) = (m.no, Gone::Same);
             self.put_true(Fact::Cancelled { no, why }, now, plan);
             plan.notices.push(Notice::Confirmed(
@@ -169,51 +167,30 @@ impl<V: Value> Replica<V> {
         let sides = Sides {
             base: m.base.as_ref(),
             local: local.as_ref(),
-            remote: remote.as_ref(),
+            remote,
             local_at: &local_at,
-            remote_at: remote_at.map(AsRef::as_ref),
+            remote_at: remote_at.map(|at| match self.is_misdated(at, now) {
+                true => "",
+                false => at.as_ref(),
+            }),
         };
-        let (outcome, result) = if own {
-            (Outcome::Local, local.clone())
+        let settled = if own {
+            Some((Outcome::Local, local.clone()))
         } else {
             settle(strategy, &sides)
         };
-        match outcome {
-            Outcome::Remote => {
-                let (no, why) = (m.no, Gone::Lost);
-                self.put_true(Fact::Cancelled { no, why }, now, plan);
-            }
-            Outcome::Local | Outcome::Merged => {
-                let action = match (&result, &remote) {
-                    (None, _) => Action::Delete,
-                    (Some(_), None) => Action::Create,
-                    (Some(_), Some(_)) => Action::Update,
-                };
-                let content = Content {
-                    action,
-                    value: result.clone(),
-                    changed: None,
-                    shows: newest.map_or_else(|| m.shows.clone(), |tail| shown_of_both(m, &tail)),
-                };
-                let no = self.requeue(m, content, now, plan);
-                self.put_true(Fact::Rebased { no }, now, plan);
-            }
-        }
+        let shows = newest.map(|tail| shown_of_both(m, &tail));
+        let Some((outcome, result)) = settled else {
+            return self.plan_waits(m, local, shows, now, plan);
+        };
+        self.carry_out(m, outcome, result.clone(), shows, now, plan);
         if !own {
-            let conflict = Rc::new(Conflict {
-                id: m.wire_id(&self.client).into(),
-                collection: m.collection.clone(),
-                key: m.key.clone(),
-                at_ms: now.at_ms,
+            let settled = Settled {
                 strategy,
                 outcome,
-                base: m.base.clone(),
-                local,
-                remote,
                 result,
-            });
-            self.put_true(Fact::Conflicted(conflict.clone()), now, plan);
-            plan.notices.push(Notice::Conflict(conflict));
+            };
+            self.log_conflict(m, local, settled, now, plan);
         }
     }
 
@@ -328,14 +305,15 @@ impl<V: Value> Replica<V> {
         } = change;
         self.put_true(
             Fact::Remote {
-                collection,
-                key,
+                collection: collection.clone(),
+                key: key.clone(),
                 value: data,
                 version,
             },
             now,
             plan,
         );
+        self.tell_waiting(&collection, &key, plan);
         Ok(())
     }
 }
@@ -344,10 +322,4 @@ impl<V: Value> Replica<V> {
 fn shown_of_both<V: Value>(first: &Mutation<V>, tail: &Mutation<V>) -> Shown<V> {
     let (own, changed) = (first.value.as_ref(), first.changed.as_ref());
     first.shows.followed_by(own, changed, &tail.shows)
-}
-
-pub(super) fn same_content<V: Value>(a: &V, b: &V) -> bool {
-    let mut names = a.names();
-    names.extend(b.names());
-    names.iter().all(|name| a.same_field(b, name))
 }

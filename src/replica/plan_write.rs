@@ -19,7 +19,7 @@
 use super::Replica;
 use super::collection::Record;
 use super::plan::{Now, Plan, checked_key};
-use super::plan_sync::same_content;
+use crate::conflict::same;
 use crate::error::{Code, Error, Result};
 use crate::model::{Action, Key, Mutation, MutationNo, MutationState, Name, Version};
 use crate::options::CollectionSpec;
@@ -124,12 +124,7 @@ impl<V: Value> Replica<V> {
             } else {
                 collection.get(&read.key)
             };
-            let same = match (there, &read.value) {
-                (None, None) => true,
-                (Some(a), Some(b)) => same_content(a, b),
-                _ => false,
-            };
-            if !same {
+            if !same(there, read.value.as_ref()) {
                 let (name, key) = (&read.collection, &read.key);
                 let message = format!("{name}: the record \"{key}\" was changed meanwhile");
                 return Err(Error::new(Code::WriteContention, message));
@@ -378,7 +373,10 @@ impl<V: Value> Replica<V> {
         let shows;
         match last {
             Some(last) if !last.sent || planted::is(Bug::CoalescingAcrossInFlight) => {
-                let Some(both) = coalesce(last, action, changed) else {
+                // What met a conflict cannot annul itself: the server has a record under this key.
+                let waits = last.state == MutationState::Conflict;
+                let whole = || waits.then_some((Action::Delete, None));
+                let Some(both) = coalesce(last, action, changed).or_else(whole) else {
                     let (no, why) = (last.no, Gone::Discarded);
                     self.put_true(Fact::Cancelled { no, why }, now, plan);
                     return;

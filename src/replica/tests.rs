@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use super::Replica;
-use super::plan::{Intent, Now, Transaction, Write, WriteOptions};
+use super::plan::{Decided, Edit, Intent, Now, Transaction, Write, WriteOptions};
+use crate::conflict::{Answer, Choice};
+use crate::error::{Code, Error};
 use crate::hlc::Hlc;
 use crate::model::{MutationNo, Page, Pulled, Refusal, Verdict, Version};
-use crate::options::CollectionSpec;
+use crate::options::{CollectionSpec, Strategy};
 use crate::store::Fact;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -20,7 +22,10 @@ fn empty() -> Replica<Record> {
     let mut notes = CollectionSpec::new("notes", "id");
     notes.references = vec![("siteId".into(), "sites".into())];
     notes.priority = 2;
-    let specs = [CollectionSpec::new("sites", "id"), notes];
+    notes.strategy = Strategy::Manual;
+    let mut sites = CollectionSpec::new("sites", "id");
+    sites.strategy = Strategy::Function;
+    let specs = [sites, notes, CollectionSpec::new("others", "id")];
     Replica::new("c".into(), &specs, 2)
 }
 
@@ -51,10 +56,17 @@ fn intent(replica: &Replica<Record>, at: u64, (what, which, how): Step) -> Inten
     let no: MutationNo = head.unwrap_or(1);
     let mut heads = replica.outbox.iter().filter(|m| !m.behind).map(|m| m.no);
     let first = heads.nth(usize::from(which)).unwrap_or(1);
-    let name = if how % 8 < 6 { "sites" } else { "notes" };
+    let name = match how % 8 {
+        0 | 1 => "others",
+        2..6 => "sites",
+        _ => "notes",
+    };
+    let record = |key: &str| Rc::new(json!({ "id": key, "chosen": at }));
+    let waits = replica.outbox.waiting().nth(usize::from(which % 2));
+    let waits = waits.map_or(1, |m| m.no);
     let write = |write| Intent::Write(name.into(), vec![write], options);
     let remote = Rc::new(json!({ "id": key, "a": "remote", "b": at }));
-    match what % 12 {
+    match what % 15 {
         0 | 1 => write(put(&key)),
         2 | 3 => write(update()),
         4 => write(Write::Delete(key.as_str().into())),
@@ -106,7 +118,40 @@ fn intent(replica: &Replica<Record>, at: u64, (what, which, how): Step) -> Inten
             };
             Intent::Page(replica.checkpoint(), page)
         }
-        10 => Intent::Retry(None),
+        10 => Intent::Retry((how % 2 == 0).then_some(waits)),
+        11 => Intent::Edit(Edit {
+            no,
+            patch: Rc::new(json!({ field: at })),
+            changed: [field.into()].into(),
+            on: None,
+        }),
+        12 => {
+            let id = replica.outbox.get(waits).map(|m| m.wire_id("c"));
+            let choice = match how % 4 {
+                0 => Choice::Local,
+                1 => Choice::Remote,
+                2 => Choice::Record(None),
+                _ => Choice::Record(Some(record(&key))),
+            };
+            Intent::Resolve(id.unwrap_or_default().into(), choice)
+        }
+        13 => {
+            let (key, seen) = match replica.question(waits) {
+                Some((question, seen)) => (question.key, seen),
+                None => return Intent::Discard(no),
+            };
+            let answer = match how % 4 {
+                0 => Ok(Answer::Park),
+                1 => Ok(Answer::Record(None)),
+                2 => Err(Error::new(Code::ConflictHandler, "threw")),
+                _ => Ok(Answer::Record(Some(record(&key)))),
+            };
+            Intent::Decided(Decided {
+                no: waits,
+                seen,
+                answer,
+            })
+        }
         _ => Intent::Discard(no),
     }
 }
@@ -222,6 +267,12 @@ fn check(replica: &Replica<Record>) {
         );
         seen.insert(m.no);
     }
+    for m in replica.outbox.waiting() {
+        assert!(!m.sent && !m.behind && m.next_attempt_ms.is_none());
+        assert!(replica.question(m.no).is_some() && replica.open_conflict(m).is_some());
+    }
+    let counted = replica.outbox.waiting().count();
+    assert_eq!(counted, replica.outbox.counts().conflict);
     let pending: usize = replica
         .collections
         .iter()
@@ -240,8 +291,8 @@ proptest! {
 
     #[test]
     fn what_is_queued_can_be_written_down_and_restored(
-        steps in prop::collection::vec((0_u8..12, 0_u8..4, 0_u8..32), 0..40),
-        more in prop::collection::vec((0_u8..12, 0_u8..4, 0_u8..32), 0..10),
+        steps in prop::collection::vec((0_u8..15, 0_u8..4, 0_u8..32), 0..40),
+        more in prop::collection::vec((0_u8..15, 0_u8..4, 0_u8..32), 0..10),
     ) {
         let mut original = live(&steps);
         check(&original);
@@ -263,8 +314,8 @@ proptest! {
 
     #[test]
     fn a_failed_commit_leaves_nothing_behind(
-        steps in prop::collection::vec((0_u8..12, 0_u8..4, 0_u8..32), 0..25),
-        lost in prop::collection::vec((0_u8..12, 0_u8..4, 0_u8..32), 1..8),
+        steps in prop::collection::vec((0_u8..15, 0_u8..4, 0_u8..32), 0..25),
+        lost in prop::collection::vec((0_u8..15, 0_u8..4, 0_u8..32), 1..8),
     ) {
         let mut replica = live(&steps);
         let before = text(&replica);

@@ -345,6 +345,7 @@ fn all_facts<V: Value>(record: &impl Fn(u32) -> V) -> Vec<Fact<V>> {
             next_attempt_ms: None,
         },
         Fact::Rebased { no: 3 },
+        Fact::Waits { no: 3 },
         remote(record, 5, 3),
         remote(record, 7, 9),
         Fact::Conflicted(Rc::new(conflict)),
@@ -494,5 +495,6 @@ fn shape<V: Value>(fact: &Fact<V>) -> String {
             one(&c.result)
         ),
         Fact::ConflictsCleared => "conflicts cleared".to_owned(),
+        Fact::Waits { no } => format!("waits {no}"),
     }
 }

@@ -140,6 +140,11 @@ pub enum Fact<V> {
         /// The mutation.
         no: MutationNo,
     },
+    /// A mutation has met a conflict that waits for the app.
+    Waits {
+        /// The mutation.
+        no: MutationNo,
+    },
     /// What the backend has for a record.
     Remote {
         /// The record's collection.
@@ -158,7 +163,7 @@ pub enum Fact<V> {
         /// The collections that were declared then: a new one has to be pulled from the beginning.
         collections: Rc<[Name]>,
     },
-    /// A conflict was settled.
+    /// A conflict was settled, or settled once more, which takes the place of what was there.
     Conflicted(Rc<Conflict<V>>),
     /// The conflict log was emptied.
     ConflictsCleared,
@@ -206,6 +211,7 @@ impl<V> Entry<V> {
                     let sides = [&c.base, &c.local, &c.remote, &c.result];
                     sides.into_iter().flatten().for_each(&mut visit);
                 }
+                Fact::Held(held) => held.each_value(&mut visit),
                 _ => {}
             }
         }

@@ -3,13 +3,14 @@
 
 use super::backend::JsBackend;
 use super::clock::WebClock;
-use super::codec::conflict_to_js;
 use super::codec_mutation::mutation_to_js;
+use super::conflicts::{self, Decision};
 use super::glue::{get, set};
 use super::idb::{IdbStore, Lost, database_name};
 use super::signals::{self, Signals};
 use super::value::{Row, Rows};
 use super::{options, view, writes};
+use crate::conflict::Question;
 use crate::driver::{Listener, Manager, RescueBatch};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
@@ -79,6 +80,13 @@ impl Listener<Row> for Host {
         self.call("folded", &[]);
     }
 
+    fn decide(&self, question: Question<Row>) -> Decision {
+        let sides = [&question.base, &question.local, &question.remote];
+        let sides: Array = sides.into_iter().map(conflicts::copy).collect();
+        let (name, key) = (super::glue::name(&question.collection), question.key);
+        conflicts::decision(self.call("decide", &[&name, &JsValue::from_str(&key), &sides]))
+    }
+
     fn rescue(&self, batch: RescueBatch<Row>) -> Pin<Box<dyn Future<Output = ()>>> {
         let put: Array = batch
             .put
@@ -112,7 +120,7 @@ impl Listener<Row> for Host {
 /// One open database.
 #[wasm_bindgen]
 pub struct Core {
-    manager: WebManager,
+    pub(super) manager: WebManager,
     shared: Rc<RefCell<Option<WebManager>>>,
     signals: RefCell<Option<Signals>>,
     keys: super::codec::KeyFields,
@@ -278,7 +286,7 @@ impl Core {
         database_name(app, user)
     }
 
-    fn submit(&self, intent: Intent<Row>, done: Function) {
+    pub(super) fn submit(&self, intent: Intent<Row>, done: Function) {
         self.manager
             .submit(intent, Box::new(move |result| answer(&done, result)));
     }
@@ -425,15 +433,6 @@ impl Core {
         }
     }
 
-    /// The conflict log, newest first.
-    pub fn conflicts(&self) -> Array {
-        self.manager
-            .conflicts()
-            .iter()
-            .map(|c| conflict_to_js(c))
-            .collect()
-    }
-
     /// The status, but for what the loader adds.
     pub fn status(&self) -> JsValue {
         view::status_to_js(&self.manager.status())
@@ -494,7 +493,7 @@ impl Each {
     }
 }
 
-fn answer(done: &Function, result: Result<usize>) {
+pub(super) fn answer(done: &Function, result: Result<usize>) {
     let called = match result {
         Ok(count) => done.call2(&JsValue::UNDEFINED, &JsValue::NULL, &(count as f64).into()),
         Err(error) => done.call1(&JsValue::UNDEFINED, &thrown(error)),
@@ -543,7 +542,7 @@ impl Core {
     }
 
     /// A record for the app; one that is not in memory is noted.
-    fn shown(&self, row: Option<Row>) -> JsValue {
+    pub(super) fn shown(&self, row: Option<Row>) -> JsValue {
         match row {
             Some(row) if row.is_resident() => row.object(),
             Some(row) => {

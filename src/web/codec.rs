@@ -337,6 +337,7 @@ fn encode_fact(fact: &Fact<Row>) -> Object {
             out
         }
         Fact::Rebased { no } => numbered("rebased", *no),
+        Fact::Waits { no } => numbered("waits", *no),
         Fact::Sent { nos } => {
             let out = object("sent");
             let numbers: Vec<f64> = nos.iter().map(|no| *no as f64).collect();
@@ -418,7 +419,7 @@ pub(super) fn conflict_to_js(conflict: &Conflict<Row>) -> Object {
     conflict_with(conflict, Row::object)
 }
 
-fn conflict_with(conflict: &Conflict<Row>, show: impl Fn(&Row) -> JsValue) -> Object {
+pub(super) fn conflict_with(conflict: &Conflict<Row>, show: impl Fn(&Row) -> JsValue) -> Object {
     let out = Object::new();
     set(&out, "id", &JsValue::from_str(&conflict.id));
     set(&out, "collection", &name(&conflict.collection));

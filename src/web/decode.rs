@@ -314,6 +314,7 @@ fn read_single(kind: &str, fact: &JsValue) -> Result<Fact<Row>> {
             },
         },
         "rebased" => Fact::Rebased { no: no()? },
+        "waits" => Fact::Waits { no: no()? },
         "sent" => {
             let nos = wholes(fact, "numbers")?;
             Fact::Sent { nos }

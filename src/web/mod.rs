@@ -9,6 +9,7 @@ mod budget;
 mod clock;
 mod codec;
 mod codec_mutation;
+mod conflicts;
 mod decode;
 mod glue;
 mod idb;

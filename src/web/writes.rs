@@ -96,7 +96,7 @@ pub(super) fn each(
 }
 
 /// A record or a patch of its own: an object, or its text.
-fn row(item: &JsValue) -> Row {
+pub(super) fn row(item: &JsValue) -> Row {
     let none = "".into();
     if item.is_string() {
         Row::of_text(item, &none)

@@ -11,6 +11,7 @@ import { connection } from "./cases/bad-days-connection.mjs";
 import { pages } from "./cases/bad-days-page.mjs";
 import { room } from "./cases/bad-days-room.mjs";
 import { silence } from "./cases/bad-days-silence.mjs";
+import { conflictChoices } from "./cases/conflict-choices.mjs";
 import { conflicts } from "./cases/conflicts.mjs";
 import { durability } from "./cases/durability.mjs";
 import { golden } from "./cases/golden.mjs";
@@ -26,6 +27,7 @@ const tests = [
   ...signIn,
   ...refusals,
   ...conflicts,
+  ...conflictChoices,
   ...tabs,
   ...golden,
   ...rescue,

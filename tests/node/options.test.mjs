@@ -75,3 +75,19 @@ test("a migration works on copies, and records without one stay as they are", ()
   const wrong = checkOptions({ ...good, migrate: { sites: () => ({ id: "a", at: new Date() }) } });
   assert.throws(() => wrong.migrate("sites", record, 1), { code: "not-cloneable" });
 });
+
+test("a conflict function stays outside of the core's options", () => {
+  const conflict = ({ local }) => local;
+  const { core, handlers } = checkOptions({
+    ...good,
+    collections: { sites: { key: "id", conflict }, notes: { key: "id", conflict: "manual" } },
+  });
+  assert.equal(core.collections.sites.conflict, "function");
+  assert.equal(core.collections.notes.conflict, "manual");
+  assert.deepEqual([...handlers], [["sites", conflict]]);
+  for (const wrong of ["function", "mine", 7, null, {}]) {
+    const collections = { sites: { key: "id", conflict: wrong } };
+    const message = (error) => error.code === "invalid-options" && /sites\.conflict/.test(error);
+    assert.throws(() => checkOptions({ ...good, collections }), message, String(wrong));
+  }
+});

@@ -191,6 +191,7 @@ fn name(fact: &Fact<Record>) -> String {
         Fact::Acked { no, .. } => format!("acked-{no}"),
         Fact::Refused { no, .. } => format!("refused-{no}"),
         Fact::Rebased { no } => format!("rebased-{no}"),
+        Fact::Waits { no } => format!("waits-{no}"),
         Fact::Remote { key, version, .. } => format!("remote-{key}-{}", version.0),
         Fact::Checkpoint { checkpoint, .. } => format!("checkpoint-{checkpoint:?}"),
         Fact::Conflicted(conflict) => format!("conflict-{}", conflict.key),

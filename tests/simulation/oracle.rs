@@ -439,7 +439,13 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
 fn check_clock(world: &World, oracle: &mut Oracle, client: usize, tab: usize, hlc: Hlc) {
     let device = &world.clients[client];
     let known = &mut oracle.devices[client];
-    if known.hlc.is_some_and(|last| hlc < last) {
+    // A clock that has lived in the future comes back when the time is known.
+    let from_future = |last: &Hlc| last.ms > world.true_ms() + AHEAD_MAX_MS / 2.0;
+    if known
+        .hlc
+        .filter(|last| !from_future(last))
+        .is_some_and(|last| hlc < last)
+    {
         let last = known.hlc;
         world.violated("the clock goes back", || {
             format!("c{client}: {last:?}, then {hlc:?}")

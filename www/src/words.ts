@@ -145,6 +145,8 @@ export const outcomeWords: Record<Conflict["outcome"], string> = {
   local: "This device’s version was kept",
   remote: "The server’s version was kept",
   merged: "Both versions were joined",
+  waiting: "Waits to be settled",
+  parked: "Could not be settled; see the queue",
 };
 
 export const strategyWords: Record<Conflict["strategy"], string> = {
@@ -152,6 +154,8 @@ export const strategyWords: Record<Conflict["strategy"], string> = {
   "server-wins": "the server wins",
   "client-wins": "the device wins",
   merge: "field by field",
+  manual: "by hand",
+  function: "by the app",
 };
 
 const fields: Record<string, string> = {

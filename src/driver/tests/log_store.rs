@@ -144,6 +144,14 @@ impl Store<Slot> for Evicting {
     async fn write_segments(&self, new: &[Entry<Slot>]) -> Result<Vec<(SegmentId, Entry<Slot>)>> {
         for entry in new {
             entry.each_value(|slot| drop(slot.json().clone()));
+            for fact in &entry.facts {
+                if let crate::store::Fact::Held(held) = fact {
+                    let m = &held.mutation;
+                    let sides = [&m.value, &m.base, &held.shadow];
+                    let sides = sides.into_iter().flatten();
+                    sides.for_each(|slot| drop(slot.json().clone()));
+                }
+            }
         }
         let written = self.disk.write_segments(new).await?;
         Ok(written

@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod backup;
+mod clocks;
 mod faults;
 mod hidden;
 mod log_store;
+mod manual;
 mod migration;
 mod promises;
 mod random;
+mod resolvers;
 mod rig;
 mod transactions;
 mod writes;

@@ -1,6 +1,7 @@
 //! What the tests stand on: a clock on virtual time, a model of the server with faults, and a
 //! client that can crash.
 
+use crate::conflict::{Answer, Question};
 use crate::driver::{
     Backend, Call, Clock, Listener, Manager, OutboxFilter, OutboxView, PushAnswer, Settings, Status,
 };
@@ -67,7 +68,7 @@ pub(super) struct TestClock {
 
 impl Clock for TestClock {
     fn now_ms(&self) -> f64 {
-        1_763_000_000_000.0 + self.skew_ms + self.start.elapsed().as_secs_f64() * 1000.0
+        true_ms(self.start) + self.skew_ms
     }
 
     fn random(&self) -> f64 {
@@ -82,6 +83,11 @@ impl Clock for TestClock {
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()>>>) {
         tokio::task::spawn_local(task);
     }
+}
+
+/// What the time really is.
+pub(super) fn true_ms(start: Instant) -> f64 {
+    1_763_000_000_000.0 + start.elapsed().as_secs_f64() * 1000.0
 }
 
 /// What happens to one request.
@@ -127,6 +133,8 @@ pub(super) struct Server {
     pub(super) batch_max: Option<usize>,
     /// Refuse credentials that are not fresh.
     pub(super) stale_token: bool,
+    /// Answers say what the time is; this is when it began.
+    pub(super) clock: Option<Instant>,
     pub(super) down: bool,
     /// The server adds a field of its own to what it stores, and answers with it.
     pub(super) stamps: bool,
@@ -140,6 +148,10 @@ impl Server {
     pub(super) fn put(&mut self, collection: &str, data: Json, at: &str) {
         let key = data["id"].as_str().unwrap().to_owned();
         self.store(collection, &key, Some(Rc::new(data)), at);
+    }
+
+    pub(super) fn delete(&mut self, collection: &str, key: &str, at: &str) {
+        self.store(collection, key, None, at);
     }
 
     fn store(&mut self, collection: &str, key: &str, data: Option<Record>, at: &str) -> u64 {
@@ -286,6 +298,10 @@ pub(super) struct TestBackend {
 }
 
 impl TestBackend {
+    fn time(&self) -> Option<f64> {
+        self.server.borrow().clock.map(true_ms)
+    }
+
     async fn travel(&self) {
         pass(1 + self.chance.below(self.latency_ms.max(1))).await;
     }
@@ -355,7 +371,7 @@ impl Backend<Record> for TestBackend {
         self.travel().await;
         Ok(PushAnswer {
             results,
-            server_ms: None,
+            server_ms: self.time(),
         })
     }
 
@@ -366,7 +382,8 @@ impl Backend<Record> for TestBackend {
         call: &Call,
     ) -> std::result::Result<Page<Record>, Failure> {
         let fault = self.arrive(call).await?;
-        let page = self.server.borrow().page(checkpoint, limit.min(self.page));
+        let mut page = self.server.borrow().page(checkpoint, limit.min(self.page));
+        page.server_ms = self.time();
         self.server.borrow_mut().pulls += 1;
         if fault.is_some() {
             return Err(no_answer());
@@ -380,7 +397,18 @@ impl Backend<Record> for TestBackend {
 #[derive(Default)]
 pub(super) struct Told(pub(super) RefCell<Vec<String>>);
 
-struct Ear(Rc<Told>);
+struct Ear(Rc<Told>, Decide);
+
+/// The app's function for conflicts: what it is asked, and its answer.
+pub(super) type Decide = Rc<dyn Fn(Question<Record>) -> Decision>;
+pub(super) type Decision = Pin<Box<dyn Future<Output = Result<Answer<Record>>>>>;
+
+/// A function that answers at once.
+pub(super) fn at_once(
+    answer: impl Fn(Question<Record>) -> Result<Answer<Record>> + 'static,
+) -> Decide {
+    Rc::new(move |question| Box::pin(std::future::ready(answer(question))))
+}
 
 impl Listener<Record> for Ear {
     fn committed(&self, touched: &[Name], notices: &[Notice<Record>], own: bool) {
@@ -409,6 +437,10 @@ impl Listener<Record> for Ear {
             .borrow_mut()
             .push(format!("error {}", error.code.as_str()));
     }
+
+    fn decide(&self, question: Question<Record>) -> Decision {
+        self.1(question)
+    }
 }
 
 pub(super) type TestMigrate = Rc<dyn Fn(&Name, &Record, u32) -> Result<Record>>;
@@ -423,6 +455,7 @@ pub(super) struct Device {
     pub(super) skew_ms: f64,
     pub(super) version: u32,
     pub(super) migrate: TestMigrate,
+    pub(super) decide: Decide,
     start: Instant,
 }
 
@@ -452,6 +485,7 @@ impl Device {
             skew_ms: 0.0,
             version: 1,
             migrate: Rc::new(|_, value, _| Ok(value.clone())),
+            decide: at_once(|_| Ok(Answer::Park)),
             start: Instant::now(),
         }
     }
@@ -486,7 +520,7 @@ impl Device {
             skew_ms: self.skew_ms,
             chance: self.chance.clone(),
         };
-        let ear = Box::new(Ear(self.told.clone()));
+        let ear = Box::new(Ear(self.told.clone(), self.decide.clone()));
         let (store, backend) = (self.store.clone(), Some(self.backend.clone()));
         let migrate = self.migrate.clone();
         let migrate = Box::new(move |name: &Name, value: &Record, from| migrate(name, value, from));

@@ -163,6 +163,8 @@ async function drafts(rig) {
     const { db, lab } = window;
     const seen = [];
     const stop = lab.sites.record("d").subscribe((record) => seen.push(record?.name));
+    // Asked while something is stored, it would be told of the draft at once.
+    while (seen.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     await lab.sites.put({ id: "d", name: "draft" }, { localOnly: true });
     await lab.synced();
     const states = [lab.sites.state("d")];

@@ -199,6 +199,7 @@ fn prettier(context: &Context) -> Result<Outcome> {
         "tests/crash",
         "tests/e2e",
         "tests/node",
+        "tests/types",
         "bench/*.mjs",
         "bench/adapters/landfall.js",
         "xtask/js",
@@ -226,6 +227,7 @@ fn types(context: &Context) -> Result<Outcome> {
             "--lib",
             "es2022,esnext.disposable,dom",
             "npm/index.d.ts",
+            "tests/types/conflicts.ts",
         ])
         .run()?;
     if !declarations.is_success() {

@@ -1,0 +1,111 @@
+//! Last write wins, also where a device's clock is wrong.
+
+use super::rig::*;
+use crate::engine::Event;
+use serde_json::json;
+use std::cell::RefCell;
+use std::rc::Rc;
+use tokio::time::Instant;
+
+const DAY_MS: f64 = 86_400_000.0;
+
+/// Who has written last, to the server's knowledge.
+fn name(server: &Rc<RefCell<Server>>) -> String {
+    let server = server.borrow();
+    let row = &server.rows[&("sites".to_owned(), "x".to_owned())];
+    row.data.as_ref().unwrap()["by"].to_string()
+}
+
+async fn offline(m: &TestManager, by: &str) {
+    m.signal(Event::Offline);
+    update(m, "sites", "x", json!({ "by": by })).await.unwrap();
+    pass(5_000).await;
+}
+
+async fn online(m: &TestManager) {
+    m.signal(Event::Online);
+    synced(m).await;
+}
+
+async fn play(skew_ms: f64) {
+    let server = Rc::new(RefCell::new(Server::default()));
+    server.borrow_mut().clock = Some(Instant::now());
+    let mut wrong = Device::new("a", &server, 1);
+    wrong.skew_ms = skew_ms;
+    let right = Device::new("b", &server, 2);
+
+    // Written before the first contact.
+    let a = wrong.open_idle().await;
+    a.signal(Event::Offline);
+    a.signal(Event::Leader(true));
+    put(&a, "sites", json!({ "id": "x", "by": "a" }))
+        .await
+        .unwrap();
+    online(&a).await;
+    assert_eq!(name(&server), "\"a\"");
+    let b = right.open().await;
+    synced(&b).await;
+
+    // The wrong clock's earlier change loses, and its later one wins.
+    offline(&a, "a1").await;
+    update(&b, "sites", "x", json!({ "by": "b1" }))
+        .await
+        .unwrap();
+    synced(&b).await;
+    online(&a).await;
+    assert_eq!(name(&server), "\"b1\"");
+    offline(&b, "b2").await;
+    update(&a, "sites", "x", json!({ "by": "a2" }))
+        .await
+        .unwrap();
+    synced(&a).await;
+    online(&b).await;
+    assert_eq!(name(&server), "\"a2\"");
+    synced(&a).await;
+
+    // A new start knows nothing of the server's clock; neither does a tab that never asks it.
+    a.signal(Event::Close);
+    let a = wrong.open_idle().await;
+    let tab = wrong.open_idle().await;
+    a.signal(Event::Leader(true));
+    offline(&a, "a3").await;
+    tab.submit_catch_up();
+    update(&tab, "sites", "x", json!({ "tab": 1 }))
+        .await
+        .unwrap();
+    pass(5_000).await;
+    update(&b, "sites", "x", json!({ "by": "b3" }))
+        .await
+        .unwrap();
+    synced(&b).await;
+    a.submit_catch_up();
+    online(&a).await;
+    assert_eq!(name(&server), "\"b3\"");
+    synced(&b).await;
+    assert_eq!(dump(&a, "sites").await, dump(&b, "sites").await);
+
+    // The first push of a session leaves before anything is known of the server's clock.
+    a.signal(Event::Close);
+    tab.signal(Event::Close);
+    let a = wrong.open_idle().await;
+    update(&a, "sites", "x", json!({ "by": "a4" }))
+        .await
+        .unwrap();
+    b.signal(Event::Offline);
+    a.signal(Event::Leader(true));
+    synced(&a).await;
+    pass(5_000).await;
+    offline(&b, "b4").await;
+    online(&b).await;
+    assert_eq!(name(&server), "\"b4\"");
+}
+
+#[test]
+fn a_clock_that_is_ahead_cannot_win_for_ever() {
+    run(play(DAY_MS));
+}
+
+#[test]
+fn a_clock_that_is_a_little_wrong_does_no_harm() {
+    run(play(3_000.0));
+}

@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { decide } from "../../npm/conflicts.js";
+
+const sides = [{ id: "x", n: 1 }, { id: "x", n: 2 }, null];
+const ask = (handler, schema) => decide(handler, schema, "sites", "x", sides);
+
+/** Doubles `n`, and refuses where it is negative. */
+const doubling = {
+  "~standard": {
+    version: 1,
+    vendor: "test",
+    validate: async (value) =>
+      value.n < 0
+        ? { issues: [{ message: "negative", path: ["n"] }] }
+        : { value: { ...value, n: value.n * 2 } },
+  },
+};
+
+test("a conflict function is given both sides, and its answer becomes text", async () => {
+  const seen = [];
+  const answer = await ask((given) => {
+    seen.push(given);
+    return { ...given.local, n: 5 };
+  });
+  assert.equal(answer, '{"id":"x","n":5}');
+  const [base, local, remote] = sides;
+  assert.deepEqual(seen, [{ base, local, remote, collection: "sites", key: "x" }]);
+  assert.equal(await ask(() => null), null);
+  assert.equal(await ask(async () => "park"), "park");
+  assert.equal(await ask(({ local }) => local, doubling), '{"id":"x","n":4}');
+});
+
+test("what a conflict function does wrong is said in a sentence", async () => {
+  const wrong = [
+    [() => undefined, /"sites" answered neither .*undefined/],
+    [() => "local", /answered neither .*a string/],
+    [() => [sides[0]], /answered neither .*a list/],
+    [() => ({ id: "x", at: new Date() }), /answered neither .*at: .*Date/],
+    [() => Promise.reject(new Error("no net")), /"sites" threw: no net/],
+    [
+      () => {
+        throw "words";
+      },
+      /"sites" threw: words/,
+    ],
+  ];
+  for (const [handler, message] of wrong) await assert.rejects(ask(handler), { message });
+  await assert.rejects(
+    ask(() => ({ id: "x", n: -1 }), doubling),
+    { message: /n: negative/ },
+  );
+});
