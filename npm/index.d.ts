@@ -466,6 +466,8 @@ export interface ManagerEvents {
   mutation: { id: string; collection: string; key: string; action: Action };
   conflict: Conflict;
   parked: OutboxEntry;
+  /** The backend keeps a record that was created here under a key of its own; `from` stands for it. */
+  rekeyed: { collection: string; from: string; to: string };
   pulled: { changes: number };
   recovered: { code: "store-recovered"; at: number; mutations: number };
   error: StatusError;

@@ -8,7 +8,7 @@ import { LiveQueries } from "./live.js";
 import { Presence, Tabs } from "./tabs.js";
 import { runTransaction } from "./transaction.js";
 
-const EVENTS = ["mutation", "conflict", "parked", "pulled", "recovered", "error"];
+const EVENTS = ["mutation", "conflict", "parked", "rekeyed", "pulled", "recovered", "error"];
 /** What the status of a tab that does not sync takes from the one that does. */
 const LEADING = [
   "phase",

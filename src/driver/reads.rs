@@ -4,11 +4,12 @@ use super::{Backend, Clock, Manager};
 use crate::conflict::Conflict;
 use crate::engine::{Lane, Network, Phase};
 use crate::error::{Code, Error, Result};
-use crate::model::{Held, Mutation, MutationNo, MutationState, Name};
+use crate::model::{Held, Key, Mutation, MutationNo, MutationState, Name};
 use crate::replica::collection::Collection;
 use crate::replica::index::Query;
 use crate::store::Store;
 use crate::value::Value;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// Which entries of the outbox to list.
@@ -96,7 +97,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// # Errors
     /// `unknown-collection`.
     pub fn get(&self, name: &str, key: &str) -> Result<Option<V>> {
-        self.with(name, |c| c.get(key).cloned())
+        self.with(name, |c| c.get(c.present(key)).cloned())
+    }
+
+    /// The key under which a record is that this key stands for: itself, unless the backend has given
+    /// it another.
+    #[must_use]
+    pub fn present_key(&self, name: &str, key: &str) -> Key {
+        self.0.replica.borrow().present_key(name, key)
     }
 
     /// Every record, in the order of the keys.
@@ -112,14 +120,19 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// # Errors
     /// `unknown-collection`, `unknown-index`.
     pub fn find(&self, name: &str, query: &Query, mut visit: impl FnMut(&V)) -> Result<()> {
+        let query = self.present_query(name, query);
         self.with(name, |c| {
-            for key in c.find(query)? {
+            for key in c.find(&query)? {
                 if let Some(value) = c.get(&key) {
                     visit(value);
                 }
             }
             Ok(())
         })?
+    }
+
+    fn present_query<'a>(&self, name: &str, query: &'a Query) -> Cow<'a, Query> {
+        self.0.replica.borrow().present_query(name, query)
     }
 
     /// What has to be fetched before this query can be answered.
@@ -134,7 +147,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// # Errors
     /// `unknown-collection`, `unknown-index`.
     pub fn count(&self, name: &str, query: &Query) -> Result<usize> {
-        self.with(name, |c| c.count_of(query))?
+        let query = self.present_query(name, query);
+        self.with(name, |c| c.count_of(&query))?
     }
 
     /// The field that holds the key of a collection's records.
@@ -174,7 +188,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     pub fn state(&self, name: &str, key: &str) -> Result<Option<&'static str>> {
         let replica = self.0.replica.borrow();
         self.with(name, |c| {
-            let record = c.record(key)?;
+            let record = c.record(c.present(key))?;
             let head = record.pending.as_ref().map(|pending| pending.head);
             match head.and_then(|no| replica.outbox.get(no)) {
                 Some(head) => Some(self.state_of(head)),

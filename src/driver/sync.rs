@@ -5,7 +5,7 @@ use crate::engine::{Effect, Event, Failure, Lane};
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Change, MutationNo, Page, Refusal, Verdict};
-use crate::replica::plan::Intent;
+use crate::replica::plan::{Intent, check_key};
 use crate::store::Store;
 use crate::value::Value;
 use futures_channel::oneshot;
@@ -358,6 +358,12 @@ fn matched<V>(
             return Err(Failure::Protocol(
                 "a result belongs to no change of the request".into(),
             ));
+        }
+        if let Verdict::Rekeyed { key, .. } = &verdict
+            && let Err(error) = check_key(key)
+        {
+            let message = format!("a result's serverId: {}", error.message);
+            return Err(Failure::Protocol(message.into()));
         }
         verdicts.push((change.no, verdict));
     }

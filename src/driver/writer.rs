@@ -415,6 +415,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
 /// Of several writes that became one mutation within one commit, only the last needs to be stored.
 fn drop_superseded<V>(facts: &mut Vec<Fact<V>>) {
+    // A rewritten mutation may have another key than the one that it takes the place of.
+    let moves = |fact: &Fact<V>| matches!(fact, Fact::Rekeyed { .. } | Fact::Aliases { .. });
+    if facts.iter().any(moves) {
+        return;
+    }
     let queued = |fact: &Fact<V>| match fact {
         Fact::Queued { no, .. } => Some(*no),
         _ => None,

@@ -102,7 +102,8 @@ impl<V: Value> Replica<V> {
         !batch.in_flight.contains(&m.no)
             && m.next_attempt_ms.is_none_or(|at| at <= batch.now_ms)
             && self.waits_for(m).is_none_or(|parent| {
-                batch.nos.contains(&parent) || with.iter().any(|m| m.no == parent)
+                let before = batch.nos.contains(&parent) && !self.may_move(parent);
+                before || with.iter().any(|m| m.no == parent)
             })
             && !m.behind
     }

@@ -17,6 +17,7 @@ mod plan_migrate;
 mod plan_outbox;
 mod plan_sync;
 mod plan_write;
+mod rekey;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
 
@@ -72,6 +73,7 @@ struct Undo<V> {
 enum Step<V> {
     Record(usize, Key, Option<Record<V>>),
     Mutation(MutationNo, Option<Box<Mutation<V>>>),
+    Alias(usize, Key, Option<Key>),
 }
 
 impl<V: Value> Replica<V> {
@@ -248,6 +250,7 @@ impl<V: Value> Replica<V> {
                 Step::Mutation(no, mutation) => {
                     self.outbox.set(no, mutation);
                 }
+                Step::Alias(c, from, before) => self.collections[c].set_alias(&from, before),
             }
         }
     }
@@ -367,6 +370,18 @@ impl<V: Value> Replica<V> {
                 self.checkpoint.clone_from(checkpoint);
                 self.checkpoint_collections = collections.clone();
                 self.pulled_ms = Some(at_ms);
+            }
+            Fact::Rekeyed {
+                collection,
+                field,
+                from,
+                to,
+            } => self.apply_rekeyed(collection, field, from, to),
+            Fact::Aliases { collection, pairs } => {
+                let c = self.intern(collection);
+                for (from, to) in pairs {
+                    self.set_alias(c, from, to);
+                }
             }
             Fact::Conflicted(conflict) => {
                 self.conflicts.push(conflict.clone());

@@ -157,6 +157,13 @@ pub(super) fn notices_to_js(
                 set(&detail, "action", &name(action.as_str()));
                 ("mutation", detail.into())
             }
+            Notice::Rekeyed(collection, from, to) => {
+                let detail = Object::new();
+                set(&detail, "collection", &name(collection));
+                set(&detail, "from", &JsValue::from_str(from));
+                set(&detail, "to", &JsValue::from_str(to));
+                ("rekeyed", detail.into())
+            }
             Notice::Parked(no) => match entry(*no) {
                 Some(entry) => ("parked", entry),
                 None => continue,

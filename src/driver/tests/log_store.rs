@@ -68,6 +68,9 @@ impl Value for Slot {
     fn picked(&self, names: &[Rc<str>]) -> Self {
         Self::of(self.json().picked(names))
     }
+    fn with_text(&self, field: &str, text: &str) -> Self {
+        Self::of(self.json().with_text(field, text))
+    }
     fn same_field(&self, other: &Self, field: &str) -> bool {
         self.json().same_field(other.json(), field)
     }
@@ -262,6 +265,7 @@ enum Op {
     Many(u8, u8, u32),
     Send(u8),
     Ack(u8),
+    Rekey(u8),
     Fold,
     Sweep,
     Evict(u8),
@@ -277,6 +281,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (tab.clone(), key.clone(), n).prop_map(|(t, k, n)| Op::Many(t, k, n)),
         3 => tab.clone().prop_map(Op::Send),
         3 => tab.clone().prop_map(Op::Ack),
+        2 => tab.clone().prop_map(Op::Rekey),
         3 => Just(Op::Fold),
         1 => Just(Op::Sweep),
         2 => tab.clone().prop_map(Op::Evict),
@@ -299,10 +304,33 @@ struct Model {
     /// Whether the backend has the record.
     remote: BTreeMap<String, bool>,
     queue: BTreeMap<String, Vec<Queued>>,
+    /// Keys that stand for others.
+    aliases: BTreeMap<String, String>,
 }
 
 impl Model {
+    fn present(&self, key: &str) -> String {
+        let queued = self.queue.get(key).is_some_and(|q| !q.is_empty());
+        if queued || self.shown.contains_key(key) {
+            return key.to_owned();
+        }
+        match self.aliases.get(key) {
+            Some(to) => self.present(to),
+            None => key.to_owned(),
+        }
+    }
+
+    fn rekey(&mut self, from: &str, to: &str) {
+        self.aliases.insert(from.to_owned(), to.to_owned());
+        if let Some(n) = self.shown.remove(from) {
+            self.shown.insert(to.to_owned(), n);
+        }
+        let queue = self.queue.remove(from).unwrap();
+        self.queue.insert(to.to_owned(), queue);
+    }
+
     fn write(&mut self, key: &str, value: Option<u32>) {
+        let key = &self.present(key);
         let had = self.shown.contains_key(key);
         match value {
             Some(n) => self.shown.insert(key.to_owned(), n),
@@ -416,7 +444,7 @@ impl Story {
                     changed: Rc::from([Rc::from("n"), Rc::from("k")]),
                 };
                 let done = self.write(*tab, vec![write]).await;
-                let there = self.model.shown.contains_key(&key);
+                let there = self.model.shown.contains_key(&self.model.present(&key));
                 assert_eq!(done.is_ok(), there, "an update of {key}");
                 if there {
                     self.model.write(&key, Some(*n));
@@ -426,7 +454,7 @@ impl Story {
                 let key = format!("k{key}");
                 let write = Write::Delete(key.as_str().into());
                 self.write(*tab, vec![write]).await.unwrap();
-                if self.model.shown.contains_key(&key) {
+                if self.model.shown.contains_key(&self.model.present(&key)) {
                     self.model.write(&key, None);
                 }
             }
@@ -455,6 +483,33 @@ impl Story {
                     ));
                     let gone = self.model.queue.get_mut(&key).unwrap().remove(0);
                     self.model.remote.insert(key, gone.action != Action::Delete);
+                }
+                let tab = &self.tabs[usize::from(*tab)];
+                submit(tab, Intent::Verdicts(verdicts)).await.unwrap();
+            }
+            Op::Rekey(tab) => {
+                self.catch_up().await;
+                let mut verdicts = Vec::new();
+                for (no, key) in self.heads(true) {
+                    if self.model.queue[&key][0].action != Action::Create {
+                        continue;
+                    }
+                    self.version += 1;
+                    let version = Version(self.version);
+                    let to = format!("r{}", self.version);
+                    let then = Box::new(Verdict::Success {
+                        version,
+                        data: None,
+                    });
+                    let key_there = Name::from(to.as_str());
+                    let verdict = Verdict::Rekeyed {
+                        key: key_there,
+                        then,
+                    };
+                    verdicts.push((no, verdict));
+                    self.model.rekey(&key, &to);
+                    self.model.queue.get_mut(&to).unwrap().remove(0);
+                    self.model.remote.insert(to, true);
                 }
                 let tab = &self.tabs[usize::from(*tab)];
                 submit(tab, Intent::Verdicts(verdicts)).await.unwrap();
@@ -496,11 +551,18 @@ impl Story {
                 .map(|v| {
                     let n = v.json()["n"].as_u64().unwrap() as u32;
                     let key = v.json()["id"].as_str().unwrap().to_owned();
-                    assert_eq!(v.json()["k"], json!([n, key]), "torn");
+                    // Its second part is the key that it was written with.
+                    assert_eq!(v.json()["k"][0], json!(n), "torn");
                     (key, n)
                 })
                 .collect();
             assert_eq!(all, self.model.shown);
+            for key in self.model.aliases.keys() {
+                let found = tab.get("things", key).unwrap();
+                let found = found.map(|v| v.json()["n"].as_u64().unwrap() as u32);
+                let there = self.model.shown.get(&self.model.present(key));
+                assert_eq!(found.as_ref(), there, "{key}");
+            }
             let query = crate::replica::index::Query {
                 index: Some(vec!["n".into()]),
                 ..Default::default()

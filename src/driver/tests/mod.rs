@@ -9,6 +9,7 @@ mod log_store;
 mod migration;
 mod promises;
 mod random;
+mod rekey;
 mod rig;
 mod transactions;
 mod writes;

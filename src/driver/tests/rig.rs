@@ -106,7 +106,18 @@ pub(super) struct Row {
     pub(super) version: u64,
     seq: u64,
     pub(super) data: Option<Record>,
-    at: String,
+    pub(super) at: String,
+}
+
+/// What a server that gives keys of its own makes of references to the keys of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Assigns {
+    /// It stores them as they come.
+    Blindly,
+    /// It puts its own keys in their place, and answers with what it has stored.
+    Resolving,
+    /// It refuses what refers to a record that it does not have.
+    Checking,
 }
 
 /// A model of docs/PROTOCOL.md.
@@ -130,6 +141,12 @@ pub(super) struct Server {
     pub(super) down: bool,
     /// The server adds a field of its own to what it stores, and answers with it.
     pub(super) stamps: bool,
+    /// The server gives created records keys of its own.
+    pub(super) assigns: Option<Assigns>,
+    /// The key that it has given to each key of a device.
+    pub(super) assigned: HashMap<String, String>,
+    /// What it was sent, in the order in which it came: id, key, collection, data.
+    pub(super) received: Vec<(String, String, String, Option<Record>)>,
     /// The newest batch's ids.
     pub(super) last_batch: Vec<String>,
     /// The groups in each batch that had any.
@@ -167,12 +184,19 @@ impl Server {
         if let Some(known) = self.answered.get(&change.id) {
             return known.clone();
         }
-        let verdict = self.decide(change);
-        if let Verdict::Success { .. } = verdict {
+        let verdict = match self.assigns {
+            Some(how) => self.decide_assigning(change, how),
+            None => self.decide(change),
+        };
+        let said = match &verdict {
+            Verdict::Rekeyed { then, .. } => then,
+            said => said,
+        };
+        if let Verdict::Success { .. } = said {
             self.effects.push(change.id.clone());
         }
         if !matches!(
-            verdict,
+            said,
             Verdict::Failed {
                 retryable: true,
                 ..
@@ -181,6 +205,53 @@ impl Server {
             self.answered.insert(change.id.clone(), verdict.clone());
         }
         verdict
+    }
+
+    fn decide_assigning(&mut self, change: &Change<Record>, how: Assigns) -> Verdict<Record> {
+        use crate::value::Value;
+        let mut change = change.clone();
+        let parent = change.data.as_ref().and_then(|d| d.text("siteId"));
+        if let Some(parent) = parent.filter(|p| !self.has("sites", p)) {
+            match (how, self.assigned.get(&*parent)) {
+                (Assigns::Resolving, Some(own)) => {
+                    change.data = change.data.map(|d| d.with_text("siteId", own));
+                }
+                (Assigns::Checking, _) => {
+                    let refusal = Refusal {
+                        code: "no-parent".into(),
+                        message: "there is no such site".into(),
+                    };
+                    let retryable = false;
+                    return Verdict::Failed { refusal, retryable };
+                }
+                _ => {}
+            }
+        }
+        if change.action != Action::Create {
+            return self.decide(&change);
+        }
+        let offline = change.key.to_string();
+        let key: Rc<str> = format!("srv-{}", self.seq + 1).into();
+        change.key = key.clone();
+        change.data = change.data.map(|d| d.with_text("id", &key));
+        change.version = Version(0);
+        let mut then = self.decide(&change);
+        if let Verdict::Success { data, .. } = &mut then {
+            self.assigned.insert(offline, key.to_string());
+            *data = change.data.filter(|_| how == Assigns::Resolving);
+        }
+        let then = Box::new(then);
+        Verdict::Rekeyed { key, then }
+    }
+
+    /// Answers a change so, whatever it says.
+    pub(super) fn say(&mut self, id: &str, verdict: Verdict<Record>) {
+        self.answered.insert(id.to_owned(), verdict);
+    }
+
+    pub(super) fn has(&self, collection: &str, key: &str) -> bool {
+        let row = self.rows.get(&(collection.to_owned(), key.to_owned()));
+        row.is_some_and(|r| r.data.is_some())
     }
 
     fn decide(&mut self, change: &Change<Record>) -> Verdict<Record> {
@@ -333,6 +404,10 @@ impl Backend<Record> for TestBackend {
             if server.batch_max.is_some_and(|max| changes.len() > max) {
                 return Err(Failure::from_status(413, None, "too-large", "too large"));
             }
+            server.received.extend(changes.iter().map(|c| {
+                let (key, name) = (c.key.to_string(), c.collection.to_string());
+                (c.id.clone(), key, name, c.data.clone())
+            }));
             server.last_batch = changes.iter().map(|c| c.id.clone()).collect();
             let groups = changes.iter().filter_map(|c| c.group.as_deref());
             let groups: Vec<String> = groups.map(str::to_owned).collect();
@@ -394,6 +469,7 @@ impl Listener<Record> for Ear {
             let text = match notice {
                 Notice::Confirmed(no, ..) => format!("confirmed {no}"),
                 Notice::Parked(no) => format!("parked {no}"),
+                Notice::Rekeyed(name, from, to) => format!("rekeyed {name} {from} {to}"),
                 Notice::Conflict(c) => format!("conflict {} {}", c.key, c.outcome.as_str()),
                 Notice::Pulled(n) => format!("pulled {n}"),
             };
