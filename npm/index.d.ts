@@ -321,6 +321,11 @@ export interface OutboxEntry {
   readonly priority: number;
   /** Why it is not sent yet: the id of the mutation it waits for. */
   readonly waitsFor: string | null;
+  /**
+   * The id of the parked mutation (or the one in conflict) that keeps it waiting, directly or through
+   * others: it goes when that one was retried and confirmed. `null` where it goes by itself.
+   */
+  readonly blockedBy: string | null;
 }
 
 export interface Outbox {

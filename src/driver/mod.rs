@@ -157,6 +157,8 @@ struct Inner<V, S, B, C> {
     /// Where the page after the last one fetched begins.
     next_page: RefCell<Option<Rc<str>>>,
     progress: Cell<Progress>,
+    /// Pulls that have failed since a page was stored.
+    failed_pulls: Cell<u32>,
     timer: Cell<u64>,
     wake_at_ms: Cell<Option<f64>>,
     /// The server's clock minus ours.
@@ -246,6 +248,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             cancels: RefCell::new(Vec::new()),
             next_page: RefCell::new(None),
             progress: Cell::new(Progress::default()),
+            failed_pulls: Cell::new(0),
             timer: Cell::new(0),
             wake_at_ms: Cell::new(None),
             offset_ms: Cell::new(0.0),

@@ -34,6 +34,8 @@ pub struct OutboxView<V> {
     pub state: &'static str,
     /// The id of the mutation it waits for.
     pub waits_for: Option<String>,
+    /// The id of the parked mutation that keeps it from being sent, through others or directly.
+    pub blocked_by: Option<String>,
 }
 
 /// One collection in the status.
@@ -242,11 +244,18 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             let found = replica.outbox.get(no);
             found.map(|m| m.wire_id(replica.client()))
         };
+        let waits = m.state == MutationState::Pending;
+        let waits_for = Some(m).filter(|_| waits).and_then(|m| {
+            let own = replica.waits_for(m);
+            own.or_else(|| replica.group_waits_for(m))
+        });
+        let blocked_by = waits_for.and_then(|_| replica.blocked_by(m));
         OutboxView {
             id: m.wire_id(replica.client()),
             mutation: m.clone(),
             state: self.state_of(m),
-            waits_for: replica.waits_for(m).and_then(id),
+            waits_for: waits_for.and_then(id),
+            blocked_by: blocked_by.and_then(id),
         }
     }
 

@@ -159,6 +159,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             }
             Err(failure) => {
                 self.land(&batch);
+                if matches!(failure, Failure::NoAnswer(_)) {
+                    self.0.replica.borrow_mut().note_unanswered(&batch);
+                }
                 let lane = Lane::Push;
                 self.run(Event::Failed {
                     lane,
@@ -280,6 +283,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 let manager = self.clone();
                 if nothing {
                     // No commit for "still the same".
+                    self.ask_again();
                     self.run(Event::Pulled { has_more });
                     self.run(Event::Stored);
                     return;
@@ -293,6 +297,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 self.run(Event::Pulled { has_more });
             }
             Err(failure) => {
+                let failed = self.0.failed_pulls.get() + 1;
+                self.0.failed_pulls.set(failed);
+                if failed >= limits::FAILED_PULLS_MAX {
+                    self.ask_again();
+                }
                 let (lane, size, refreshed) = (Lane::Pull, 0, refresh);
                 self.run(Event::Failed {
                     lane,
@@ -304,8 +313,16 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
     }
 
+    /// What was sent without an answer can be sent again.
+    fn ask_again(&self) {
+        self.0.failed_pulls.set(0);
+        self.0.replica.borrow_mut().ask_again();
+    }
+
     fn page_stored(&self, has_more: bool, result: Result<usize, Error>) {
+        self.0.failed_pulls.set(0);
         if !has_more {
+            self.ask_again();
             let mut progress = self.0.progress.get();
             progress.initial = false;
             self.0.progress.set(progress);

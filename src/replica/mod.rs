@@ -18,6 +18,7 @@ mod plan_outbox;
 mod plan_sync;
 mod plan_write;
 mod rekey;
+mod waits;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
 
@@ -26,10 +27,12 @@ use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Key, Mutation, MutationNo, MutationState, Name};
 use crate::options::CollectionSpec;
+use crate::ordered::Numbers;
 use crate::store::{Fact, SegmentId, Summary};
 use crate::value::Value;
 use collection::{Collection, Record};
 use outbox::Outbox;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// One database's state.
@@ -54,6 +57,8 @@ pub struct Replica<V> {
     reading: SegmentId,
     /// Mutations that came, changed or went since they were last asked for, if anybody asks.
     touched: Option<Vec<MutationNo>>,
+    referrers: RefCell<Option<waits::Referrers>>,
+    unanswered: Numbers,
 }
 
 /// What it takes to go back to where a commit began.
@@ -96,6 +101,8 @@ impl<V: Value> Replica<V> {
             undo: None,
             reading: 0,
             touched: None,
+            referrers: RefCell::default(),
+            unanswered: Numbers::default(),
         };
         for spec in specs {
             replica.declare(spec.clone(), true);
@@ -249,6 +256,7 @@ impl<V: Value> Replica<V> {
                 }
                 Step::Mutation(no, mutation) => {
                     self.outbox.set(no, mutation);
+                    self.note_referrer(no);
                 }
                 Step::Alias(c, from, before) => self.collections[c].set_alias(&from, before),
             }
@@ -302,6 +310,7 @@ impl<V: Value> Replica<V> {
             touched.push(no);
         }
         let before = self.outbox.set(no, mutation.map(Box::new));
+        self.note_referrer(no);
         if let Some(undo) = &mut self.undo {
             undo.steps.push(Step::Mutation(no, before));
         }

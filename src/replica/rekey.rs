@@ -97,14 +97,6 @@ impl<V: Value> Replica<V> {
         self.collections.iter().any(Collection::is_rekeyed)
     }
 
-    /// Whether the backend may give the record of this creation another key: it has done so before. What
-    /// refers to it then waits for the answer.
-    pub(super) fn may_move(&self, no: MutationNo) -> bool {
-        let m = self.outbox.get(no).filter(|m| m.action == Action::Create);
-        let collection = m.and_then(|m| self.collection(&m.collection));
-        collection.is_some_and(Collection::is_rekeyed)
-    }
-
     /// The key under which a record is that this key stands for.
     #[must_use]
     pub fn present_key(&self, name: &str, key: &str) -> Key {

@@ -138,6 +138,9 @@ pub(super) fn entry_to_js(entry: &OutboxView<Row>) -> JsValue {
         .as_deref()
         .map_or(JsValue::NULL, JsValue::from_str);
     set(&out, "waitsFor", &waits_for);
+    let blocked_by = entry.blocked_by.as_deref();
+    let blocked_by = blocked_by.map_or(JsValue::NULL, JsValue::from_str);
+    set(&out, "blockedBy", &blocked_by);
     out.into()
 }
 

@@ -139,6 +139,20 @@ pub(super) struct Server {
     /// Refuse credentials that are not fresh.
     pub(super) stale_token: bool,
     pub(super) down: bool,
+    /// Of 100 requests so many fail with 500; of the others, of 100 answers so many are lost.
+    pub(super) unsteady: Option<(u64, u64)>,
+    /// Changes in each push that came, and the largest number of pushes under way at once.
+    pub(super) batches: Vec<usize>,
+    pub(super) under_way: usize,
+    pub(super) most_under_way: usize,
+    /// Bytes of the records in the heaviest push.
+    pub(super) heaviest: usize,
+    /// Refuses every push that has this key, with this status.
+    pub(super) culprit: Option<(String, u16)>,
+    /// Every pull fails.
+    pub(super) no_pulls: bool,
+    /// Pushes that have one of these collections never come back.
+    pub(super) stuck: Vec<String>,
     /// The server adds a field of its own to what it stores, and answers with it.
     pub(super) stamps: bool,
     /// The server gives created records keys of its own.
@@ -352,7 +366,7 @@ pub(super) struct TestBackend {
     pub(super) server: Rc<RefCell<Server>>,
     /// Each way of a request takes up to so long.
     latency_ms: u64,
-    page: usize,
+    pub(super) page: usize,
     chance: Chance,
 }
 
@@ -375,7 +389,14 @@ impl TestBackend {
             if call.refresh {
                 server.stale_token = false;
             }
-            server.faults.pop_front()
+            let unsteady = server.unsteady.and_then(|(failing, losing)| {
+                if self.chance.below(100) < failing {
+                    Some(Fault::Status(500, None))
+                } else {
+                    (self.chance.below(100) < losing).then_some(Fault::AnswerLost)
+                }
+            });
+            server.faults.pop_front().or(unsteady)
         };
         match fault {
             Some(Fault::Lost) => Err(no_answer()),
@@ -385,6 +406,15 @@ impl TestBackend {
             Some(Fault::Hangs) => std::future::pending().await,
             other => Ok(other),
         }
+    }
+}
+
+/// A push that has not come back.
+struct UnderWay(Rc<RefCell<Server>>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.borrow_mut().under_way -= 1;
     }
 }
 
@@ -398,9 +428,29 @@ impl Backend<Record> for TestBackend {
         changes: &[Change<Record>],
         call: &Call,
     ) -> std::result::Result<PushAnswer<Record>, Failure> {
+        let stuck = {
+            let mut server = self.server.borrow_mut();
+            server.batches.push(changes.len());
+            let data = changes.iter().filter_map(|c| c.data.as_ref());
+            let bytes = data.map(|d| d.to_string().len()).sum();
+            server.heaviest = server.heaviest.max(bytes);
+            server.under_way += 1;
+            server.most_under_way = server.most_under_way.max(server.under_way);
+            let stuck = |c: &Change<Record>| server.stuck.iter().any(|s| **s == *c.collection);
+            changes.iter().any(stuck)
+        };
+        let _under_way = UnderWay(self.server.clone());
+        if stuck {
+            std::future::pending::<()>().await;
+        }
         let fault = self.arrive(call).await?;
         let mut results: Vec<(Rc<str>, Verdict<Record>)> = {
             let mut server = self.server.borrow_mut();
+            if let Some((key, status)) = &server.culprit
+                && changes.iter().any(|c| **key == *c.key)
+            {
+                return Err(Failure::from_status(*status, None, "", "a fault"));
+            }
             if server.batch_max.is_some_and(|max| changes.len() > max) {
                 return Err(Failure::from_status(413, None, "too-large", "too large"));
             }
@@ -441,6 +491,9 @@ impl Backend<Record> for TestBackend {
         call: &Call,
     ) -> std::result::Result<Page<Record>, Failure> {
         let fault = self.arrive(call).await?;
+        if self.server.borrow().no_pulls {
+            return Err(Failure::from_status(500, None, "", "a fault"));
+        }
         let page = self.server.borrow().page(checkpoint, limit.min(self.page));
         self.server.borrow_mut().pulls += 1;
         if fault.is_some() {
