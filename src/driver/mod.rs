@@ -124,7 +124,6 @@ const FIRST_VERSION: u32 = 1;
 struct Progress {
     pushed: usize,
     pulled: usize,
-    initial: bool,
 }
 
 struct Inner<V, S, B, C> {
@@ -157,6 +156,8 @@ struct Inner<V, S, B, C> {
     /// Where the page after the last one fetched begins.
     next_page: RefCell<Option<Rc<str>>>,
     progress: Cell<Progress>,
+    /// Collections whose first pull is under way.
+    filling: RefCell<Vec<Name>>,
     /// Pulls that have failed since a page was stored.
     failed_pulls: Cell<u32>,
     timer: Cell<u64>,
@@ -248,6 +249,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             cancels: RefCell::new(Vec::new()),
             next_page: RefCell::new(None),
             progress: Cell::new(Progress::default()),
+            filling: RefCell::default(),
             failed_pulls: Cell::new(0),
             timer: Cell::new(0),
             wake_at_ms: Cell::new(None),

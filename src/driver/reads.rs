@@ -290,7 +290,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             Lane::Pull => (lane, done.pulled, None),
         });
         let progress = progress.filter(|(_, _, total)| *total != Some(0));
-        let filling = done.initial && engine.lane().is_some();
+        let unpulled = replica.unpulled();
+        let filling = self.0.filling.borrow();
+        let first_pull = |name: &Name| {
+            let under_way = engine.lane().is_some();
+            under_way && (filling.contains(name) || unpulled.contains(name))
+        };
         let collections = replica.collections.iter().filter(|c| c.declared).map(|c| {
             let name = c.spec.name.clone();
             let count = summary
@@ -298,7 +303,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 .iter()
                 .find(|(n, _)| *n == name)
                 .map_or(0, |(_, n)| *n);
-            let loading = !loaded || filling;
+            let loading = !loaded || (first_pull(&name) && !c.spec.local_only);
             CollectionStatus {
                 name,
                 loading,

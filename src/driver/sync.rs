@@ -258,13 +258,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             }
         };
         if !continues {
-            let initial = since.is_none();
+            if since.is_none() {
+                // Until the last page is stored, also where that takes several tries.
+                self.0.filling.replace(self.0.replica.borrow().unpulled());
+            }
             let pushed = self.0.progress.get().pushed;
-            self.0.progress.set(super::Progress {
-                initial,
-                pulled: 0,
-                pushed,
-            });
+            self.0.progress.set(super::Progress { pulled: 0, pushed });
         }
         match self.fetch(since.as_deref(), refresh).await {
             Ok(page) => {
@@ -323,9 +322,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         self.0.failed_pulls.set(0);
         if !has_more {
             self.ask_again();
-            let mut progress = self.0.progress.get();
-            progress.initial = false;
-            self.0.progress.set(progress);
+            if result.is_ok() {
+                self.0.filling.take();
+            }
         }
         self.stored(result.map(|_| ()));
     }

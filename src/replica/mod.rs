@@ -18,9 +18,9 @@ mod plan_outbox;
 mod plan_sync;
 mod plan_write;
 mod rekey;
-mod waits;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
+mod waits;
 
 use crate::conflict::Conflict;
 use crate::hlc::Hlc;
@@ -159,6 +159,18 @@ impl<V: Value> Replica<V> {
             .filter(|c| c.declared)
             .all(|c| self.checkpoint_collections.contains(&c.spec.name));
         self.checkpoint.clone().filter(|_| covered)
+    }
+
+    /// Declared collections of which nothing was pulled since they were declared.
+    #[must_use]
+    pub fn unpulled(&self) -> Vec<Name> {
+        let pulled =
+            |name: &Name| self.checkpoint.is_some() && self.checkpoint_collections.contains(name);
+        self.collections
+            .iter()
+            .filter(|c| c.declared && !pulled(&c.spec.name))
+            .map(|c| c.spec.name.clone())
+            .collect()
     }
 
     /// When the newest page was stored.

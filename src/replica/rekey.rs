@@ -203,7 +203,8 @@ impl<V: Value> Replica<V> {
                 continue;
             };
             let there = self.collection(&name).and_then(|c| c.record(key));
-            let met = there.is_some_and(|r| r.pending.is_some());
+            let known = |r: &Record<V>| r.pending.is_some() || r.version > Version(0);
+            let met = there.is_some_and(|r| r.local.is_none() && known(r));
             let done = match &**then {
                 Verdict::Success { version, data } if met => {
                     self.plan_meeting(*no, key, (*version, data.as_ref()), now, plan)
@@ -276,8 +277,8 @@ impl<V: Value> Replica<V> {
         true
     }
 
-    /// The same where a pull has brought the record under its new key before, and that was changed
-    /// here: what is queued under the old key goes on top of it.
+    /// The same where a pull has brought the record under its new key before, and that may have been
+    /// changed since: what is queued under the old key goes on top of it.
     fn plan_meeting(
         &mut self,
         no: MutationNo,

@@ -15,6 +15,7 @@ import { conflicts } from "./cases/conflicts.mjs";
 import { durability } from "./cases/durability.mjs";
 import { golden } from "./cases/golden.mjs";
 import { refusals } from "./cases/refusals.mjs";
+import { rekey } from "./cases/rekey.mjs";
 import { rescue } from "./cases/rescue.mjs";
 import { signIn } from "./cases/sign-in.mjs";
 import { tabs } from "./cases/tabs.mjs";
@@ -28,6 +29,7 @@ const tests = [
   ...conflicts,
   ...tabs,
   ...golden,
+  ...rekey,
   ...rescue,
   ...room,
   ...connection,

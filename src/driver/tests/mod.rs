@@ -12,6 +12,7 @@ mod pushing;
 mod random;
 mod rekey;
 mod rig;
+mod status;
 mod transactions;
 mod waits;
 mod writes;

@@ -23,7 +23,7 @@ async fn create_all(m: &TestManager, collection: &str, records: Vec<Json>) {
     submit(m, intent).await.unwrap();
 }
 
-fn sites(count: i32) -> Vec<Json> {
+fn sites(count: u64) -> Vec<Json> {
     (0..count).map(|n| site(&format!("s{n:05}"), n)).collect()
 }
 
@@ -118,13 +118,21 @@ fn one_answer_says_something_else_of_each() {
         assert_eq!(server.borrow().batches[0], 5, "one request");
         assert!(server.borrow().effects.contains(&"a.5".to_owned()));
         let told = device.told.0.borrow().join("\n");
-        for line in ["confirmed 1", "conflict c remote", "parked 3", "confirmed 5"] {
+        for line in [
+            "confirmed 1",
+            "conflict c remote",
+            "parked 3",
+            "confirmed 5",
+        ] {
             assert!(told.contains(line), "{line}: {told}");
         }
         let states: Vec<String> = queue(&m);
         assert_eq!(states[0], "3 create failed");
         let later = m.outbox(&Default::default()).remove(1);
-        assert_eq!((&*later.mutation.key, later.mutation.attempts), ("later", 1));
+        assert_eq!(
+            (&*later.mutation.key, later.mutation.attempts),
+            ("later", 1)
+        );
         server.borrow_mut().poison.remove("later");
         until(&m, "the rest", |s| s.pending + s.syncing == 0).await;
         assert_eq!(m.status().failed, 1);
@@ -151,7 +159,12 @@ fn several_requests_are_under_way_and_each_record_keeps_its_order() {
         assert_eq!(server.borrow().most_under_way, limits::PUSHES_IN_FLIGHT_MAX);
         assert!(m.conflicts().is_empty(), "nothing overtook its own base");
         let server = server.borrow();
-        assert!(server.rows.values().all(|r| r.data.as_ref().unwrap()["n"] == json!(2)));
+        assert!(
+            server
+                .rows
+                .values()
+                .all(|r| r.data.as_ref().unwrap()["n"] == json!(2))
+        );
         assert_eq!(dump(&m, "sites").await, server.dump("sites"));
     });
 }
@@ -167,7 +180,8 @@ fn a_request_without_an_answer_is_given_up_in_time() {
         pass(limits::REQUEST_TIMEOUT_MS as u64 - 1_000).await;
         assert_eq!(m.status().error, None);
         pass(2_000).await;
-        assert_eq!(m.status().error.unwrap().0.code.as_str(), "timeout");
+        let told = || device.told.0.borrow().contains(&"error timeout".to_owned());
+        assert!(told());
         until(&m, "sent", |s| s.pending + s.syncing == 0).await;
         let told = device.told.0.borrow();
         assert!(told.contains(&"confirmed 1".to_owned()));
@@ -216,7 +230,10 @@ fn fresh_credentials_are_asked_for_once() {
         pass(600_000).await;
         assert_eq!(server.borrow().requests, before + 2, "once, then silence");
         let all = m.outbox(&Default::default());
-        assert!(all.iter().all(|e| e.mutation.attempts == 0 && e.state == "pending"));
+        assert!(
+            all.iter()
+                .all(|e| e.mutation.attempts == 0 && e.state == "pending")
+        );
         m.signal(Event::Resume);
         until(&m, "sent", |s| s.pending + s.syncing == 0).await;
         assert_once(&server, 20);
@@ -242,12 +259,17 @@ fn one_poison_item_among_a_thousand() {
         assert_eq!((&*error.code, &*error.message), ("invalid", "no good"));
         assert_eq!(server.borrow().batches.len(), 10, "no request more for it");
         server.borrow_mut().poison.clear();
-        submit(&m, Intent::Retry(Some(parked.mutation.no))).await.unwrap();
+        submit(&m, Intent::Retry(Some(parked.mutation.no)))
+            .await
+            .unwrap();
         synced(&m).await;
         assert_once(&server, 1000);
         assert_eq!(m.status().failed, 0);
     });
 }
+
+/// Runs of the unsteady server: what a single one takes is chance, twice the least on average.
+const SEEDS: u64 = 3;
 
 /// Requests for 10,000 creations, of pushes and in all.
 async fn ten_thousand(seed: u64, unsteady: Option<(u64, u64)>) -> (usize, usize) {
@@ -276,15 +298,18 @@ fn ten_thousand_through_a_server_that_fails_half_of_the_time() {
         let least = ten_thousand(1, None).await;
         let mut ratios = Vec::new();
         let mut sums = (0, 0);
-        for seed in 1..=8 {
+        for seed in 1..=SEEDS {
             let (pushes, all) = ten_thousand(seed, Some((50, 20))).await;
             sums = (sums.0 + pushes, sums.1 + all);
             ratios.push(all as f64 / least.1 as f64);
         }
-        let mean = (sums.0 as f64 / 8.0, sums.1 as f64 / 8.0);
+        let mean = [sums.0, sums.1].map(|sum| sum as f64 / SEEDS as f64);
         println!("least {least:?}, mean {mean:?}, of all: {ratios:.2?}");
-        assert!(mean.0 <= 2.2 * least.0 as f64, "pushes: {mean:?}, {least:?}");
-        assert!(mean.1 <= 2.2 * least.1 as f64, "all: {mean:?}, {least:?}");
+        assert!(
+            mean[0] <= 2.2 * least.0 as f64,
+            "pushes: {mean:?}, {least:?}"
+        );
+        assert!(mean[1] <= 2.2 * least.1 as f64, "all: {mean:?}, {least:?}");
     });
 }
 
@@ -298,6 +323,8 @@ fn what_may_have_arrived_is_sent_again_where_no_pull_can_tell() {
         create(&m, "sites", site("x", 1)).await.unwrap();
         server.borrow_mut().faults.push_back(Fault::Lost);
         server.borrow_mut().no_pulls = true;
+        // Eight pulls, each after a longer pause.
+        pass(300_000).await;
         until(&m, "sent", |s| s.pending + s.syncing == 0).await;
         assert_once(&server, 1);
         assert_eq!(server.borrow().batches.len(), 2);

@@ -323,13 +323,16 @@ fn a_pull_after_a_lost_answer_makes_no_second_record() {
 /// Everything that the server has, as a page after the checkpoint.
 fn page_of(server: &Rc<RefCell<Server>>, m: &TestManager) -> Intent<Record> {
     let rows = server.borrow().rows.clone();
-    let changes = rows.into_iter().rev().map(|((collection, key), row)| Pulled {
-        collection: collection.into(),
-        key: key.into(),
-        version: Version(row.version),
-        data: row.data,
-        at: Some(row.at.into()),
-    });
+    let changes = rows
+        .into_iter()
+        .rev()
+        .map(|((collection, key), row)| Pulled {
+            collection: collection.into(),
+            key: key.into(),
+            version: Version(row.version),
+            data: row.data,
+            at: Some(row.at.into()),
+        });
     let page = Page {
         changes: changes.collect(),
         checkpoint: "9999".into(),

@@ -157,7 +157,12 @@ fn children_go_before_the_deletion_of_their_parent() {
             }
             synced(&m).await;
             let effects = server.borrow().effects[before..].to_vec();
-            let at = |no: u64| effects.iter().position(|e| *e == format!("a.{no}")).unwrap();
+            let at = |no: u64| {
+                effects
+                    .iter()
+                    .position(|e| *e == format!("a.{no}"))
+                    .unwrap()
+            };
             let parent = at(9);
             assert!(
                 at(6) < parent && at(7) < parent && at(8) < parent,
