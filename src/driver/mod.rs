@@ -280,6 +280,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         } else if self.0.outdated.get() {
             return;
         }
+        if matches!(event, Event::Online | Event::Resume | Event::Sync) {
+            self.0.replica.borrow_mut().forget_trouble();
+        }
         self.run(event);
     }
 
@@ -320,7 +323,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             .is_empty();
         View {
             ready,
-            due_ms: replica.outbox.next_due_ms(),
+            due_ms: [replica.outbox.next_due_ms(), replica.trouble_over_ms()]
+                .into_iter()
+                .flatten()
+                .reduce(f64::min),
         }
     }
 }

@@ -159,9 +159,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             }
             Err(failure) => {
                 self.land(&batch);
-                if matches!(failure, Failure::NoAnswer(_)) {
-                    self.0.replica.borrow_mut().note_unanswered(&batch);
-                }
+                self.note_failure(&batch, &failure);
                 let lane = Lane::Push;
                 self.run(Event::Failed {
                     lane,
@@ -172,6 +170,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 return;
             }
         };
+        self.0.replica.borrow_mut().note_health(&batch);
         let manager = self.clone();
         let done = move |result: Result<usize, Error>| {
             let mut progress = manager.0.progress.get();
@@ -309,6 +308,22 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     refreshed,
                 });
             }
+        }
+    }
+
+    /// What follows from a failed push for what was in it.
+    fn note_failure(&self, batch: &[MutationNo], failure: &Failure) {
+        let mut replica = self.0.replica.borrow_mut();
+        if matches!(failure, Failure::NoAnswer(_)) {
+            replica.note_unanswered(batch);
+        }
+        let theirs = match failure {
+            Failure::NoAnswer(error) => error.code == Code::Timeout,
+            Failure::Server(_) => true,
+            _ => false,
+        };
+        if theirs {
+            replica.note_trouble(batch, self.now_ms(), self.0.clock.random());
         }
     }
 

@@ -57,6 +57,7 @@ impl<V: Value> Replica<V> {
         // Two groups that wait for each other would wait for ever: then each goes as it can.
         let waits = !in_flight.is_empty()
             || !self.unanswered.is_empty()
+            || self.lanes.apart()
             || self.outbox.next_due_ms().is_some_and(|at| at > now_ms);
         if batch.nos.is_empty() && !waits {
             self.fill(&mut batch, false);
@@ -82,7 +83,7 @@ impl<V: Value> Replica<V> {
             if batch.nos.len() >= batch.max {
                 return;
             }
-            if batch.nos.contains(&m.no) {
+            if batch.nos.contains(&m.no) || self.is_apart(m, batch) {
                 continue;
             }
             let mut members = vec![m];
@@ -108,6 +109,14 @@ impl<V: Value> Replica<V> {
             batch.bytes += bytes;
             batch.nos.extend(members.iter().map(|m| m.no));
         }
+    }
+
+    /// Whether a mutation's collection cannot be in this batch: see [`super::lanes`].
+    fn is_apart(&self, m: &Mutation<V>, batch: &Batch<'_>) -> bool {
+        let first = batch.nos.first().and_then(|no| self.outbox.get(*no));
+        let other = first.is_some_and(|first| first.collection != m.collection);
+        let in_trouble = || self.is_in_trouble(&m.collection, batch.now_ms, batch.in_flight);
+        self.lanes.apart() && (other || in_trouble())
     }
 
     /// Whether nothing but its group keeps a mutation; `with` go before it in the batch.

@@ -10,6 +10,7 @@ mod batch;
 pub mod collection;
 pub mod fold;
 pub mod index;
+mod lanes;
 pub mod outbox;
 pub mod plan;
 pub mod plan_import;
@@ -59,6 +60,7 @@ pub struct Replica<V> {
     touched: Option<Vec<MutationNo>>,
     referrers: RefCell<Option<waits::Referrers>>,
     unanswered: Numbers,
+    lanes: lanes::Lanes,
 }
 
 /// What it takes to go back to where a commit began.
@@ -103,6 +105,7 @@ impl<V: Value> Replica<V> {
             touched: None,
             referrers: RefCell::default(),
             unanswered: Numbers::default(),
+            lanes: lanes::Lanes::default(),
         };
         for spec in specs {
             replica.declare(spec.clone(), true);

@@ -330,3 +330,50 @@ fn what_may_have_arrived_is_sent_again_where_no_pull_can_tell() {
         assert_eq!(server.borrow().batches.len(), 2);
     });
 }
+
+/// One collection's place on the server is broken, or never answers: the other's records are delivered all
+/// the same, and the broken one's when it is mended.
+#[test]
+fn a_collection_in_trouble_keeps_nobody() {
+    for hangs in [false, true] {
+        run(async {
+            let (server, device) = rig();
+            let m = device.open().await;
+            synced(&m).await;
+            if hangs {
+                server.borrow_mut().stuck.push("notes".into());
+            } else {
+                server.borrow_mut().broken = Some("notes".into());
+            }
+            // Of a higher priority than sites, and enough for all requests at once.
+            let notes = (0..900).map(|n| json!({ "id": format!("n{n}") }));
+            create_all(&m, "notes", notes.collect()).await;
+            let mut delivered = Vec::new();
+            for round in 0..20 {
+                let key = format!("late{round}");
+                create(&m, "sites", site(&key, round)).await.unwrap();
+                let since = m.now_ms();
+                while m.state("sites", &key).unwrap() != Some("synced") {
+                    pass(50).await;
+                    assert!(
+                        m.now_ms() - since < 200_000.0,
+                        "hangs: {hangs}, {key} is kept"
+                    );
+                }
+                delivered.push(m.now_ms() - since);
+                pass(10_000).await;
+            }
+            delivered.remove(0); // it had to be found out first
+            delivered.sort_by(f64::total_cmp);
+            assert!(delivered[9] < 2_000.0, "{hangs}: {delivered:?}");
+            let kept = m.outbox(&Default::default());
+            assert!(kept.iter().all(|e| e.mutation.attempts == 0) && kept.len() == 900);
+            server.borrow_mut().stuck.clear();
+            server.borrow_mut().broken = None;
+            while m.status().pending + m.status().syncing > 0 {
+                pass(1_000).await;
+            }
+            assert_once(&server, 920);
+        });
+    }
+}

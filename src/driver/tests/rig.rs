@@ -149,6 +149,8 @@ pub(super) struct Server {
     pub(super) heaviest: usize,
     /// Refuses every push that has this key, with this status.
     pub(super) culprit: Option<(String, u16)>,
+    /// Pushes that have something of this collection are answered 500.
+    pub(super) broken: Option<String>,
     /// Every pull fails.
     pub(super) no_pulls: bool,
     /// Pushes that have one of these collections never come back.
@@ -446,6 +448,11 @@ impl Backend<Record> for TestBackend {
         let fault = self.arrive(call).await?;
         let mut results: Vec<(Rc<str>, Verdict<Record>)> = {
             let mut server = self.server.borrow_mut();
+            if let Some(broken) = &server.broken
+                && changes.iter().any(|c| **broken == *c.collection)
+            {
+                return Err(Failure::from_status(500, None, "", "a fault"));
+            }
             if let Some((key, status)) = &server.culprit
                 && changes.iter().any(|c| **key == *c.key)
             {
