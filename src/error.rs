@@ -123,6 +123,7 @@ codes! {
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(all(test, not(target_family = "wasm")))]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::Code;
 

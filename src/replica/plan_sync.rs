@@ -288,7 +288,7 @@ impl<V: Value> Replica<V> {
         }
         if let Some(no) = self.create_behind(&change) {
             self.plan_rekey(no, &change.key, now, plan);
-            self.plan_references(&[change.collection.clone()], now, plan);
+            self.plan_references(std::slice::from_ref(&change.collection), now, plan);
         }
         let record = self
             .collection(&change.collection)

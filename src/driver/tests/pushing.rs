@@ -158,14 +158,10 @@ fn several_requests_are_under_way_and_each_record_keeps_its_order() {
         synced(&m).await;
         assert_eq!(server.borrow().most_under_way, limits::PUSHES_IN_FLIGHT_MAX);
         assert!(m.conflicts().is_empty(), "nothing overtook its own base");
-        let server = server.borrow();
-        assert!(
-            server
-                .rows
-                .values()
-                .all(|r| r.data.as_ref().unwrap()["n"] == json!(2))
-        );
-        assert_eq!(dump(&m, "sites").await, server.dump("sites"));
+        let newest = |r: &Row| r.data.as_ref().unwrap()["n"] == json!(2);
+        assert!(server.borrow().rows.values().all(newest));
+        let stored = server.borrow().dump("sites");
+        assert_eq!(dump(&m, "sites").await, stored);
     });
 }
 
