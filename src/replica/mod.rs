@@ -18,6 +18,7 @@ mod plan_migrate;
 mod plan_outbox;
 mod plan_sync;
 mod plan_write;
+mod references;
 mod rekey;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
