@@ -305,6 +305,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// Takes in everything after the newest entry that this tab knows.
     pub(super) async fn catch_up(&self) -> Result<()> {
         let mut collections = Vec::new();
+        let mut queued = false;
         let first = !self.0.loaded.get();
         if first {
             self.load_base()
@@ -332,6 +333,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 match entry {
                     Ok(entry) => {
                         self.fetch_for_facts(&entry.facts).await?;
+                        let local = |f: &Fact<V>| matches!(f, Fact::Queued { .. } | Fact::Held(_));
+                        queued |= entry.facts.iter().any(local);
                         self.take_in(&entry, &mut collections);
                     }
                     Err(error) => self.set_aside(Place::Log(seq), &error).await,
@@ -351,7 +354,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         if !collections.is_empty() {
             self.committed(&collections, &[], false);
-            self.run(Event::Tick);
+            // What another tab has queued is pushed as soon as what was written here.
+            self.run(if queued && !first {
+                Event::Wrote
+            } else {
+                Event::Tick
+            });
         }
         Ok(())
     }

@@ -373,3 +373,17 @@ fn a_collection_in_trouble_keeps_nobody() {
         });
     }
 }
+
+#[test]
+fn what_another_tab_writes_is_pushed_at_once() {
+    run(async {
+        let (server, device) = rig();
+        let leader = device.open().await;
+        synced(&leader).await;
+        let other = device.open_idle().await;
+        create(&other, "sites", site("x", 1)).await.unwrap();
+        leader.submit_catch_up();
+        pass(1_000).await;
+        assert_once(&server, 1);
+    });
+}
