@@ -351,6 +351,11 @@ export interface OutboxEntry {
   readonly priority: number;
   /** Why it is not sent yet: the id of the mutation it waits for. */
   readonly waitsFor: string | null;
+  /**
+   * The id of the parked mutation (or the one in conflict) that keeps it waiting, directly or through
+   * others: it goes when that one was retried and confirmed. `null` where it goes by itself.
+   */
+  readonly blockedBy: string | null;
 }
 
 export interface Outbox {
@@ -516,6 +521,8 @@ export interface ManagerEvents {
   mutation: { id: string; collection: string; key: string; action: Action };
   conflict: Conflict;
   parked: OutboxEntry;
+  /** The backend keeps a record that was created here under a key of its own; `from` stands for it. */
+  rekeyed: { collection: string; from: string; to: string };
   pulled: { changes: number };
   recovered: { code: "store-recovered"; at: number; mutations: number };
   error: StatusError;

@@ -11,7 +11,7 @@ import { Presence, Tabs } from "./tabs.js";
 import { runTransaction } from "./transaction.js";
 
 /** What happens to records; made for those who listen only. */
-const NOTICES = ["mutation", "conflict", "parked", "pulled"];
+const NOTICES = ["mutation", "conflict", "parked", "rekeyed", "pulled"];
 const EVENTS = [...NOTICES, "recovered", "error"];
 /** What the status of a tab that does not sync takes from the one that does. */
 const LEADING = [

@@ -102,7 +102,10 @@ class Work {
     const done = this.#step(async () => {
       const { key, item, record } = await prepare();
       this.#writes.push([name, kind, item, given]);
-      this.#changed.set(placeOf(name, key), { record });
+      const present = await this.#present(name, key);
+      const renamed = record !== undefined && present !== key;
+      const shown = renamed ? { ...record, [this.#manager.keyOf(name)]: present } : record;
+      this.#changed.set(placeOf(name, present), { record: shown });
     });
     done.catch((error) => (this.#failed ??= { error }));
     return done;
@@ -142,16 +145,20 @@ class Work {
   }
 
   async #get(name, key) {
-    const place = placeOf(name, key);
-    const changed = this.#changed.get(place);
+    const changed = this.#changed.get(placeOf(name, await this.#present(name, key)));
     if (changed) return changed.record;
     return this.#note(name, key, false);
   }
 
   async #newest(name, key) {
-    const changed = this.#changed.get(placeOf(name, key));
+    const changed = this.#changed.get(placeOf(name, await this.#present(name, key)));
     if (changed) return changed.record;
     return this.#note(name, key, true);
+  }
+
+  /** The key under which a record is: a key that the backend has replaced stands for it. */
+  #present(name, key) {
+    return this.#manager.read((core) => core.present(name, key));
   }
 
   /** Reads once: the same question has the same answer throughout the transaction. */

@@ -127,37 +127,71 @@ codes! {
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(all(test, not(target_family = "wasm")))]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::Code;
 
-    #[test]
-    fn documentation_lists_every_code_with_its_hint() {
-        let table = include_str!("../docs/ERRORS.md");
-        for code in Code::ALL {
-            let retry = if code.is_retryable() { "yes" } else { "no" };
-            let row = format!("| `{}` | {retry} | {} |", code.as_str(), code.hint());
-            assert!(
-                table.contains(&row),
-                "docs/ERRORS.md lacks this row:\n{row}"
-            );
-        }
-        let rows = table.lines().filter(|l| l.starts_with("| `")).count();
-        assert_eq!(
-            rows,
-            Code::ALL.len(),
-            "docs/ERRORS.md lists a code that does not exist"
-        );
+    /// The cells of a table's rows that begin with a code.
+    fn rows(table: &'static str) -> Vec<Vec<&'static str>> {
+        let rows = table.lines().filter(|line| line.starts_with("| `"));
+        rows.map(|row| {
+            let cells = row.trim_matches('|').split(" | ");
+            cells.map(str::trim).collect()
+        })
+        .collect()
+    }
+
+    /// What is said of each code in this file: the first line of its documentation.
+    fn meaning(code: Code) -> String {
+        let source = include_str!("error.rs");
+        let name = format!("    {code:?} \"{}\"", code.as_str());
+        let lines: Vec<&str> = source.lines().collect();
+        let at = lines.iter().position(|l| l.starts_with(&name)).unwrap();
+        lines[at - 1].trim().trim_start_matches("/// ").to_owned()
     }
 
     #[test]
-    fn types_list_every_code() {
+    fn documentation_lists_every_code_and_no_other() {
+        let table = rows(include_str!("../docs/ERRORS.md"));
+        let listed: Vec<&str> = table.iter().map(|row| row[0].trim_matches('`')).collect();
+        let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(listed, codes, "docs/ERRORS.md, in the order of this file");
+        for (row, code) in table.iter().zip(Code::ALL) {
+            let retry = if code.is_retryable() { "yes" } else { "no" };
+            let meaning = meaning(*code);
+            let said = [meaning.as_str(), retry, code.hint()];
+            assert_eq!(row[1..4], said, "docs/ERRORS.md: {}", row[0]);
+            assert!(row[4].len() > 10, "{}: what can an app do?", row[0]);
+        }
+    }
+
+    #[test]
+    fn types_list_every_code_and_no_other() {
         let types = include_str!("../npm/index.d.ts");
-        for code in Code::ALL {
-            assert!(
-                types.contains(&format!("| \"{}\"", code.as_str())),
-                "{}",
-                code.as_str()
-            );
+        let union = types.split("export type ErrorCode =").nth(1).unwrap();
+        let union = union.split(';').next().unwrap();
+        let listed: Vec<&str> = union.split('"').skip(1).step_by(2).collect();
+        let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(listed, codes, "ErrorCode in npm/index.d.ts");
+    }
+
+    /// The loader makes some errors itself: in the same words.
+    #[test]
+    fn the_loader_says_the_same() {
+        let loader = include_str!("../npm/errors.js").split_whitespace();
+        let loader = loader.collect::<Vec<_>>().join(" ");
+        let hints = loader.split("const HINTS = {").nth(1).unwrap();
+        let hints = hints.split("}; const RETRYABLE = [");
+        let parts: Vec<&str> = hints.take(2).collect();
+        let retryable = parts[1].split(']').next().unwrap();
+        for entry in parts[0].split("\",").filter(|entry| entry.contains(": ")) {
+            let (name, hint) = entry.split_once(": \"").unwrap();
+            let name = name.trim().trim_matches('"');
+            let code = Code::ALL.iter().find(|code| code.as_str() == name);
+            let code = code.unwrap_or_else(|| panic!("there is no code {name}"));
+            assert_eq!(hint, code.hint(), "npm/errors.js: {name}");
+            let again = retryable.contains(&format!("\"{name}\""));
+            assert_eq!(again, code.is_retryable(), "npm/errors.js: {name}");
         }
     }
 }

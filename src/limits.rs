@@ -90,5 +90,8 @@ pub const BLOCKED_WAIT_MS: u32 = 3_000;
 pub const WAITING_STEP_MS: u32 = 1_000;
 /// Times a lost connection is opened again, and a lost transaction repeated, for one call.
 pub const REOPEN_MAX: u32 = 3;
+/// Pulls that fail in a row before what was sent without an answer is sent again unasked: a backend
+/// that cannot be pulled from must not keep it for ever.
+pub const FAILED_PULLS_MAX: u32 = 8;
 /// Default number of answers that blame a mutation as retryable before it is parked.
 pub const ATTEMPTS_MAX: u32 = 3;

@@ -193,6 +193,13 @@ pub enum Verdict<V> {
         /// Whether the same change may succeed later.
         retryable: bool,
     },
+    /// The backend keeps the record under a key of its own.
+    Rekeyed {
+        /// That key.
+        key: Key,
+        /// What else it says.
+        then: Box<Verdict<V>>,
+    },
 }
 
 /// One pulled change.

@@ -25,11 +25,13 @@ pub enum Bug {
     RawClientClock,
     /// A tab that loses the lead goes on sending.
     DoubleLeader,
+    /// A record gets another key, and what refers to it keeps the old one.
+    ReKeyWithoutReferences,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AckBeforeCommit,
         Self::CheckpointBeforeRows,
         Self::RetryWithANewId,
@@ -39,6 +41,7 @@ impl Bug {
         Self::AttemptsCountedOffline,
         Self::RawClientClock,
         Self::DoubleLeader,
+        Self::ReKeyWithoutReferences,
     ];
 }
 

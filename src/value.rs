@@ -65,6 +65,9 @@ pub trait Value: Clone + 'static {
     /// A copy with only the named fields.
     #[must_use]
     fn picked(&self, names: &[Rc<str>]) -> Self;
+    /// A copy in which the field is this text.
+    #[must_use]
+    fn with_text(&self, field: &str, text: &str) -> Self;
     /// Whether the field is deeply equal (or absent) on both sides.
     fn same_field(&self, other: &Self, field: &str) -> bool;
     /// A rough size in bytes of the record as JSON, to keep requests within their limit.
@@ -123,6 +126,12 @@ mod json {
                     fields.insert(name.to_string(), value.clone());
                 }
             }
+            Rc::new(Json::Object(fields))
+        }
+
+        fn with_text(&self, field: &str, text: &str) -> Self {
+            let mut fields = self.as_object().cloned().unwrap_or_default();
+            fields.insert(field.to_owned(), Json::from(text));
             Rc::new(Json::Object(fields))
         }
 

@@ -8,7 +8,7 @@
 use super::{Backend, Clock, Manager};
 use crate::error::Result;
 use crate::limits;
-use crate::model::{Key, Name};
+use crate::model::{Key, Name, Verdict};
 use crate::replica::fold::{Fold, size_of};
 use crate::replica::plan::{Intent, Write};
 use crate::store::{Base, Fact, Place, Seq, Store};
@@ -209,6 +209,15 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     } if replica.has_pending(collection, key) => {
                         replica.missing_of(collection, key, &mut missing);
                     }
+                    Fact::Rekeyed {
+                        collection,
+                        from,
+                        to,
+                        ..
+                    } => {
+                        replica.missing_of(collection, from, &mut missing);
+                        replica.missing_of(collection, to, &mut missing);
+                    }
                     _ => {}
                 }
             }
@@ -230,7 +239,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
 impl<V: Value> crate::replica::Replica<V> {
     fn has_pending(&self, collection: &str, key: &str) -> bool {
-        let record = self.collection(collection).and_then(|c| c.record(key));
+        let collection = self.collection(collection);
+        let record = collection.and_then(|c| c.record(c.present(key)));
         record.is_some_and(|r| r.pending.is_some())
     }
 
@@ -283,8 +293,12 @@ impl<V: Value> crate::replica::Replica<V> {
                 }
             }
             Intent::Verdicts(verdicts) => {
-                for (no, _) in verdicts {
+                for (no, verdict) in verdicts {
                     self.missing_of_no(*no, missing);
+                    if let (Verdict::Rekeyed { key, .. }, Some(m)) = (verdict, self.outbox.get(*no))
+                    {
+                        self.missing_of(&m.collection, key, missing);
+                    }
                 }
             }
             Intent::Page(_, page) => {

@@ -133,7 +133,6 @@ const FIRST_VERSION: u32 = 1;
 struct Progress {
     pushed: usize,
     pulled: usize,
-    initial: bool,
 }
 
 struct Inner<V, S, B, C> {
@@ -172,6 +171,10 @@ struct Inner<V, S, B, C> {
     /// Where the page after the last one fetched begins.
     next_page: RefCell<Option<Rc<str>>>,
     progress: Cell<Progress>,
+    /// Collections whose first pull is under way.
+    filling: RefCell<Vec<Name>>,
+    /// Pulls that have failed since a page was stored.
+    failed_pulls: Cell<u32>,
     timer: Cell<u64>,
     wake_at_ms: Cell<Option<f64>>,
     store_error: RefCell<Option<(Error, f64)>>,
@@ -262,6 +265,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             cancels: RefCell::new(Vec::new()),
             next_page: RefCell::new(None),
             progress: Cell::new(Progress::default()),
+            filling: RefCell::default(),
+            failed_pulls: Cell::new(0),
             timer: Cell::new(0),
             wake_at_ms: Cell::new(None),
             store_error: RefCell::new(None),
@@ -289,6 +294,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             over.into_iter().for_each(|(done, result)| done(result));
         } else if self.0.outdated.get() {
             return;
+        }
+        if matches!(event, Event::Online | Event::Resume | Event::Sync) {
+            self.0.replica.borrow_mut().forget_trouble();
         }
         self.run(event);
     }
@@ -336,7 +344,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             .is_empty();
         View {
             ready,
-            due_ms: replica.outbox.next_due_ms(),
+            due_ms: [replica.outbox.next_due_ms(), replica.trouble_over_ms()]
+                .into_iter()
+                .flatten()
+                .reduce(f64::min),
         }
     }
 }

@@ -4,11 +4,12 @@ use super::{Backend, Clock, Manager};
 use crate::conflict::Conflict;
 use crate::engine::{Lane, Network, Phase};
 use crate::error::{Code, Error, Result};
-use crate::model::{Held, Mutation, MutationNo, MutationState, Name};
+use crate::model::{Held, Key, Mutation, MutationNo, MutationState, Name};
 use crate::replica::collection::Collection;
 use crate::replica::index::Query;
 use crate::store::Store;
 use crate::value::Value;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// Which entries of the outbox to list.
@@ -33,6 +34,8 @@ pub struct OutboxView<V> {
     pub state: &'static str,
     /// The id of the mutation it waits for.
     pub waits_for: Option<String>,
+    /// The id of the parked mutation that keeps it from being sent, through others or directly.
+    pub blocked_by: Option<String>,
 }
 
 /// One collection in the status.
@@ -96,7 +99,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// # Errors
     /// `unknown-collection`.
     pub fn get(&self, name: &str, key: &str) -> Result<Option<V>> {
-        self.with(name, |c| c.get(key).cloned())
+        self.with(name, |c| c.get(c.present(key)).cloned())
+    }
+
+    /// The key under which a record is that this key stands for: itself, unless the backend has given
+    /// it another.
+    #[must_use]
+    pub fn present_key(&self, name: &str, key: &str) -> Key {
+        self.0.replica.borrow().present_key(name, key)
     }
 
     /// Every record, in the order of the keys.
@@ -112,14 +122,19 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// # Errors
     /// `unknown-collection`, `unknown-index`.
     pub fn find(&self, name: &str, query: &Query, mut visit: impl FnMut(&V)) -> Result<()> {
+        let query = self.present_query(name, query);
         self.with(name, |c| {
-            for key in c.find(query)? {
+            for key in c.find(&query)? {
                 if let Some(value) = c.get(&key) {
                     visit(value);
                 }
             }
             Ok(())
         })?
+    }
+
+    fn present_query<'a>(&self, name: &str, query: &'a Query) -> Cow<'a, Query> {
+        self.0.replica.borrow().present_query(name, query)
     }
 
     /// What has to be fetched before this query can be answered.
@@ -134,7 +149,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// # Errors
     /// `unknown-collection`, `unknown-index`.
     pub fn count(&self, name: &str, query: &Query) -> Result<usize> {
-        self.with(name, |c| c.count_of(query))?
+        let query = self.present_query(name, query);
+        self.with(name, |c| c.count_of(&query))?
     }
 
     /// The field that holds the key of a collection's records.
@@ -174,7 +190,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     pub fn state(&self, name: &str, key: &str) -> Result<Option<&'static str>> {
         let replica = self.0.replica.borrow();
         self.with(name, |c| {
-            let record = c.record(key)?;
+            let record = c.record(c.present(key))?;
             let head = record.pending.as_ref().map(|pending| pending.head);
             match head.and_then(|no| replica.outbox.get(no)) {
                 Some(head) => Some(self.state_of(head)),
@@ -228,11 +244,18 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             let found = replica.outbox.get(no);
             found.map(|m| m.wire_id(replica.client()))
         };
+        let waits = m.state == MutationState::Pending;
+        let waits_for = Some(m).filter(|_| waits).and_then(|m| {
+            let own = replica.waits_for(m);
+            own.or_else(|| replica.group_waits_for(m))
+        });
+        let blocked_by = waits_for.and_then(|_| replica.blocked_by(m));
         OutboxView {
             id: m.wire_id(replica.client()),
             mutation: m.clone(),
             state: self.state_of(m),
-            waits_for: replica.waits_for(m).and_then(id),
+            waits_for: waits_for.and_then(id),
+            blocked_by: blocked_by.and_then(id),
         }
     }
 
@@ -278,7 +301,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             Lane::Pull => (lane, done.pulled, None),
         });
         let progress = progress.filter(|(_, _, total)| *total != Some(0));
-        let filling = done.initial && engine.lane().is_some();
+        let unpulled = replica.unpulled();
+        let filling = self.0.filling.borrow();
+        let first_pull = |name: &Name| {
+            let under_way = engine.lane().is_some();
+            under_way && (filling.contains(name) || unpulled.contains(name))
+        };
         let collections = replica.collections.iter().filter(|c| c.declared).map(|c| {
             let name = c.spec.name.clone();
             let count = summary
@@ -286,7 +314,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 .iter()
                 .find(|(n, _)| *n == name)
                 .map_or(0, |(_, n)| *n);
-            let loading = !loaded || filling;
+            let loading = !loaded || (first_pull(&name) && !c.spec.local_only);
             CollectionStatus {
                 name,
                 loading,

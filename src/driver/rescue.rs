@@ -56,7 +56,13 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// Hands over what has changed; resolves when it is kept.
     pub async fn rescue_now(&self) {
         while self.0.rescuing.get() {
-            let Some((batch, more)) = self.rescue_batch() else {
+            let (nos, missing) = self.next_touched();
+            // A mutation is kept whole. What cannot be read now is tried with the next commit.
+            if self.fetch_values(missing).await.is_err() {
+                self.0.replica.borrow_mut().touch(nos);
+                return;
+            }
+            let Some((batch, more)) = self.rescue_batch(nos) else {
                 return;
             };
             self.0.listener.rescue(batch).await;
@@ -66,8 +72,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
     }
 
-    /// The next batch. A large one is cut, so that no turn of the event loop is felt.
-    fn rescue_batch(&self) -> Option<(RescueBatch<V>, bool)> {
+    /// What goes into the next batch, and what of it is not in memory. A large one is cut, so that no
+    /// turn of the event loop is felt.
+    fn next_touched(&self) -> (Vec<MutationNo>, Vec<V>) {
         let mut replica = self.0.replica.borrow_mut();
         // What another tab has written, it hands over itself; here it may only be seen as gone.
         let mut nos = replica.take_touched();
@@ -75,14 +82,27 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         nos.dedup();
         // What takes the place of another database's copy must do so at once: a kill in between
         // would leave neither.
-        let most = if self.0.rescue_whole.take() {
+        let most = if self.0.rescue_whole.get() {
             usize::MAX
         } else {
             limits::RESCUE_BATCH_MAX
         };
         let rest = nos.split_off(nos.len().min(most));
-        let more = !rest.is_empty();
         replica.touch(rest);
+        let mut missing = Vec::new();
+        for held in nos.iter().filter_map(|no| replica.held(*no)) {
+            held.each_value(&mut |value| {
+                if !value.is_resident() {
+                    missing.push(value.clone());
+                }
+            });
+        }
+        (nos, missing)
+    }
+
+    /// These as they stand, and whether there are more.
+    fn rescue_batch(&self, nos: Vec<MutationNo>) -> Option<(RescueBatch<V>, bool)> {
+        let replica = self.0.replica.borrow();
         let (mut put, mut gone) = (Vec::new(), Vec::new());
         for no in nos {
             match replica.held(no) {
@@ -93,6 +113,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         if put.is_empty() && gone.is_empty() {
             return None;
         }
+        self.0.rescue_whole.set(false);
+        let more = replica.has_touched();
         // Only the last batch of several says that nothing is missing.
         if !more {
             self.0.rescued.set((replica.next_no(), replica.hlc()));

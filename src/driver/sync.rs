@@ -6,7 +6,7 @@ use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Change, MutationNo, Page, Refusal, Verdict};
 use crate::planted::{self, Bug};
-use crate::replica::plan::Intent;
+use crate::replica::plan::{Intent, check_key};
 use crate::store::Store;
 use crate::value::Value;
 use futures_channel::oneshot;
@@ -171,6 +171,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 #[cfg(feature = "planted")]
                 self.blame(&batch, &failure);
                 self.land(&batch);
+                self.note_failure(&batch, &failure);
                 let lane = Lane::Push;
                 self.run(Event::Failed {
                     lane,
@@ -181,6 +182,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 return;
             }
         };
+        self.0.replica.borrow_mut().note_health(&batch);
         let manager = self.clone();
         let done = move |result: Result<usize, Error>| {
             let mut progress = manager.0.progress.get();
@@ -276,13 +278,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             }
         };
         if !continues {
-            let initial = since.is_none();
+            if since.is_none() {
+                // Until the last page is stored, also where that takes several tries.
+                self.0.filling.replace(self.0.replica.borrow().unpulled());
+            }
             let pushed = self.0.progress.get().pushed;
-            self.0.progress.set(super::Progress {
-                initial,
-                pulled: 0,
-                pushed,
-            });
+            self.0.progress.set(super::Progress { pulled: 0, pushed });
         }
         match self.fetch(since.as_deref(), refresh, stop).await {
             Ok(page) => {
@@ -301,6 +302,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 let manager = self.clone();
                 if nothing {
                     // No commit for "still the same".
+                    self.ask_again();
                     self.run(Event::Pulled { has_more });
                     self.run(Event::Stored);
                     return;
@@ -314,6 +316,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 self.run(Event::Pulled { has_more });
             }
             Err(failure) => {
+                let failed = self.0.failed_pulls.get() + 1;
+                self.0.failed_pulls.set(failed);
+                if failed >= limits::FAILED_PULLS_MAX {
+                    self.ask_again();
+                }
                 let (lane, size, refreshed) = (Lane::Pull, 0, refresh);
                 self.run(Event::Failed {
                     lane,
@@ -325,11 +332,35 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
     }
 
+    /// What follows from a failed push for what was in it.
+    fn note_failure(&self, batch: &[MutationNo], failure: &Failure) {
+        let mut replica = self.0.replica.borrow_mut();
+        if matches!(failure, Failure::NoAnswer(_)) {
+            replica.note_unanswered(batch);
+        }
+        let theirs = match failure {
+            Failure::NoAnswer(error) => error.code == Code::Timeout,
+            Failure::Server(_) => true,
+            _ => false,
+        };
+        if theirs {
+            replica.note_trouble(batch, self.now_ms(), self.0.clock.random());
+        }
+    }
+
+    /// What was sent without an answer can be sent again.
+    fn ask_again(&self) {
+        self.0.failed_pulls.set(0);
+        self.0.replica.borrow_mut().ask_again();
+    }
+
     fn page_stored(&self, has_more: bool, result: Result<usize, Error>) {
+        self.0.failed_pulls.set(0);
         if !has_more {
-            let mut progress = self.0.progress.get();
-            progress.initial = false;
-            self.0.progress.set(progress);
+            self.ask_again();
+            if result.is_ok() {
+                self.0.filling.take();
+            }
         }
         self.stored(result.map(|_| ()));
     }
@@ -389,6 +420,12 @@ fn matched<V>(
             return Err(Failure::Protocol(
                 "a result belongs to no change of the request".into(),
             ));
+        }
+        if let Verdict::Rekeyed { key, .. } = &verdict
+            && let Err(error) = check_key(key)
+        {
+            let message = format!("a result's serverId: {}", error.message);
+            return Err(Failure::Protocol(message.into()));
         }
         verdicts.push((change.no, verdict));
     }

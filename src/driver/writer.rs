@@ -322,6 +322,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// Takes in everything after the newest entry that this tab knows.
     pub(super) async fn catch_up(&self) -> Result<()> {
         let mut collections = Vec::new();
+        let mut queued = false;
         let first = !self.0.loaded.get();
         if first {
             self.load_base()
@@ -349,6 +350,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 match entry {
                     Ok(entry) => {
                         self.fetch_for_facts(&entry.facts).await?;
+                        let local = |f: &Fact<V>| matches!(f, Fact::Queued { .. } | Fact::Held(_));
+                        queued |= entry.facts.iter().any(local);
                         self.take_in(&entry, &mut collections);
                     }
                     Err(error) => self.set_aside(Place::Log(seq), &error).await,
@@ -368,7 +371,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         if !collections.is_empty() {
             self.committed(&collections, &[], false);
-            self.run(Event::Tick);
+            // What another tab has queued is pushed as soon as what was written here.
+            self.run(if queued && !first {
+                Event::Wrote
+            } else {
+                Event::Tick
+            });
         }
         Ok(())
     }
@@ -433,6 +441,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
 /// Of several writes that became one mutation within one commit, only the last needs to be stored.
 fn drop_superseded<V>(facts: &mut Vec<Fact<V>>) {
+    // A rewritten mutation may have another key than the one that it takes the place of.
+    let moves = |fact: &Fact<V>| matches!(fact, Fact::Rekeyed { .. } | Fact::Aliases { .. });
+    if facts.iter().any(moves) {
+        return;
+    }
     let queued = |fact: &Fact<V>| match fact {
         Fact::Queued { no, .. } => Some(*no),
         _ => None,

@@ -35,9 +35,8 @@ enum Kept {
 }
 
 impl<V: Value> Replica<V> {
-    /// The next mutations to push, in order: heads that are not in flight, not put off, and whose
-    /// parents are confirmed or earlier in the same batch. The members of an atomic group go
-    /// together, where a batch can hold them.
+    /// The next mutations to push, in order: heads that are not in flight, not put off, and that wait
+    /// for nothing. The members of an atomic group go together, where a batch can hold them.
     #[must_use]
     pub fn next_batch(
         &self,
@@ -56,8 +55,10 @@ impl<V: Value> Replica<V> {
         };
         self.fill(&mut batch, true);
         // Two groups that wait for each other would wait for ever: then each goes as it can.
-        let waits =
-            !in_flight.is_empty() || self.outbox.next_due_ms().is_some_and(|at| at > now_ms);
+        let waits = !in_flight.is_empty()
+            || !self.unanswered.is_empty()
+            || self.lanes.apart()
+            || self.outbox.next_due_ms().is_some_and(|at| at > now_ms);
         if batch.nos.is_empty() && !waits {
             self.fill(&mut batch, false);
         }
@@ -72,11 +73,28 @@ impl<V: Value> Replica<V> {
         batch.iter().enumerate().all(|(i, no)| {
             // What is gone is not sent.
             self.outbox.get(*no).is_none_or(|m| {
-                let waits_for = self.waits_for(m);
-                let free = waits_for.is_none_or(|parent| batch[..i].contains(&parent));
+                let same_group = |no| {
+                    let other = self.outbox.get(no);
+                    other.is_some_and(|other| m.group.is_some() && other.group == m.group)
+                };
+                let covered = |no: MutationNo| batch[..i].contains(&no) && same_group(no);
+                let free = self.awaits(m, &covered).is_none();
                 m.state == MutationState::Pending && !m.behind && free
             })
         })
+    }
+
+    /// These were sent and nothing came back. Whether they have arrived tells a pull, for nearly all of
+    /// them at once: until then the rest goes first.
+    pub fn note_unanswered(&mut self, nos: &[MutationNo]) {
+        for no in nos {
+            self.unanswered.insert(*no, 0);
+        }
+    }
+
+    /// A pull has told what it could, or is not to be waited for: what is left is sent again.
+    pub fn ask_again(&mut self) {
+        self.unanswered = Numbers::default();
     }
 
     fn fill(&self, batch: &mut Batch<'_>, together: bool) {
@@ -92,7 +110,8 @@ impl<V: Value> Replica<V> {
                 continue;
             };
             // The rest of a group came with its first.
-            if m.group.is_some() && batch.nos.contains(&no) {
+            let came = m.group.is_some() && batch.nos.contains(&no);
+            if came || self.is_apart(m, batch) {
                 continue;
             }
             let mut members = vec![m];
@@ -120,13 +139,21 @@ impl<V: Value> Replica<V> {
         }
     }
 
+    /// Whether a mutation's collection cannot be in this batch: see [`super::lanes`].
+    fn is_apart(&self, m: &Mutation<V>, batch: &Batch<'_>) -> bool {
+        let first = batch.nos.first().and_then(|no| self.outbox.get(*no));
+        let other = first.is_some_and(|first| first.collection != m.collection);
+        let in_trouble = || self.is_in_trouble(&m.collection, batch.now_ms, batch.in_flight);
+        self.lanes.apart() && (other || in_trouble())
+    }
+
     /// Whether nothing but its group keeps a mutation; `with` go before it in the batch.
     fn may_go(&self, m: &Mutation<V>, batch: &Batch<'_>, with: &[&Mutation<V>]) -> bool {
+        let covered = |no: MutationNo| with.iter().any(|m| m.no == no);
         !batch.in_flight.contains(&m.no)
+            && !self.unanswered.contains(&m.no)
             && m.next_attempt_ms.is_none_or(|at| at <= batch.now_ms)
-            && self.waits_for(m).is_none_or(|parent| {
-                batch.nos.contains(&parent) || with.iter().any(|m| m.no == parent)
-            })
+            && self.awaits(m, &covered).is_none()
             && !m.behind
     }
 
@@ -153,10 +180,7 @@ impl<V: Value> Replica<V> {
                 !goes
             });
             if ordered.len() == before {
-                let parked = |m: &&Mutation<V>| {
-                    let parent = self.waits_for(m).and_then(|no| self.outbox.get(no));
-                    parent.is_some_and(|p| p.state != MutationState::Pending)
-                };
+                let parked = |m: &&Mutation<V>| self.blocked_by(m).is_some();
                 let kept = if left.iter().any(parked) {
                     Kept::Parked
                 } else {
@@ -166,32 +190,6 @@ impl<V: Value> Replica<V> {
             }
         }
         Ok(ordered)
-    }
-
-    /// The mutation that has to be confirmed before this one can be sent: the one before it on the
-    /// same record, or the creation of a record that it refers to in a declared field.
-    #[must_use]
-    pub fn waits_for(&self, m: &Mutation<V>) -> Option<MutationNo> {
-        let collection = self.collection(&m.collection)?;
-        if m.behind {
-            return Some(collection.record(&m.key)?.pending.as_ref()?.head);
-        }
-        let value = m.value.as_ref()?;
-        collection
-            .spec
-            .references
-            .iter()
-            .find_map(|(field, parent)| {
-                let key = value.text(field)?;
-                let head = self
-                    .collection(parent)?
-                    .record(&key)?
-                    .pending
-                    .as_ref()?
-                    .head;
-                let creates = self.outbox.get(head)?.action == Action::Create;
-                (creates && head != m.no).then_some(head)
-            })
     }
 
     /// A mutation as it travels.

@@ -85,6 +85,8 @@ pub struct Collection<V> {
     pub declared: bool,
     records: Ordered<Key, Record<V>>,
     visible: usize,
+    /// Keys that stand for others: see [`super::rekey`].
+    pub(super) aliases: Ordered<Key, Key>,
     indexes: RefCell<Vec<Option<Index>>>,
 }
 
@@ -98,6 +100,7 @@ impl<V: Value> Collection<V> {
             declared,
             records: Ordered::default(),
             visible: 0,
+            aliases: Ordered::default(),
             indexes,
         }
     }

@@ -53,6 +53,7 @@ impl<V: Value> Replica<V> {
                 }
             }
         }
+        state.extend(self.told_aliases());
         state.extend(self.conflicts.iter().cloned().map(Fact::Conflicted));
         if self.data_version > 0 {
             state.push(Fact::Schema {
@@ -171,7 +172,8 @@ impl<V: Value> Replica<V> {
         let Some(c) = self.position(collection) else {
             return;
         };
-        let Some(record) = self.collections[c].record(key) else {
+        let collection = &self.collections[c];
+        let Some(record) = collection.record(collection.present(key)) else {
             return;
         };
         let mut look = |value: Option<&V>| {

@@ -11,6 +11,7 @@ mod clock;
 pub mod collection;
 pub mod fold;
 pub mod index;
+mod lanes;
 pub mod outbox;
 pub mod plan;
 pub mod plan_conflict;
@@ -19,18 +20,23 @@ mod plan_migrate;
 mod plan_outbox;
 mod plan_sync;
 mod plan_write;
+mod references;
+mod rekey;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
+mod waits;
 
 use crate::conflict::Conflict;
 use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Key, Mutation, MutationNo, MutationState, Name};
 use crate::options::CollectionSpec;
+use crate::ordered::Numbers;
 use crate::store::{Fact, SegmentId, Summary};
 use crate::value::Value;
 use collection::{Collection, Record};
 use outbox::Outbox;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// One database's state.
@@ -59,6 +65,9 @@ pub struct Replica<V> {
     reading: SegmentId,
     /// Mutations that came, changed or went since they were last asked for, if anybody asks.
     touched: Option<Vec<MutationNo>>,
+    referrers: RefCell<Option<waits::Referrers>>,
+    unanswered: Numbers,
+    lanes: lanes::Lanes,
 }
 
 /// What it takes to go back to where a commit began.
@@ -78,6 +87,7 @@ struct Undo<V> {
 enum Step<V> {
     Record(usize, Key, Option<Record<V>>),
     Mutation(MutationNo, Option<Box<Mutation<V>>>),
+    Alias(usize, Key, Option<Key>),
 }
 
 impl<V: Value> Replica<V> {
@@ -102,6 +112,9 @@ impl<V: Value> Replica<V> {
             undo: None,
             reading: 0,
             touched: None,
+            referrers: RefCell::default(),
+            unanswered: Numbers::default(),
+            lanes: lanes::Lanes::default(),
         };
         for spec in specs {
             replica.declare(spec.clone(), true);
@@ -158,6 +171,18 @@ impl<V: Value> Replica<V> {
             .filter(|c| c.declared)
             .all(|c| self.checkpoint_collections.contains(&c.spec.name));
         self.checkpoint.clone().filter(|_| covered)
+    }
+
+    /// Declared collections of which nothing was pulled since they were declared.
+    #[must_use]
+    pub fn unpulled(&self) -> Vec<Name> {
+        let pulled =
+            |name: &Name| self.checkpoint.is_some() && self.checkpoint_collections.contains(name);
+        self.collections
+            .iter()
+            .filter(|c| c.declared && !pulled(&c.spec.name))
+            .map(|c| c.spec.name.clone())
+            .collect()
     }
 
     /// When the newest page was stored.
@@ -238,11 +263,13 @@ impl<V: Value> Replica<V> {
     #[must_use]
     pub fn is_marked(&self, nos: &[MutationNo]) -> bool {
         let now = |no: &MutationNo| self.outbox.get(*no).is_none_or(|m| m.sent);
+        let mut sorted = nos.to_vec();
+        sorted.sort_unstable();
         let open = |step: &Step<V>| match step {
             Step::Mutation(no, before) => {
-                !before.as_ref().is_some_and(|m| m.sent) && nos.contains(no)
+                !before.as_ref().is_some_and(|m| m.sent) && sorted.binary_search(no).is_ok()
             }
-            Step::Record(..) => false,
+            Step::Record(..) | Step::Alias(..) => false,
         };
         let undo = self.undo.as_ref();
         nos.iter().all(now) && !undo.is_some_and(|u| u.steps.iter().any(open))
@@ -270,7 +297,9 @@ impl<V: Value> Replica<V> {
                 }
                 Step::Mutation(no, mutation) => {
                     self.outbox.set(no, mutation);
+                    self.note_referrer(no);
                 }
+                Step::Alias(c, from, before) => self.collections[c].set_alias(&from, before),
             }
         }
     }
@@ -295,6 +324,12 @@ impl<V: Value> Replica<V> {
             .as_mut()
             .map(std::mem::take)
             .unwrap_or_default()
+    }
+
+    /// Whether any came, changed or went that was not dealt with.
+    #[must_use]
+    pub fn has_touched(&self) -> bool {
+        self.touched.as_ref().is_some_and(|nos| !nos.is_empty())
     }
 
     /// These were not dealt with yet.
@@ -322,6 +357,7 @@ impl<V: Value> Replica<V> {
             touched.push(no);
         }
         let before = self.outbox.set(no, mutation.map(Box::new));
+        self.note_referrer(no);
         if let Some(undo) = &mut self.undo {
             undo.steps.push(Step::Mutation(no, before));
         }
@@ -397,6 +433,18 @@ impl<V: Value> Replica<V> {
                 self.checkpoint.clone_from(checkpoint);
                 self.checkpoint_collections = collections.clone();
                 self.pulled_ms = Some(at_ms);
+            }
+            Fact::Rekeyed {
+                collection,
+                field,
+                from,
+                to,
+            } => self.apply_rekeyed(collection, field, from, to),
+            Fact::Aliases { collection, pairs } => {
+                let c = self.intern(collection);
+                for (from, to) in pairs {
+                    self.set_alias(c, from, to);
+                }
             }
             Fact::Conflicted(conflict) => {
                 self.conflicts.retain(|known| known.id != conflict.id);

@@ -55,6 +55,8 @@ pub enum Notice<V> {
     Confirmed(MutationNo, Rc<str>, Name, Key, Action),
     /// A mutation was parked.
     Parked(MutationNo),
+    /// A record moved to the key that the backend has given it: collection, old key, new key.
+    Rekeyed(Name, Key, Key),
     /// A conflict was met and waits, or was settled.
     Conflict(Rc<crate::conflict::Conflict<V>>),
     /// A page changed so many records.
@@ -145,9 +147,7 @@ impl<V: Value> Replica<V> {
                 Ok(())
             }
             Intent::Verdicts(verdicts) => {
-                for (no, verdict) in verdicts {
-                    self.plan_verdict(no, verdict, now, plan);
-                }
+                self.plan_verdicts(verdicts, now, plan);
                 Ok(())
             }
             Intent::Page(since, page) => self.plan_page(since.as_ref(), page, now, plan),
@@ -192,7 +192,9 @@ impl<V: Value> Replica<V> {
         let name = match fact {
             Fact::Queued { collection, .. }
             | Fact::Remote { collection, .. }
-            | Fact::Local { collection, .. } => Some(collection),
+            | Fact::Local { collection, .. }
+            | Fact::Rekeyed { collection, .. }
+            | Fact::Aliases { collection, .. } => Some(collection),
             Fact::Held(held) => Some(&held.mutation.collection),
             Fact::Cancelled { no, .. }
             | Fact::Acked { no, .. }

@@ -85,7 +85,8 @@ impl<V: Value> Replica<V> {
         let mut known: Vec<Rc<str>> = known.collect();
         known.sort();
         let mut taken = Numbers::default();
-        for (at, mut held) in import.mutations.into_iter().enumerate() {
+        for (at, held) in import.mutations.into_iter().enumerate() {
+            let mut held = self.held_with_present_keys(held);
             let m = &mut held.mutation;
             let collection = self.declared_collection(&m.collection)?;
             if let Some(value) = &m.value {

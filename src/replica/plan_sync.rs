@@ -31,6 +31,7 @@ impl<V: Value> Replica<V> {
         plan.count += 1;
         match verdict {
             Verdict::Success { version, data } => {
+                let (tail, stored) = (self.tail_of(&m), data.clone());
                 self.put_true(
                     Fact::Acked {
                         no,
@@ -40,6 +41,7 @@ impl<V: Value> Replica<V> {
                     now,
                     plan,
                 );
+                self.drop_if_stored(tail, stored.as_ref(), now, plan);
                 let id = m.wire_id(&self.client).into();
                 plan.notices
                     .push(Notice::Confirmed(no, id, m.collection, m.key, m.action));
@@ -52,10 +54,12 @@ impl<V: Value> Replica<V> {
             Verdict::Failed { refusal, retryable } => {
                 self.plan_refusal(&m, refusal, retryable, now, plan);
             }
+            // Of two keys in one answer neither can be believed.
+            Verdict::Rekeyed { then, .. } => self.plan_verdict(no, *then, now, plan),
         }
     }
 
-    fn tail_of(&self, m: &Mutation<V>) -> Option<Mutation<V>> {
+    pub(super) fn tail_of(&self, m: &Mutation<V>) -> Option<Mutation<V>> {
         let record = self.collection(&m.collection)?.record(&m.key)?;
         self.outbox.get(record.pending.as_ref()?.tail?).cloned()
     }
@@ -261,6 +265,13 @@ impl<V: Value> Replica<V> {
         if record.is_some_and(|r| r.version >= change.version) {
             return Ok(()); // seen already: our own change, or an older state
         }
+        if let Some(no) = self.create_behind(&change) {
+            self.plan_rekey(no, &change.key, now, plan);
+            self.plan_references(std::slice::from_ref(&change.collection), now, plan);
+        }
+        let record = self
+            .collection(&change.collection)
+            .and_then(|c| c.record(&change.key));
         let head = record
             .and_then(|r| r.pending.as_ref())
             .and_then(|p| self.outbox.get(p.head));
@@ -272,12 +283,14 @@ impl<V: Value> Replica<V> {
             // The answer to our push was lost; the pull confirms it.
             let (no, action) = (head.no, head.action);
             let id = head.wire_id(&self.client).into();
+            let (tail, stored) = (self.tail_of(head), change.data.clone());
             let fact = Fact::Acked {
                 no,
                 version: change.version,
                 value: change.data,
             };
             self.put_true(fact, now, plan);
+            self.drop_if_stored(tail, stored.as_ref(), now, plan);
             let (collection, key) = (change.collection, change.key);
             plan.notices
                 .push(Notice::Confirmed(no, id, collection, key, action));

@@ -96,7 +96,8 @@ impl<V: Value> Replica<V> {
     /// The newest content of a record: what the next change is made on, whether it shows or not.
     #[must_use]
     pub fn newest(&self, name: &str, key: &str) -> Option<&V> {
-        self.newest_of(self.collection(name)?.record(key)?)
+        let collection = self.collection(name)?;
+        self.newest_of(collection.record(collection.present(key))?)
     }
 
     fn newest_of<'a>(&'a self, record: &'a Record<V>) -> Option<&'a V> {
@@ -122,7 +123,7 @@ impl<V: Value> Replica<V> {
             let there = if read.newest {
                 self.newest(&read.collection, &read.key)
             } else {
-                collection.get(&read.key)
+                collection.get(collection.present(&read.key))
             };
             if !same(there, read.value.as_ref()) {
                 let (name, key) = (&read.collection, &read.key);
@@ -221,6 +222,7 @@ impl<V: Value> Replica<V> {
     ) -> Result<()> {
         let collection = self.declared_collection(name)?;
         let spec = &collection.spec;
+        let write = self.with_present_keys(collection, write);
         if let Write::Promote(key) = write {
             return self.plan_promote(name, key, now, plan);
         }

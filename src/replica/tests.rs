@@ -82,7 +82,14 @@ fn intent(replica: &Replica<Record>, at: u64, (what, which, how): Step) -> Inten
         7 => Intent::MarkSent(vec![first]),
         8 => {
             let version = Version(at);
-            let verdict = match how % 4 {
+            let verdict = match how % 5 {
+                4 => Verdict::Rekeyed {
+                    key: format!("s{at}").into(),
+                    then: Box::new(Verdict::Success {
+                        version,
+                        data: None,
+                    }),
+                },
                 0 => Verdict::Success {
                     version,
                     data: None,
@@ -97,7 +104,7 @@ fn intent(replica: &Replica<Record>, at: u64, (what, which, how): Step) -> Inten
                         code: "no".into(),
                         message: "é".into(),
                     },
-                    retryable: how % 4 == 2,
+                    retryable: how % 5 == 2,
                 },
             };
             Intent::Verdicts(vec![(first, verdict)])
@@ -183,7 +190,7 @@ fn happen(replica: &mut Replica<Record>, at: u64, step: Step) {
 
 /// Everything that is known, as facts from which nothing follows but themselves.
 fn written_down(replica: &Replica<Record>) -> Vec<Fact<Record>> {
-    let mut facts = Vec::new();
+    let mut facts = replica.told_aliases();
     for collection in &replica.collections {
         let name = collection.spec.name.clone();
         for (key, record) in collection.records() {
@@ -217,7 +224,8 @@ fn text(replica: &Replica<Record>) -> Vec<String> {
         for (key, record) in collection.records() {
             lines.push(format!("{} {key} {record:?}", collection.spec.name));
         }
-        lines.push(format!("count {}", collection.count()));
+        let aliases: Vec<_> = collection.aliases.iter().collect();
+        lines.push(format!("count {} {aliases:?}", collection.count()));
     }
     lines.extend(replica.outbox.iter().map(|m| format!("{m:?}")));
     lines.push(format!("{:?}", replica.outbox.counts()));

@@ -374,6 +374,16 @@ fn all_facts<V: Value>(record: &impl Fn(u32) -> V) -> Vec<Fact<V>> {
             value: None,
         },
         Fact::Schema { version: 3 },
+        Fact::Rekeyed {
+            collection: "sites".into(),
+            field: "id".into(),
+            from: "r1".into(),
+            to: "é 1".into(),
+        },
+        Fact::Aliases {
+            collection: "sites".into(),
+            pairs: vec![("r1".into(), "é 1".into()), ("r2".into(), "s2".into())],
+        },
         Fact::Checkpoint {
             checkpoint: None,
             collections: Rc::from([]),
@@ -455,6 +465,13 @@ fn shape<V: Value>(fact: &Fact<V>) -> String {
             value,
         } => format!("local {collection} {key} {}", one(value)),
         Fact::Schema { version } => format!("schema {version}"),
+        Fact::Rekeyed {
+            collection,
+            field,
+            from,
+            to,
+        } => format!("rekeyed {collection} {field} {from} {to}"),
+        Fact::Aliases { collection, pairs } => format!("aliases {collection} {pairs:?}"),
         Fact::Cancelled { no, why } => format!("cancelled {no} {why:?}"),
         Fact::Sent { nos } => format!("sent {nos:?}"),
         Fact::Acked { no, version, value } => format!("acked {no} {version:?} {}", one(value)),

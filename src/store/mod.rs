@@ -163,6 +163,25 @@ pub enum Fact<V> {
         /// The collections that were declared then: a new one has to be pulled from the beginning.
         collections: Rc<[Name]>,
     },
+    /// A record that was created here is kept by the backend under a key of its own: it moves there
+    /// with all that is queued for it, and the key that it had goes on standing for it.
+    Rekeyed {
+        /// The record's collection.
+        collection: Name,
+        /// The field that holds the key.
+        field: Rc<str>,
+        /// The key that it had.
+        from: Key,
+        /// The key that it has.
+        to: Key,
+    },
+    /// Keys that stand for others, each with the one it stands for. Nothing moves because of it.
+    Aliases {
+        /// The collection.
+        collection: Name,
+        /// The old key and the present one.
+        pairs: Vec<(Key, Key)>,
+    },
     /// A conflict was settled, or settled once more, which takes the place of what was there.
     Conflicted(Rc<Conflict<V>>),
     /// The conflict log was emptied.

@@ -255,6 +255,11 @@ impl Core {
         }
     }
 
+    /// The key under which a record is: the same, unless the backend has given it another.
+    pub fn present(&self, collection: &str, key: &str) -> String {
+        self.manager.present_key(collection, key).to_string()
+    }
+
     /// The newest content of a record, with changes that do not show yet.
     pub fn newest(&self, collection: &str, key: &str) -> Js<JsValue> {
         let found = self.manager.newest(collection, key).map_err(thrown)?;

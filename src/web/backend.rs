@@ -165,7 +165,16 @@ impl Backend<Row> for JsBackend {
                     },
                 );
             }
-            (id, verdict(&other, version))
+            let then = verdict(&other, version);
+            let key = optional(&other, "key").filter(|key| **key != *changes[i].key);
+            let verdict = match key {
+                Some(key) => Verdict::Rekeyed {
+                    key,
+                    then: Box::new(then),
+                },
+                None => then,
+            };
+            (id, verdict)
         });
         Ok(PushAnswer {
             results: results.collect(),

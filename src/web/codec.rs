@@ -400,6 +400,29 @@ fn encode_fact(fact: &Fact<Row>) -> Object {
             set(&out, "record", &text_or_null(value.as_ref()));
             out
         }
+        Fact::Rekeyed {
+            collection,
+            field,
+            from,
+            to,
+        } => {
+            let out = object("rekeyed");
+            set(&out, "collection", &name(collection));
+            set(&out, "field", &name(field));
+            set(&out, "from", &JsValue::from_str(from));
+            set(&out, "to", &JsValue::from_str(to));
+            out
+        }
+        Fact::Aliases { collection, pairs } => {
+            let out = object("aliases");
+            let (from, to): (Vec<&str>, Vec<&str>) =
+                pairs.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).unzip();
+            let keys = |keys: &[&str]| JsValue::from_str(&(keys.join("\0") + "\0"));
+            set(&out, "collection", &name(collection));
+            set(&out, "from", &keys(&from));
+            set(&out, "to", &keys(&to));
+            out
+        }
         Fact::Schema { version } => {
             let out = object("schema");
             set(&out, "version", &JsValue::from(*version));

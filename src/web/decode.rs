@@ -354,6 +354,23 @@ fn read_single(kind: &str, fact: &JsValue) -> Result<Fact<Row>> {
             key: need_text(fact, "key")?,
             value: record(&get(fact, "record"))?,
         },
+        "rekeyed" => Fact::Rekeyed {
+            collection: need_text(fact, "collection")?,
+            field: need_text(fact, "field")?,
+            from: need_text(fact, "from")?,
+            to: need_text(fact, "to")?,
+        },
+        "aliases" => {
+            let (from, to) = (need_text(fact, "from")?, need_text(fact, "to")?);
+            let (from, to) = (glue::split(&from), glue::split(&to));
+            if from.clone().count() != to.clone().count() {
+                return Err(damaged("to"));
+            }
+            Fact::Aliases {
+                collection: need_text(fact, "collection")?,
+                pairs: from.map(Key::from).zip(to.map(Key::from)).collect(),
+            }
+        }
         "schema" => Fact::Schema {
             version: u32::try_from(need_whole(fact, "version")?).map_err(|_| damaged("version"))?,
         },

@@ -19,6 +19,12 @@ export function picked(record, names) {
   return copy;
 }
 
+export function withText(record, field, text) {
+  const copy = { ...record };
+  define(copy, field, text);
+  return copy;
+}
+
 // A field called "__proto__" is data, not an order.
 function define(target, name, value) {
   if (name === "__proto__") {
@@ -181,7 +187,10 @@ export function splitPage(answer, changesMax, keyFields) {
   return { types, ids, ats, versions, texts, checkpoint, hasMore: hasMore === true, serverTime };
 }
 
-/** The parts of the answer to a push as lists, or what is wrong with it. */
+/**
+ * The parts of the answer to a push as lists, or what is wrong with it. `key`: what the backend calls
+ * the record, where that is not what it was sent.
+ */
 export function splitResults(answer, count) {
   if (!isObject(answer) || !Array.isArray(answer.results))
     return "the answer has no list of results";
@@ -194,7 +203,7 @@ export function splitResults(answer, count) {
   for (let i = 0; i < count; i++) {
     const it = results[i];
     if (!isObject(it)) return "a result is no object";
-    const { id, status, versionNumber, data, deleted = false, at, message, code } = it;
+    const { id, status, versionNumber, data, deleted = false, at, message, code, serverId } = it;
     if (!isText(id)) return "a result has no id";
     ids += id + "\0";
     if (data !== undefined && data !== null && !isObject(data))
@@ -205,12 +214,15 @@ export function splitResults(answer, count) {
     if (status !== "failed" && !isVersion(versionNumber, 0))
       return "a result has no whole versionNumber";
     versions[i] = versionNumber ?? 0;
+    if (serverId !== undefined && serverId !== null && !isText(serverId))
+      return "a result: serverId is a string";
+    const key = serverId !== it.offlineId ? (serverId ?? undefined) : undefined;
     const text = isObject(data) ? JSON.stringify(data) : null;
     if (status === "success") {
-      if (text !== null) others[i] = { status, text };
+      if (text !== null || key !== undefined) others[i] = { status, text, key };
     } else if (status === "conflict") {
       if (text === null && deleted !== true) return "a conflict has neither data nor deleted";
-      others[i] = { status, text, at };
+      others[i] = { status, text, at, key };
     } else if (status === "failed") {
       others[i] = { status, message, code, retryable: it.retryable === true };
     } else {

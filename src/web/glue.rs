@@ -10,6 +10,8 @@ extern "C" {
     pub(super) fn names(record: &JsValue) -> Array;
     pub(super) fn patched(record: &JsValue, patch: &JsValue, names: &Array) -> JsValue;
     pub(super) fn picked(record: &JsValue, names: &Array) -> JsValue;
+    #[wasm_bindgen(js_name = withText)]
+    pub(super) fn with_text(record: &JsValue, field: &JsValue, text: &str) -> JsValue;
     pub(super) fn same(a: &JsValue, b: &JsValue, field: &JsValue) -> bool;
     #[wasm_bindgen(js_name = rowsOfTexts)]
     pub(super) fn rows_of_texts(texts: &Array) -> JsValue;
@@ -157,7 +159,7 @@ pub(super) fn set(object: &Object, field: &str, value: &JsValue) {
 }
 
 /// The parts of a text in which each ends with a U+0000.
-pub(super) fn split(joined: &str) -> impl Iterator<Item = &str> {
+pub(super) fn split(joined: &str) -> impl Iterator<Item = &str> + Clone {
     joined.split_terminator('\0')
 }
 

@@ -208,6 +208,11 @@ impl Value for Row {
         Self::of_object(&picked, &self.rows.key_field)
     }
 
+    fn with_text(&self, field: &str, text: &str) -> Self {
+        let changed = glue::with_text(&self.object(), &glue::name(field), text);
+        Self::of_object(&changed, &self.rows.key_field)
+    }
+
     fn same_field(&self, other: &Self, field: &str) -> bool {
         glue::same(&self.object(), &other.object(), &glue::name(field))
     }

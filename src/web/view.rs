@@ -138,6 +138,9 @@ pub(super) fn entry_to_js(entry: &OutboxView<Row>) -> JsValue {
         .as_deref()
         .map_or(JsValue::NULL, JsValue::from_str);
     set(&out, "waitsFor", &waits_for);
+    let blocked_by = entry.blocked_by.as_deref();
+    let blocked_by = blocked_by.map_or(JsValue::NULL, JsValue::from_str);
+    set(&out, "blockedBy", &blocked_by);
     out.into()
 }
 
@@ -156,6 +159,13 @@ pub(super) fn notices_to_js(
                 set(&detail, "key", &JsValue::from_str(key));
                 set(&detail, "action", &name(action.as_str()));
                 ("mutation", detail.into())
+            }
+            Notice::Rekeyed(collection, from, to) => {
+                let detail = Object::new();
+                set(&detail, "collection", &name(collection));
+                set(&detail, "from", &JsValue::from_str(from));
+                set(&detail, "to", &JsValue::from_str(to));
+                ("rekeyed", detail.into())
             }
             Notice::Parked(no) => match entry(*no) {
                 Some(entry) => ("parked", entry),

@@ -16,6 +16,7 @@ import { conflicts } from "./cases/conflicts.mjs";
 import { durability } from "./cases/durability.mjs";
 import { golden } from "./cases/golden.mjs";
 import { refusals } from "./cases/refusals.mjs";
+import { rekey } from "./cases/rekey.mjs";
 import { rescue } from "./cases/rescue.mjs";
 import { signIn } from "./cases/sign-in.mjs";
 import { tabs } from "./cases/tabs.mjs";
@@ -30,6 +31,7 @@ const tests = [
   ...conflictChoices,
   ...tabs,
   ...golden,
+  ...rekey,
   ...rescue,
   ...room,
   ...connection,

@@ -3,6 +3,7 @@
 
 use super::exec::WORLD;
 use super::fleet::{Fleet, Tabs};
+use super::keys;
 use super::oracle::{End, Kind, Op, Oracle, is_exact};
 use super::record::Record;
 use super::server::Server;
@@ -76,7 +77,7 @@ fn same_as_server(fleet: &Fleet, client: usize, manager: &Tabs) {
     let world = &fleet.world;
     let server = world.server.borrow();
     for collection in COLLECTIONS {
-        let truth = server.dump(world.clients[client].user, collection);
+        let truth = keys::dump(world, &server, world.clients[client].user, collection);
         let shown = records(manager, collection);
         let total = shown.len();
         let synced = |key: &str| manager.state(collection, key).ok().flatten() != Some("local");
@@ -114,7 +115,8 @@ fn local_records(fleet: &Fleet, client: usize, manager: &Tabs) {
         if *c != client {
             continue;
         }
-        let there = manager.get(collection, key).ok().flatten();
+        let key = keys::known(&fleet.world, manager, collection, key);
+        let there = manager.get(collection, &key).ok().flatten();
         let there = there.map(|r| (r.mark("a"), r.mark("b")));
         let possible = |(a, b)| {
             let mut states = exact.states.iter();

@@ -191,6 +191,8 @@ fn name(fact: &Fact<Record>) -> String {
         Fact::Acked { no, .. } => format!("acked-{no}"),
         Fact::Refused { no, .. } => format!("refused-{no}"),
         Fact::Rebased { no } => format!("rebased-{no}"),
+        Fact::Rekeyed { from, to, .. } => format!("rekeyed-{from}-{to}"),
+        Fact::Aliases { pairs, .. } => format!("aliases-{pairs:?}"),
         Fact::Waits { no } => format!("waits-{no}"),
         Fact::Remote { key, version, .. } => format!("remote-{key}-{}", version.0),
         Fact::Checkpoint { checkpoint, .. } => format!("checkpoint-{checkpoint:?}"),

@@ -5,6 +5,7 @@
 
 use super::disk::SimStore;
 use super::exec::{Group, WORLD};
+use super::keys;
 use super::net::SimBackend;
 use super::oracle::{self};
 use super::record::Record;
@@ -419,6 +420,7 @@ impl Fleet {
         };
         let shown = self.world.oracle.borrow().shown_by(client, tab);
         for ((collection, key), n, field) in shown {
+            let key = keys::known(&self.world, &manager.1, &collection, &key);
             let there = manager.1.get(&collection, &key).ok().flatten();
             if there.as_ref().and_then(|r| r.mark(field)) != Some(n) {
                 self.world
@@ -503,7 +505,7 @@ impl Fleet {
         let list = manager.outbox(&OutboxFilter::default());
         for entry in list.iter().filter(|e| any || e.state == "failed") {
             let mutation = &entry.mutation;
-            let place = (mutation.collection.clone(), mutation.key.clone());
+            let place = (mutation.collection.clone(), keys::plain(&mutation.key));
             let world = self.world.clone();
             self.world
                 .say(|| format!("c{client} discards {} ({place:?})", entry.id));

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `plan` | what happens, drawn from the seed before anything runs |
 //! | `story` | plays a plan, heals, and has it checked |
-//! | `fleet`, `disk`, `net`, `server`, `rule` | devices and tabs, their disks, the way to the server, the server's model |
+//! | `fleet`, `disk`, `net`, `server`, `rule`, `keys` | devices and tabs, their disks, the way to the server, the server's model, with keys of its own |
 //! | `oracle`, `checks` | the account of what was promised, and what is asserted |
 //! | `exec`, `chance` | virtual time, tasks that can be killed wherever they wait, the trace |
 //! | `shrink`, `guard`, `command` | the smallest plan that fails, panics, `cargo xtask sim` |
@@ -25,6 +25,7 @@ mod disk;
 mod exec;
 mod fleet;
 mod guard;
+mod keys;
 mod net;
 mod oracle;
 mod plan;

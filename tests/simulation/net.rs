@@ -4,6 +4,7 @@
 //! lives or not.
 
 use super::exec::WORLD;
+use super::keys;
 use super::oracle;
 use super::record::Record;
 use super::server::Poison;
@@ -203,7 +204,8 @@ fn serve_push(
     if server.batch_max.is_some_and(|max| changes.len() > max) {
         return Err(Failure::from_status(413, None, "too-large", "too large"));
     }
-    let poisoned = |c: &Change<Record>| server.poison.get(&c.key) == Some(&Poison::Request);
+    let poisoned =
+        |c: &Change<Record>| server.poison.get(&keys::plain(&c.key)) == Some(&Poison::Request);
     if changes.iter().any(poisoned) {
         for change in changes {
             *server.blamed.entry(change.id.clone()).or_default() += 1;
@@ -212,10 +214,12 @@ fn serve_push(
     }
     let (user, id) = (world.clients[index].user, world.clients[index].id.clone());
     let mut results = Vec::with_capacity(changes.len());
-    for change in changes {
-        oracle::arrived(world, &server, index, change);
+    for came in changes {
+        let change = &keys::received(came);
+        oracle::arrived(world, &server, index, change, changes);
         let effects = server.effects.len();
-        let verdict = server.apply((user, &id, index), change, world.exec.now_ms());
+        let verdict = keys::unknown(world, came)
+            .unwrap_or_else(|| server.apply((user, &id, index), change, world.exec.now_ms()));
         let fresh = server.effects.len() > effects;
         world.trace.mark_text(&change.id);
         world.say(|| {
@@ -225,13 +229,17 @@ fn serve_push(
                 Verdict::Success { version, .. } => format!("success {}", version.0),
                 Verdict::Conflict { version, at, .. } => format!("conflict {} {at:?}", version.0),
                 Verdict::Failed { refusal, .. } => format!("failed {}", refusal.code),
+                Verdict::Rekeyed { .. } => "another key".into(),
             };
             let (id, action, base) = (&change.id, change.action.as_str(), change.version.0);
             let at = &change.at;
             format!("server: {id} {action} {c}/{k} on {base} at {at} {data:?} → {answer}")
         });
         oracle::answered(world, index, change, &verdict, fresh);
-        results.push((change.id.as_str().into(), verdict));
+        results.push((
+            change.id.as_str().into(),
+            keys::answer(world, came, verdict),
+        ));
     }
     Ok(results)
 }
@@ -284,6 +292,7 @@ impl Backend<Record> for SimBackend {
                 let limit = limit.min(world.page_max);
                 let user = world.clients[index].user;
                 let page = world.server.borrow().page(user, since.as_deref(), limit);
+                let page = page.map(|page| keys::page(world, page));
                 page.ok_or(Failure::CheckpointUnknown)
             })
             .await?;

@@ -6,6 +6,7 @@
 //! of states in which they can be. Of shared ones (`s…`) every acknowledged write must have left a
 //! trace: an effect, a later write, a conflict, or the user's own word.
 
+use super::keys;
 use super::record::Record;
 use super::server::{Address, Server};
 use super::world::World;
@@ -116,6 +117,10 @@ struct Device {
     /// What it knows of the backend's records: versions, and whether there is one.
     versions: BTreeMap<Place, (u64, bool)>,
     hlc: Option<Hlc>,
+    /// When mutations were marked as sent.
+    sent: BTreeMap<u64, u64>,
+    /// When records moved to the key that the server gave.
+    moved: BTreeMap<Place, u64>,
     /// A wrong clock was used before the server could correct it.
     tainted: bool,
 }
@@ -375,7 +380,7 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     action,
                     ..
                 } => {
-                    let place = (collection.clone(), key.clone());
+                    let place = (collection.clone(), keys::plain(key));
                     let live = *action != Action::Delete;
                     device.places.insert(*no, (place, live));
                 }
@@ -385,9 +390,12 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     version,
                     value,
                 } => {
-                    let place = (collection.clone(), key.clone());
+                    let place = (collection.clone(), keys::plain(key));
                     let known = (version.0, value.is_some());
-                    device.versions.insert(place, known);
+                    // Version 0: nothing is left under the key that the device made.
+                    if version.0 > 0 {
+                        device.versions.insert(place, known);
+                    }
                 }
                 Fact::Acked { no, version, .. } => {
                     if let Some((place, live)) = device.places.get(no) {
@@ -407,12 +415,23 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     }
                 }
                 Fact::Conflicted(conflict) => {
-                    let place = (conflict.collection.clone(), conflict.key.clone());
+                    let place = (conflict.collection.clone(), keys::plain(&conflict.key));
                     let whose = (client, place);
                     oracle.shows.remove(&whose);
                     oracle.conflicts.insert(whose, moment);
                 }
                 Fact::Checkpoint { checkpoint: at, .. } => checkpoint.clone_from(at),
+                Fact::Sent { nos } => {
+                    for no in nos {
+                        device.sent.entry(*no).or_insert(moment);
+                    }
+                }
+                Fact::Rekeyed {
+                    collection, from, ..
+                } => {
+                    let place = (collection.clone(), from.clone());
+                    device.moved.entry(place).or_insert(moment);
+                }
                 _ => {}
             }
         }
@@ -470,7 +489,13 @@ fn check_clock(world: &World, oracle: &mut Oracle, client: usize, tab: usize, hl
 }
 
 /// A change reaches the server; `server` is as it was before.
-pub(crate) fn arrived(world: &World, server: &Server, client: usize, change: &Change<Record>) {
+pub(crate) fn arrived(
+    world: &World,
+    server: &Server,
+    client: usize,
+    change: &Change<Record>,
+    batch: &[Change<Record>],
+) {
     let mut oracle = world.oracle.borrow_mut();
     let place = (change.collection.clone(), change.key.clone());
     let whose = (client, place.clone());
@@ -498,9 +523,39 @@ pub(crate) fn arrived(world: &World, server: &Server, client: usize, change: &Ch
         && change.action != Action::Delete
     {
         let site: Rc<str> = site.as_str().unwrap_or_default().into();
+        check_reference(world, &oracle, client, change, &site, batch);
+        let site = keys::plain(&site);
         check_parent(world, server, &oracle, client, change, &site);
     }
     oracle.received.insert(whose);
+}
+
+/// What is sent after its parent has got another key refers to that.
+fn check_reference(
+    world: &World,
+    oracle: &Oracle,
+    client: usize,
+    change: &Change<Record>,
+    site: &Rc<str>,
+    batch: &[Change<Record>],
+) {
+    let device = &oracle.devices[client];
+    let Some(moved) = device.moved.get(&("sites".into(), site.clone())) else {
+        return;
+    };
+    let no = change.id.rsplit('.').next().and_then(|no| no.parse().ok());
+    let sent = no.and_then(|no: u64| device.sent.get(&no));
+    let together = batch
+        .iter()
+        .any(|c| *c.collection == *"sites" && c.key == *site);
+    if !together && sent.is_some_and(|sent| sent > moved) {
+        world.violated("a reference to a key that has changed", || {
+            format!(
+                "{} ({}/{}) refers to {site}",
+                change.id, change.collection, change.key
+            )
+        });
+    }
 }
 
 fn check_parent(

@@ -68,6 +68,9 @@ impl Value for Record {
     fn picked(&self, names: &[Rc<str>]) -> Self {
         Self::of(self.json().picked(names))
     }
+    fn with_text(&self, field: &str, text: &str) -> Self {
+        Self::of(self.json().with_text(field, text))
+    }
     fn same_field(&self, other: &Self, field: &str) -> bool {
         self.json().same_field(other.json(), field)
     }

@@ -230,12 +230,13 @@ impl Server {
     }
 
     /// The records of a collection that a user has, by key.
-    pub(crate) fn dump(&self, user: usize, collection: &str) -> BTreeMap<Rc<str>, String> {
-        let of = |(u, c, _): &Address| *u == user && **c == *collection;
-        let rows = self.rows.iter().filter(|(address, _)| of(address));
-        rows.filter_map(|((_, _, key), row)| {
-            Some((key.clone(), row.data.as_ref()?.anyhow().to_string()))
-        })
-        .collect()
+    pub(crate) fn live(
+        &self,
+        user: usize,
+        collection: &str,
+    ) -> impl Iterator<Item = (&Rc<str>, &Record)> {
+        let of = move |(u, c, _): &Address| *u == user && **c == *collection;
+        let rows = self.rows.iter().filter(move |(address, _)| of(address));
+        rows.filter_map(|((_, _, key), row)| Some((key, row.data.as_ref()?)))
     }
 }

@@ -3,6 +3,7 @@
 use super::checks;
 use super::exec::WORLD;
 use super::fleet::{Fleet, Tabs};
+use super::keys;
 use super::oracle::{self, Kind, Place};
 use super::plan::{Act, Do, Key, Plan, Then};
 use super::record::{Record, whole};
@@ -226,6 +227,7 @@ impl Story {
             Do::Promote => Kind::Promote,
         };
         let (collection, key) = place;
+        let key = &keys::known(&self.world, manager, collection, key);
         let hidden = &**collection == "blocks";
         let now_ms = self.world.exec.now_ms();
         let mut oracle = self.world.oracle.borrow_mut();
@@ -233,7 +235,8 @@ impl Story {
         let blind = newest.is_none() || !oracle.knows(who.0, place);
         let n = oracle.ask(who, place, kind, (local, hidden, blind), now_ms);
         // A note is below the site that has the same name.
-        let site = (&**collection == "notes").then_some(&**key);
+        let site: Rc<str> = keys::known(&self.world, manager, "sites", &place.1);
+        let site = (&**collection == "notes").then_some(&*site);
         let write = match what {
             Do::Create => Write::Create(whole(key, n, site)),
             Do::Put => Write::Put(whole(key, n, site)),

@@ -56,6 +56,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) page_max: usize,
     pub(crate) latency_ms: u64,
+    /// The server gives records keys of its own.
+    pub(crate) assigns: bool,
     violation: RefCell<Option<Violation>>,
 }
 
@@ -99,6 +101,8 @@ impl World {
             clients,
             page_max,
             latency_ms,
+            // No kept seed is among them: their stories stay what they were.
+            assigns: seed.is_multiple_of(5),
             violation: RefCell::new(None),
         })
     }

@@ -112,7 +112,18 @@ pub(super) struct Row {
     pub(super) version: u64,
     seq: u64,
     pub(super) data: Option<Record>,
-    at: String,
+    pub(super) at: String,
+}
+
+/// What a server that gives keys of its own makes of references to the keys of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Assigns {
+    /// It stores them as they come.
+    Blindly,
+    /// It puts its own keys in their place, and answers with what it has stored.
+    Resolving,
+    /// It refuses what refers to a record that it does not have.
+    Checking,
 }
 
 /// A model of docs/PROTOCOL.md.
@@ -136,8 +147,30 @@ pub(super) struct Server {
     /// Answers say what the time is; this is when it began.
     pub(super) clock: Option<Instant>,
     pub(super) down: bool,
+    /// Of 100 requests so many fail with 500; of the others, of 100 answers so many are lost.
+    pub(super) unsteady: Option<(u64, u64)>,
+    /// Changes in each push that came, and the largest number of pushes under way at once.
+    pub(super) batches: Vec<usize>,
+    pub(super) under_way: usize,
+    pub(super) most_under_way: usize,
+    /// Bytes of the records in the heaviest push.
+    pub(super) heaviest: usize,
+    /// Refuses every push that has this key, with this status.
+    pub(super) culprit: Option<(String, u16)>,
+    /// Pushes that have something of this collection are answered 500.
+    pub(super) broken: Option<String>,
+    /// Every pull fails.
+    pub(super) no_pulls: bool,
+    /// Pushes that have one of these collections never come back.
+    pub(super) stuck: Vec<String>,
     /// The server adds a field of its own to what it stores, and answers with it.
     pub(super) stamps: bool,
+    /// The server gives created records keys of its own.
+    pub(super) assigns: Option<Assigns>,
+    /// The key that it has given to each key of a device.
+    pub(super) assigned: HashMap<String, String>,
+    /// What it was sent, in the order in which it came: id, key, collection, data.
+    pub(super) received: Vec<(String, String, String, Option<Record>)>,
     /// The newest batch's ids.
     pub(super) last_batch: Vec<String>,
     /// The groups in each batch that had any.
@@ -179,12 +212,19 @@ impl Server {
         if let Some(known) = self.answered.get(&change.id) {
             return known.clone();
         }
-        let verdict = self.decide(change);
-        if let Verdict::Success { .. } = verdict {
+        let verdict = match self.assigns {
+            Some(how) => self.decide_assigning(change, how),
+            None => self.decide(change),
+        };
+        let said = match &verdict {
+            Verdict::Rekeyed { then, .. } => then,
+            said => said,
+        };
+        if let Verdict::Success { .. } = said {
             self.effects.push(change.id.clone());
         }
         if !matches!(
-            verdict,
+            said,
             Verdict::Failed {
                 retryable: true,
                 ..
@@ -193,6 +233,53 @@ impl Server {
             self.answered.insert(change.id.clone(), verdict.clone());
         }
         verdict
+    }
+
+    fn decide_assigning(&mut self, change: &Change<Record>, how: Assigns) -> Verdict<Record> {
+        use crate::value::Value;
+        let mut change = change.clone();
+        let parent = change.data.as_ref().and_then(|d| d.text("siteId"));
+        if let Some(parent) = parent.filter(|p| !self.has("sites", p)) {
+            match (how, self.assigned.get(&*parent)) {
+                (Assigns::Resolving, Some(own)) => {
+                    change.data = change.data.map(|d| d.with_text("siteId", own));
+                }
+                (Assigns::Checking, _) => {
+                    let refusal = Refusal {
+                        code: "no-parent".into(),
+                        message: "there is no such site".into(),
+                    };
+                    let retryable = false;
+                    return Verdict::Failed { refusal, retryable };
+                }
+                _ => {}
+            }
+        }
+        if change.action != Action::Create {
+            return self.decide(&change);
+        }
+        let offline = change.key.to_string();
+        let key: Rc<str> = format!("srv-{}", self.seq + 1).into();
+        change.key = key.clone();
+        change.data = change.data.map(|d| d.with_text("id", &key));
+        change.version = Version(0);
+        let mut then = self.decide(&change);
+        if let Verdict::Success { data, .. } = &mut then {
+            self.assigned.insert(offline, key.to_string());
+            *data = change.data.filter(|_| how == Assigns::Resolving);
+        }
+        let then = Box::new(then);
+        Verdict::Rekeyed { key, then }
+    }
+
+    /// Answers a change so, whatever it says.
+    pub(super) fn say(&mut self, id: &str, verdict: Verdict<Record>) {
+        self.answered.insert(id.to_owned(), verdict);
+    }
+
+    pub(super) fn has(&self, collection: &str, key: &str) -> bool {
+        let row = self.rows.get(&(collection.to_owned(), key.to_owned()));
+        row.is_some_and(|r| r.data.is_some())
     }
 
     fn decide(&mut self, change: &Change<Record>) -> Verdict<Record> {
@@ -293,7 +380,7 @@ pub(super) struct TestBackend {
     pub(super) server: Rc<RefCell<Server>>,
     /// Each way of a request takes up to so long.
     latency_ms: u64,
-    page: usize,
+    pub(super) page: usize,
     chance: Chance,
 }
 
@@ -320,7 +407,14 @@ impl TestBackend {
             if call.refresh {
                 server.stale_token = false;
             }
-            server.faults.pop_front()
+            let unsteady = server.unsteady.and_then(|(failing, losing)| {
+                if self.chance.below(100) < failing {
+                    Some(Fault::Status(500, None))
+                } else {
+                    (self.chance.below(100) < losing).then_some(Fault::AnswerLost)
+                }
+            });
+            server.faults.pop_front().or(unsteady)
         };
         match fault {
             Some(Fault::Lost) => Err(no_answer()),
@@ -330,6 +424,15 @@ impl TestBackend {
             Some(Fault::Hangs) => std::future::pending().await,
             other => Ok(other),
         }
+    }
+}
+
+/// A push that has not come back.
+struct UnderWay(Rc<RefCell<Server>>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.borrow_mut().under_way -= 1;
     }
 }
 
@@ -343,12 +446,41 @@ impl Backend<Record> for TestBackend {
         changes: &[Change<Record>],
         call: &Call,
     ) -> std::result::Result<PushAnswer<Record>, Failure> {
+        let stuck = {
+            let mut server = self.server.borrow_mut();
+            server.batches.push(changes.len());
+            let data = changes.iter().filter_map(|c| c.data.as_ref());
+            let bytes = data.map(|d| d.to_string().len()).sum();
+            server.heaviest = server.heaviest.max(bytes);
+            server.under_way += 1;
+            server.most_under_way = server.most_under_way.max(server.under_way);
+            let stuck = |c: &Change<Record>| server.stuck.iter().any(|s| **s == *c.collection);
+            changes.iter().any(stuck)
+        };
+        let _under_way = UnderWay(self.server.clone());
+        if stuck {
+            std::future::pending::<()>().await;
+        }
         let fault = self.arrive(call).await?;
         let mut results: Vec<(Rc<str>, Verdict<Record>)> = {
             let mut server = self.server.borrow_mut();
+            if let Some(broken) = &server.broken
+                && changes.iter().any(|c| **broken == *c.collection)
+            {
+                return Err(Failure::from_status(500, None, "", "a fault"));
+            }
+            if let Some((key, status)) = &server.culprit
+                && changes.iter().any(|c| **key == *c.key)
+            {
+                return Err(Failure::from_status(*status, None, "", "a fault"));
+            }
             if server.batch_max.is_some_and(|max| changes.len() > max) {
                 return Err(Failure::from_status(413, None, "too-large", "too large"));
             }
+            server.received.extend(changes.iter().map(|c| {
+                let (key, name) = (c.key.to_string(), c.collection.to_string());
+                (c.id.clone(), key, name, c.data.clone())
+            }));
             server.last_batch = changes.iter().map(|c| c.id.clone()).collect();
             let groups = changes.iter().filter_map(|c| c.group.as_deref());
             let groups: Vec<String> = groups.map(str::to_owned).collect();
@@ -382,6 +514,9 @@ impl Backend<Record> for TestBackend {
         call: &Call,
     ) -> std::result::Result<Page<Record>, Failure> {
         let fault = self.arrive(call).await?;
+        if self.server.borrow().no_pulls {
+            return Err(Failure::from_status(500, None, "", "a fault"));
+        }
         let mut page = self.server.borrow().page(checkpoint, limit.min(self.page));
         page.server_ms = self.time();
         self.server.borrow_mut().pulls += 1;
@@ -422,6 +557,7 @@ impl Listener<Record> for Ear {
             let text = match notice {
                 Notice::Confirmed(no, ..) => format!("confirmed {no}"),
                 Notice::Parked(no) => format!("parked {no}"),
+                Notice::Rekeyed(name, from, to) => format!("rekeyed {name} {from} {to}"),
                 Notice::Conflict(c) => format!("conflict {} {}", c.key, c.outcome.as_str()),
                 Notice::Pulled(n) => format!("pulled {n}"),
             };

@@ -111,7 +111,78 @@ async function anyTab(rig) {
   assert.equal(await follower.evaluate(() => window.seen.at(-1)), 1);
 }
 
+/** Two tabs update the same 50 records a thousand times each; every update leaves a field of its own. */
+async function twoThousandUpdates(rig) {
+  const context = await rig.device();
+  const open = [await rig.tab(context), await rig.tab(context)];
+  for (const page of open) await rig.open(page, { autoStart: false });
+  await open[0].evaluate(() =>
+    window.lab.sites.putMany(Array.from({ length: 50 }, (_, i) => ({ id: `k${i}`, name: "" }))),
+  );
+  const update = (page, prefix) =>
+    page.evaluate(async (tab) => {
+      // They are a tab's own writes only once it has heard of the records.
+      for (let there = 0; there < 50; there = await window.lab.sites.count())
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      let acknowledged = 0;
+      const all = [];
+      for (let n = 0; n < 1_000; n += 1) {
+        const one = window.lab.sites.update(`k${(n * 7) % 50}`, { [tab + n]: 1 });
+        all.push(one.then(() => (acknowledged += 1)));
+        if (n % 3 === 0) await one;
+      }
+      await Promise.all(all);
+      return acknowledged;
+    }, prefix);
+  const acknowledged = await Promise.all([update(open[0], "a"), update(open[1], "b")]);
+  assert.deepEqual(acknowledged, [1_000, 1_000]);
+  const third = await rig.tab(context);
+  await rig.open(third, { autoStart: false });
+  const all = (page) => page.evaluate(() => window.lab.sites.all());
+  const truth = await all(third);
+  const fields = truth.map((record) => Object.keys(record).length - 2);
+  assert.equal(
+    fields.reduce((sum, n) => sum + n),
+    2_000,
+  );
+  for (const page of open) {
+    await eventually("both tabs show the same", async () =>
+      isDeepStrictEqual(await all(page), truth),
+    );
+    assert.equal((await page.evaluate(() => window.db.outbox.stats())).total, 50);
+  }
+}
+
+/** A tab that thinks itself alone tells nobody of its writes; who comes then still misses none. */
+async function lateTab(rig) {
+  const context = await rig.device();
+  const first = await rig.tab(context);
+  await rig.open(first, { autoStart: false });
+  const second = await rig.tab(context);
+  // Written again and again while the second one opens, and read there without asking for it.
+  await first.evaluate(() => {
+    window.writing = (async () => {
+      let n = 0;
+      for (const end = Date.now() + 1_500; Date.now() < end; n += 1)
+        await window.lab.sites.put({ id: `w${String(n).padStart(5, "0")}`, name: "" });
+      return n;
+    })();
+  });
+  await rig.open(second, { autoStart: false });
+  await second.evaluate(() => {
+    window.seen = 0;
+    window.lab.sites.subscribe((records) => (window.seen = records.length));
+  });
+  const written = await first.evaluate(() => window.writing);
+  assert.ok(written > 10, `${written} writes`);
+  await eventually("it has seen all of them", async () => {
+    return (await second.evaluate(() => window.seen)) === written;
+  });
+}
+
 export const tabs = [
+  { name: "tabs: two thousand updates of the same records", run: twoThousandUpdates },
+  { name: "tabs: who comes late misses nothing", run: lateTab },
   { name: "two tabs: each sees both, counts agree, one leader, applied once", run: twoTabs },
   { name: "two tabs create the same key: one is told", run: sameRecord },
   { name: "a tab that does not lead can wait, pause and resume", run: anyTab },

@@ -1,0 +1,445 @@
+//! Keys that the backend gives: a record that was created here moves to the key under which the
+//! backend keeps it, and the key that it had goes on standing for it.
+//!
+//! | who comes with the old key | what happens |
+//! |---|---|
+//! | a read, an update, a deletion, a transaction's read | finds the record under its present key |
+//! | `put`, `create` of a record with the old key | as with the present one: no second record |
+//! | a declared reference, written later | is written with the present key |
+//! | a declared reference, queued and not sent | is rewritten at once, as is one of a local-only record |
+//! | a declared reference in what may have been sent | stays; an update of the field is queued behind it |
+//! | the same, and the backend answers with the present key in `data` | that update is dropped |
+//!
+//! A mutation that may have been sent is never rewritten ([`super::plan_write`]): a backend that has
+//! stored the old reference is told of the present one, and one that has refused it gets both as one.
+//! What the backend itself has sent is never rewritten either: its records are the truth.
+//!
+//! A record under the very key that is asked for comes before what the key stands for.
+
+use super::Replica;
+use super::collection::{Collection, Pending, Record};
+use super::index::Query;
+use super::plan::{Notice, Now, Plan};
+use super::plan_write::{Write, WriteOptions};
+use crate::hlc::Hlc;
+use crate::limits;
+use crate::model::{Action, Held, Key, Mutation, MutationNo, Name, Pulled, Verdict, Version};
+use crate::options::CollectionSpec;
+use crate::shown::Shown;
+use crate::store::{Fact, Gone};
+use crate::value::{Scalar, Value};
+use std::borrow::Cow;
+
+impl<V: Value> Collection<V> {
+    /// The key under which the record is that this key stands for; mostly itself.
+    #[must_use]
+    pub fn present<'a>(&'a self, key: &'a str) -> &'a str {
+        if self.aliases.is_empty() {
+            return key;
+        }
+        let mut key = key;
+        // A record that was deleted and created again may have been given another key each time.
+        for _ in 0..=self.aliases.len() {
+            let there = self.record(key);
+            if there.is_some_and(|r| r.value.is_some() || r.pending.is_some()) {
+                return key;
+            }
+            match self.aliases.get(key) {
+                Some(to) => key = to,
+                None => return key,
+            }
+        }
+        key
+    }
+
+    /// Whether the backend has given keys of its own here.
+    #[must_use]
+    pub fn is_rekeyed(&self) -> bool {
+        !self.aliases.is_empty()
+    }
+
+    pub(super) fn set_alias(&mut self, from: &Key, to: Option<Key>) {
+        match to {
+            Some(to) => self.aliases.insert(from.clone(), to),
+            None => self.aliases.remove(from),
+        };
+    }
+}
+
+impl<V: Value> Mutation<V> {
+    /// The same for its record under another key.
+    fn under(mut self, field: &str, key: &Key) -> Self {
+        let moved = |value: &V| value.with_text(field, key);
+        self.key = key.clone();
+        self.value = self.value.as_ref().map(moved);
+        self.base = self.base.as_ref().map(moved);
+        self.shows = match self.shows {
+            Shown::Record(record) => Shown::Record(record.as_ref().map(moved)),
+            // The key is not among what an update changes.
+            Shown::Patch(patch, names) => Shown::Patch(patch, names),
+            shows => shows,
+        };
+        self
+    }
+}
+
+impl<V: Value> Replica<V> {
+    fn knows_aliases(&self) -> bool {
+        self.collections.iter().any(Collection::is_rekeyed)
+    }
+
+    /// The key under which a record is that this key stands for.
+    #[must_use]
+    pub fn present_key(&self, name: &str, key: &str) -> Key {
+        let collection = self.collection(name);
+        collection.map_or(key, |c| c.present(key)).into()
+    }
+
+    /// A query that asks for old keys, among a collection's keys or in its declared references, with
+    /// the present ones in their place.
+    #[must_use]
+    pub fn present_query<'a>(&self, name: &str, query: &'a Query) -> Cow<'a, Query> {
+        let Some(collection) = self.collection(name).filter(|_| self.knows_aliases()) else {
+            return Cow::Borrowed(query);
+        };
+        let spec = &collection.spec;
+        let own = [spec.key.clone()];
+        let fields = query.index.as_deref().unwrap_or(&own);
+        let mut present = Cow::Borrowed(query);
+        for (at, field) in fields.iter().enumerate().take(query.equals.len()) {
+            let referred = spec.references.iter().find(|(f, _)| f == field);
+            let of = match referred {
+                Some((_, parent)) => self.collection(parent),
+                None if spec.key == *field => Some(collection),
+                None => None,
+            };
+            if let (Some(of), Scalar::Text(key)) = (of, &query.equals[at])
+                && *of.present(key) != **key
+            {
+                present.to_mut().equals[at] = Scalar::Text(of.present(key).into());
+            }
+        }
+        present
+    }
+
+    pub(super) fn set_alias(&mut self, c: usize, from: &Key, to: &Key) {
+        let collection = &mut self.collections[c];
+        let before = collection.aliases.insert(from.clone(), to.clone());
+        if let Some(undo) = &mut self.undo {
+            undo.steps.push(super::Step::Alias(c, from.clone(), before));
+        }
+    }
+
+    pub(super) fn apply_rekeyed(&mut self, collection: &Name, field: &str, from: &Key, to: &Key) {
+        let c = self.intern(collection);
+        self.set_alias(c, from, to);
+        let Some(mut old) = self.collections[c].record(from).cloned() else {
+            return;
+        };
+        let mut new = self.collections[c].record(to).cloned().unwrap_or_default();
+        let taken = new.pending.is_some() || new.local.is_some();
+        let (Some(pending), false) = (old.pending.take(), taken) else {
+            return; // never planned
+        };
+        for no in [Some(pending.head), pending.tail].into_iter().flatten() {
+            if let Some(m) = self.outbox.get(no).cloned() {
+                self.set_mutation(no, Some(m.under(field, to)));
+            }
+        }
+        new.pending = Some(Box::new(Pending {
+            shadow: new.value.take(),
+            ..*pending.clone()
+        }));
+        // Versions of the old key say nothing about the new one.
+        let left = Record {
+            value: pending.shadow,
+            version: old.version,
+            ..Record::default()
+        };
+        self.set_record(c, from, left);
+        self.show(c, to, new);
+    }
+
+    /// All aliases as facts, for a segment.
+    pub(super) fn told_aliases(&self) -> Vec<Fact<V>> {
+        let mut facts = Vec::new();
+        for collection in &self.collections {
+            let pairs = collection.aliases.iter();
+            let pairs: Vec<(Key, Key)> = pairs.map(|(a, b)| (a.clone(), b.clone())).collect();
+            facts.extend(pairs.chunks(limits::SEGMENT_FACTS_MAX).map(|pairs| {
+                let collection = collection.spec.name.clone();
+                Fact::Aliases {
+                    collection,
+                    pairs: pairs.to_vec(),
+                }
+            }));
+        }
+        facts
+    }
+
+    /// The backend's verdicts on one batch. Records that it keeps under keys of its own move first, so
+    /// that the queue is searched once for references to them.
+    pub(super) fn plan_verdicts(
+        &mut self,
+        verdicts: Vec<(MutationNo, Verdict<V>)>,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) {
+        let mut moved: Vec<Name> = Vec::new();
+        for (no, verdict) in &verdicts {
+            let Verdict::Rekeyed { key, then } = verdict else {
+                continue;
+            };
+            let Some(name) = self.outbox.get(*no).map(|m| m.collection.clone()) else {
+                continue;
+            };
+            let there = self.collection(&name).and_then(|c| c.record(key));
+            let known = |r: &Record<V>| r.pending.is_some() || r.version > Version(0);
+            let met = there.is_some_and(|r| r.local.is_none() && known(r));
+            let done = match &**then {
+                Verdict::Success { version, data } if met => {
+                    self.plan_meeting(*no, key, (*version, data.as_ref()), now, plan)
+                }
+                _ => self.plan_rekey(*no, key, now, plan),
+            };
+            if done && !moved.contains(&name) {
+                moved.push(name);
+            }
+        }
+        self.plan_references(&moved, now, plan);
+        for (no, verdict) in verdicts {
+            let verdict = match verdict {
+                Verdict::Rekeyed { then, .. } => self.under_its_key(no, *then),
+                verdict => verdict,
+            };
+            self.plan_verdict(no, verdict, now, plan);
+        }
+    }
+
+    /// The same verdict, its record under the key that its mutation has.
+    fn under_its_key(&self, no: MutationNo, mut verdict: Verdict<V>) -> Verdict<V> {
+        if let Verdict::Success { data, .. } | Verdict::Conflict { data, .. } = &mut verdict
+            && let Some(m) = self.outbox.get(no)
+            && let Some(collection) = self.collection(&m.collection)
+        {
+            let field = &collection.spec.key;
+            *data = data.take().map(|data| data.with_text(field, &m.key));
+        }
+        verdict
+    }
+
+    /// Moves the record of a creation to the key that the backend has given it; answers whether.
+    pub(super) fn plan_rekey(
+        &mut self,
+        no: MutationNo,
+        to: &Key,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) -> bool {
+        let Some(m) = self.outbox.get(no) else {
+            return false;
+        };
+        let Some(collection) = self.collection(&m.collection) else {
+            return false;
+        };
+        let there = collection.record(to);
+        let taken = there.is_some_and(|r| r.pending.is_some() || r.local.is_some());
+        if m.action != Action::Create || m.behind || m.key == *to || taken {
+            return false;
+        }
+        let (collection, field, from) = (
+            m.collection.clone(),
+            collection.spec.key.clone(),
+            m.key.clone(),
+        );
+        plan.notices.push(Notice::Rekeyed(
+            collection.clone(),
+            from.clone(),
+            to.clone(),
+        ));
+        let to = to.clone();
+        let fact = Fact::Rekeyed {
+            collection,
+            field,
+            from,
+            to,
+        };
+        self.put_true(fact, now, plan);
+        true
+    }
+
+    /// The same where a pull has brought the record under its new key before, and that may have been
+    /// changed since: what is queued under the old key goes on top of it.
+    fn plan_meeting(
+        &mut self,
+        no: MutationNo,
+        to: &Key,
+        (version, data): (Version, Option<&V>),
+        now: Now,
+        plan: &mut Plan<V>,
+    ) -> bool {
+        let Some(m) = self.outbox.get(no).cloned() else {
+            return false;
+        };
+        if m.action != Action::Create || m.behind || m.key == *to {
+            return false;
+        }
+        let name = m.collection.clone();
+        let Some(collection) = self.collection(&name) else {
+            return false;
+        };
+        let field = collection.spec.key.clone();
+        let known = collection.record(to).map_or(Version(0), |r| r.version);
+        if let Some(tail) = self.tail_of(&m) {
+            let options = WriteOptions {
+                optimistic: Some(tail.shows.is_own()),
+                ..WriteOptions::default()
+            };
+            let value = tail.value.as_ref().map(|v| v.with_text(&field, to));
+            let put = |value: &V| Write::Put(value.clone());
+            let write = match (&value, &tail.changed) {
+                (None, _) => Write::Delete(to.clone()),
+                (Some(value), Some(names)) if self.newest(&name, to).is_some() => Write::Update {
+                    key: to.clone(),
+                    patch: value.picked(names),
+                    changed: names.clone(),
+                },
+                (Some(value), _) => put(value),
+            };
+            let written = self.plan_write(&name, write, options, now, plan);
+            let pending = self.collection(&name).and_then(|c| c.record(to));
+            let pending = pending.and_then(|r| r.pending.as_ref());
+            let into = pending.map(|p| p.tail.unwrap_or(p.head));
+            let why = into.map_or(Gone::Discarded, Gone::Joined);
+            if written.is_err() {
+                return false;
+            }
+            self.put_true(Fact::Cancelled { no: tail.no, why }, now, plan);
+        }
+        let stored = data.cloned().or_else(|| m.value.clone());
+        let stored = stored.map(|v| v.with_text(&field, to));
+        let id = m.wire_id(&self.client).into();
+        let from = m.key.clone();
+        let acked = Fact::Acked {
+            no,
+            version,
+            value: data.cloned(),
+        };
+        self.put_true(acked, now, plan);
+        let (collection, key) = (name.clone(), from.clone());
+        let gone = Fact::Remote {
+            collection,
+            key,
+            value: None,
+            version: Version(0),
+        };
+        self.put_true(gone, now, plan);
+        let alias = Fact::Aliases {
+            collection: name.clone(),
+            pairs: vec![(from.clone(), to.clone())],
+        };
+        self.put_true(alias, now, plan);
+        if version > known {
+            let remote = Fact::Remote {
+                collection: name.clone(),
+                key: to.clone(),
+                value: stored,
+                version,
+            };
+            self.put_true(remote, now, plan);
+        }
+        plan.notices
+            .push(Notice::Rekeyed(name.clone(), from, to.clone()));
+        let confirmed = Notice::Confirmed(no, id, name, to.clone(), m.action);
+        plan.notices.push(confirmed);
+        true
+    }
+
+    /// The creation that a pulled record comes from, where its answer was lost and the backend keeps the
+    /// record under a key of its own: the same clock reading, and what was sent is in it. Several
+    /// records written in one commit have the same reading; where that leaves more than one, the
+    /// answer to the next push will tell.
+    pub(super) fn create_behind(&self, change: &Pulled<V>) -> Option<MutationNo> {
+        let (data, at) = (change.data.as_ref()?, change.at.as_ref()?);
+        let (at, client) = Hlc::parse(at)?;
+        let collection = self.collection(&change.collection)?;
+        if *client != *self.client || collection.record(&change.key).is_some() {
+            return None;
+        }
+        let spec = &collection.spec;
+        let carries = |m: &&Mutation<V>| {
+            let like = m.sent && m.action == Action::Create && m.at == at && m.origin.is_none();
+            like && !m.behind && m.collection == change.collection && is_in(spec, m, data)
+        };
+        let mut found = self.outbox.iter().filter(carries);
+        let first = found.next()?;
+        found.next().is_none().then_some(first.no)
+    }
+
+    /// A write of the app, which may know old keys, with the present ones.
+    pub(super) fn with_present_keys(
+        &self,
+        collection: &Collection<V>,
+        write: Write<V>,
+    ) -> Write<V> {
+        if !self.knows_aliases() {
+            return write;
+        }
+        let spec = &collection.spec;
+        let present = |key: Key| match collection.present(&key) {
+            same if *same == *key => key,
+            other => other.into(),
+        };
+        let whole = |value: V| {
+            let value = match value.text(&spec.key) {
+                Some(key) if *collection.present(&key) != *key => {
+                    value.with_text(&spec.key, collection.present(&key))
+                }
+                _ => value,
+            };
+            self.with_present_references(spec, value)
+        };
+        match write {
+            Write::Create(value) => Write::Create(whole(value)),
+            Write::Put(value) => Write::Put(whole(value)),
+            Write::Update {
+                key,
+                patch,
+                changed,
+            } => Write::Update {
+                key: present(key),
+                patch: whole(patch),
+                changed,
+            },
+            Write::Delete(key) => Write::Delete(present(key)),
+            Write::Promote(key) => Write::Promote(present(key)),
+        }
+    }
+
+    /// A queued mutation from elsewhere, with the present keys.
+    pub(super) fn held_with_present_keys(&self, mut held: Held<V>) -> Held<V> {
+        let Some(collection) = self.collection(&held.mutation.collection) else {
+            return held;
+        };
+        let spec = &collection.spec;
+        let present = collection.present(&held.mutation.key);
+        if *present != *held.mutation.key {
+            let key = present.into();
+            held.mutation = held.mutation.under(&spec.key, &key);
+        }
+        let value = held.mutation.value.take();
+        held.mutation.value = value.map(|value| self.with_present_references(spec, value));
+        held
+    }
+}
+
+/// Whether everything that a creation has sent is in a record, but for keys that the backend may have
+/// given.
+fn is_in<V: Value>(spec: &CollectionSpec, m: &Mutation<V>, data: &V) -> bool {
+    let given =
+        |name: &str| *spec.key == *name || spec.references.iter().any(|(f, _)| **f == *name);
+    m.value.as_ref().is_some_and(|value| {
+        let mut names = value.names().into_iter();
+        names.all(|name| given(&name) || value.same_field(data, &name))
+    })
+}
