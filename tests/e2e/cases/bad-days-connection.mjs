@@ -324,7 +324,8 @@ async function behindADeletion(rig) {
   await page.clock.resume();
   await old.evaluate(() => window.held.close());
   await eventually("it is deleted", async () => (await look(old, rig.user)) === null);
-  await rig.open(page, { autoStart: false });
+  // Not from the rescue copy, which may or may not have been in time.
+  await rig.open(page, { autoStart: false, rescue: false });
   assert.deepEqual(await keys(page), []);
 }
 
