@@ -17,6 +17,7 @@ export class Lifeboat {
   #client = "";
   #report;
   #failed = false;
+  #closed = false;
 
   /** `alone()` says whether no other tab is known to have the database open. */
   constructor(database, durability, alone, report) {
@@ -36,7 +37,7 @@ export class Lifeboat {
   async start(core, takeIn) {
     this.#client = core.client();
     const rescue = await this.#opening;
-    if (!rescue) return null;
+    if (!rescue || this.#closed) return null;
     let restored = null;
     let replaces = false;
     try {
@@ -80,12 +81,14 @@ export class Lifeboat {
   }
 
   async close() {
+    this.#closed = true;
     const rescue = await this.#opening;
     rescue?.close();
   }
 
   #tell(error) {
-    if (this.#failed) return;
+    // What was closed before it was ready has not failed.
+    if (this.#failed || this.#closed) return;
     this.#failed = true;
     const message = `the rescue copy could not be written: ${error?.message ?? error}`;
     const { code, hint, retryable } = fail("rescue-failed", message, error);

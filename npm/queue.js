@@ -54,15 +54,20 @@ export class WriteQueue {
       shapeOf[at] = shapes.get(shape);
     });
     const run = { keys, items: texts, shapes: [...shapes.keys()], shapeOf };
-    this.#core.writeEach(collection, kind, run, (errors) => {
+    const end = (errorAt) =>
       items.forEach(({ parts }, at) => {
-        const error = errors?.[at];
+        const error = errorAt(at);
         for (const { settle } of parts) {
           if (error) settle.reject(toError(error));
           else settle.resolve();
         }
       });
-    });
+    try {
+      this.#core.writeEach(collection, kind, run, (errors) => end((at) => errors?.[at]));
+    } catch (error) {
+      // Nobody called this turn's flush who could be told.
+      end(() => error);
+    }
   }
 }
 

@@ -178,6 +178,14 @@ async function lateTab(rig) {
   await eventually("it has seen all of them", async () => {
     return (await second.evaluate(() => window.seen)) === written;
   });
+  // And the other way: it has been told of the first one, so it tells in its turn.
+  await first.evaluate(() => {
+    window.lab.sites.subscribe((records) => (window.seen = records.length));
+  });
+  await second.evaluate(() => window.lab.sites.put({ id: "x", name: "" }));
+  await eventually("the first one has seen the second's", async () => {
+    return (await first.evaluate(() => window.seen)) === written + 1;
+  });
 }
 
 export const tabs = [
