@@ -1,7 +1,7 @@
 // One collection: writes that resolve when they are durable, reads from memory, live queries.
 
 import { fail, toError } from "./errors.js";
-import { copyRecord, recordText } from "./record.js";
+import { copyRecord, recordText, shown } from "./record.js";
 import { checkRecord, updated } from "./schema.js";
 import {
   DELETE,
@@ -73,21 +73,21 @@ export class Collection {
   }
 
   get(key) {
-    return this.#read((core) => core.get(this.name, checkKey(key)));
+    return this.#read((core) => shown(core.get(this.name, checkKey(key))));
   }
 
   getMany(keys) {
     return this.#read((core) =>
-      list(keys, "getMany: keys").map((key) => core.get(this.name, checkKey(key))),
+      list(keys, "getMany: keys").map((key) => shown(core.get(this.name, checkKey(key)))),
     );
   }
 
   all() {
-    return this.#read((core) => core.all(this.name));
+    return this.#read((core) => each(core.all(this.name)));
   }
 
   find(query) {
-    return this.#read((core) => core.find(this.name, query));
+    return this.#read((core) => each(core.find(this.name, query)));
   }
 
   count(query) {
@@ -245,6 +245,12 @@ export class Collection {
     if (this.#checks) await this.#checks;
     return this.#manager.read(read);
   }
+}
+
+/** The list is the asker's own, to sort or cut; the records are not. */
+function each(records) {
+  records.forEach(shown);
+  return records;
 }
 
 function change(key, patch) {

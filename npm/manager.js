@@ -7,6 +7,7 @@ import { LandfallError, fail, toError } from "./errors.js";
 import { Lifeboat } from "./lifeboat.js";
 import { LiveQueries } from "./live.js";
 import { WriteQueue } from "./queue.js";
+import { deepFreeze } from "./record.js";
 import { Presence, Tabs } from "./tabs.js";
 import { runTransaction } from "./transaction.js";
 
@@ -32,11 +33,6 @@ const RESCUE_WAIT_MS = 250;
 function report(error) {
   if (typeof reportError === "function") reportError(error);
   else console.error(error);
-}
-
-function deepFreeze(value) {
-  if (typeof value === "object" && value !== null) Object.values(value).forEach(deepFreeze);
-  return Object.freeze(value);
 }
 
 export class SyncManager {
@@ -225,7 +221,9 @@ export class SyncManager {
     if (!alone) throw blocked();
   }
 
-  #act(kind, id = "") {
+  async #act(kind, id = "") {
+    // An id is known only once the queue is in memory.
+    await this.read(() => {});
     return new Promise((resolve, reject) => {
       this.now((core) =>
         core.act(kind, String(id), (error, n) => (error ? reject(toError(error)) : resolve(n))),

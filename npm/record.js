@@ -91,3 +91,26 @@ export function equal(a, b) {
   if (Array.isArray(a) !== Array.isArray(b) || keys.length !== Object.keys(b).length) return false;
   return keys.every((key) => Object.hasOwn(b, key) && equal(a[key], b[key]));
 }
+
+/** Freezes a value and all that is in it. */
+export function deepFreeze(value) {
+  // What is frozen was frozen here, and so is all that is in it.
+  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value;
+  Object.values(value).forEach(deepFreeze);
+  return Object.freeze(value);
+}
+
+/**
+ * A record as the app gets it. All who ask get the same object, so that a change of it would be seen by
+ * all and never be stored: during development it is frozen, and the change throws at once.
+ */
+export const shown = isDevelopment() ? deepFreeze : (record) => record;
+
+function isDevelopment() {
+  try {
+    // Bundlers put the value in; a page without one has no `process`.
+    return process.env.NODE_ENV !== "production";
+  } catch {
+    return false;
+  }
+}

@@ -4,7 +4,7 @@
 // them only if every record that was read is still the same, and otherwise the callback runs again.
 
 import { fail } from "./errors.js";
-import { copyRecord } from "./record.js";
+import { copyRecord, shown } from "./record.js";
 import { checkRecord, updated } from "./schema.js";
 import { CREATE, DELETE, PUT, UPDATE, checkKey, checkWriteOptions, list } from "./write.js";
 
@@ -147,7 +147,7 @@ class Work {
   async #get(name, key) {
     const changed = this.#changed.get(placeOf(name, await this.#present(name, key)));
     if (changed) return changed.record;
-    return this.#note(name, key, false);
+    return shown(await this.#note(name, key, false));
   }
 
   async #newest(name, key) {
