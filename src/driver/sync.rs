@@ -301,7 +301,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     && !continues;
                 let manager = self.clone();
                 if nothing {
-                    // No commit for "still the same".
+                    // No commit for "still the same". A commit would have met what other tabs have
+                    // written, if they could not tell: one was closed right after it, say.
+                    self.submit_catch_up();
                     self.ask_again();
                     self.run(Event::Pulled { has_more });
                     self.run(Event::Stored);

@@ -387,3 +387,33 @@ fn what_another_tab_writes_is_pushed_at_once() {
         assert_once(&server, 1);
     });
 }
+
+#[test]
+fn what_another_tab_could_not_tell_of_is_pushed_with_the_next_cycle() {
+    run(async {
+        let (server, device) = rig();
+        let leader = device.open().await;
+        synced(&leader).await;
+        let other = device.open_idle().await;
+        create(&other, "sites", site("x", 1)).await.unwrap();
+        drop(other);
+        pass(20_000).await;
+        assert_eq!(leader.status().pending, 0, "nobody has told it");
+        pass(15_000).await;
+        assert_once(&server, 1);
+        assert_eq!(leader.state("sites", "x").unwrap(), Some("synced"));
+    });
+}
+
+#[test]
+fn what_another_tab_could_not_tell_of_shows_when_somebody_looks() {
+    run(async {
+        let (_, device) = rig();
+        let (writes, shows) = (device.open_idle().await, device.open_idle().await);
+        create(&writes, "sites", site("x", 1)).await.unwrap();
+        pass(60_000).await;
+        assert_eq!(dump(&shows, "sites").await, [""; 0], "nobody has told it");
+        shows.signal(Event::Visible);
+        assert_eq!(dump(&shows, "sites").await, [r#"{"id":"x","n":1}"#]);
+    });
+}
