@@ -276,7 +276,7 @@ impl<V: Value> Replica<V> {
             .and_then(|r| r.pending.as_ref())
             .and_then(|p| self.outbox.get(p.head));
         if let Some(head) = head
-            && head.sent
+            && head.may_have_arrived()
             && let Some(at) = &change.at
             && **at == *head.at_text(&self.client)
         {

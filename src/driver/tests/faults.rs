@@ -316,3 +316,33 @@ fn conflicts_are_settled_logged_and_not_met_with_oneself() {
         assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
     });
 }
+
+#[test]
+fn what_is_refused_as_a_whole_may_have_arrived_before() {
+    run(async {
+        for assigns in [None, Some(Assigns::Blindly)] {
+            let server = Rc::new(RefCell::new(Server::default()));
+            server.borrow_mut().assigns = assigns;
+            let device = Device::new("a", &server, 7);
+            let m = device.open().await;
+            synced(&m).await;
+            server.borrow_mut().faults.push_back(Fault::AnswerLost);
+            create(&m, "sites", site("x", 1)).await.unwrap();
+            until(&m, "sent", |_| server.borrow().received.len() == 1).await;
+            m.signal(Event::Close);
+
+            // The next tab knows of no answer that was lost, so it asks at once.
+            let refused = Fault::Status(413, None);
+            server.borrow_mut().faults.push_back(refused);
+            let m = device.open_idle().await;
+            settle(&m).await;
+            m.signal(Event::Leader(true));
+            synced(&m).await;
+            assert!(device.told.0.borrow().contains(&"parked 1".to_owned()));
+            assert_eq!(m.status().failed, 0, "found again");
+            assert_eq!(m.state("sites", "x").unwrap(), Some("synced"));
+            assert_eq!(server.borrow().effects.len(), 1);
+            assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+        }
+    });
+}
