@@ -243,7 +243,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     ) -> Result<Vec<(MutationNo, Verdict<V>)>, Failure> {
         let mut changes: Vec<Change<V>> = {
             let replica = self.0.replica.borrow();
-            if !replica.still_goes(batch) {
+            // The mark may have come before what has the number now.
+            if !replica.still_goes(batch) || !replica.is_marked(batch) {
                 return Ok(Vec::new()); // chosen anew, in the same cycle
             }
             batch.iter().filter_map(|no| replica.change(*no)).collect()
