@@ -344,3 +344,41 @@ fn what_is_closed_does_not_lead() {
     assert!(!e.leader());
     assert_eq!(e.phase(), Phase::Closed);
 }
+
+#[test]
+fn the_phase_says_what_a_cycle_has_come_to() {
+    let mut e = engine();
+    at(&mut e, 0.0, READY, Event::Leader(true));
+    at(&mut e, 0.0, READY, Event::Tick);
+    assert_eq!(e.phase(), Phase::Syncing);
+    let broken = || {
+        failed(
+            Lane::Push,
+            Failure::Server(Error::new(Code::ServerError, "broken")),
+            1,
+        )
+    };
+    at(&mut e, 1.0, READY, broken());
+    assert_eq!(
+        e.phase(),
+        Phase::Error,
+        "though another request is under way"
+    );
+    at(&mut e, 2.0, READY, broken());
+    assert_eq!(e.phase(), Phase::Error);
+    at(&mut e, 60_000.0, READY, Event::Tick);
+    assert_eq!(e.phase(), Phase::Syncing);
+}
+
+#[test]
+fn a_push_that_does_not_know_the_checkpoint_is_only_put_off() {
+    let mut e = engine();
+    at(&mut e, 0.0, READY, Event::Leader(true));
+    let odd = failed(Lane::Push, Failure::CheckpointUnknown, 1);
+    let (requests, wake) = at(&mut e, 1.0, READY, odd);
+    assert!(
+        requests.is_empty() && wake > Some(1.0),
+        "{requests:?} {wake:?}"
+    );
+    assert_eq!(e.phase(), Phase::Error);
+}

@@ -12,6 +12,7 @@ mod migration;
 mod promises;
 mod pushing;
 mod random;
+mod reads;
 mod rekey;
 mod resolvers;
 mod rig;
