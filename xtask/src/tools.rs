@@ -61,6 +61,15 @@ pub(crate) fn llvm_cov() -> Tool {
     }
 }
 
+/// Changes the code to see whether a test notices; only `mutants` needs it.
+pub(crate) fn cargo_mutants() -> Tool {
+    Tool {
+        package: "cargo-mutants",
+        programs: &["cargo-mutants"],
+        version: "27.1.0".to_owned(),
+    }
+}
+
 impl Tool {
     /// Where its first program is, if all are there in the right version: in the cache, or on
     /// `PATH`.
