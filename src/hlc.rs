@@ -142,6 +142,8 @@ mod tests {
         assert_eq!((back, client.as_ref()), (hlc, "client-1"));
         assert!(Hlc::parse("yesterday").is_none());
         assert!(Hlc::parse("17-00-x").is_none());
+        assert!(Hlc::parse("1763690000000-00-x").is_none());
+        assert!(Hlc::parse("17-0000-x").is_none());
     }
 
     #[test]

@@ -9,7 +9,9 @@ use crate::backoff;
 use crate::conflict::{Outcome, Sides, same, settle};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
-use crate::model::{Mutation, MutationNo, MutationState, Page, Pulled, Refusal, Verdict, Version};
+use crate::model::{
+    Action, Mutation, MutationNo, MutationState, Page, Pulled, Refusal, Verdict, Version,
+};
 use crate::planted::{self, Bug};
 use crate::shown::Shown;
 use crate::store::{Fact, Gone};
@@ -90,21 +92,16 @@ impl<V: Value> Replica<V> {
         if let Some(tail) = self.tail_of(m) {
             let (no, why) = (tail.no, Gone::Joined(m.no));
             self.put_true(Fact::Cancelled { no, why }, now, plan);
-            match coalesce(m, tail.action, tail.changed.clone()) {
-                Some((action, changed)) => {
-                    let content = Content {
-                        action,
-                        shows: shown_of_both(m, &tail),
-                        value: tail.value,
-                        changed,
-                    };
-                    self.requeue(m, content, now, plan);
-                }
-                None => {
-                    let (no, why) = (m.no, Gone::Discarded);
-                    self.put_true(Fact::Cancelled { no, why }, now, plan);
-                }
-            }
+            // What was sent and then deleted may be there, whatever was heard.
+            let both = coalesce(m, tail.action, tail.changed.clone());
+            let (action, changed) = both.unwrap_or((Action::Delete, None));
+            let content = Content {
+                action,
+                shows: shown_of_both(m, &tail),
+                value: tail.value,
+                changed,
+            };
+            self.requeue(m, content, now, plan);
         } else {
             plan.notices.push(Notice::Parked(m.no));
         }
