@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn classes_by_status() {
         let class = |status, after| Failure::from_status(status, after, "", "");
-        for status in [0, 408, 425, 500, 502, 503, 504, 404, 405] {
+        for status in [0, 408, 425, 500, 502, 503, 504, 404, 405, 410] {
             let found = class(status, None);
             assert!(
                 matches!(found, Failure::NoAnswer(_) | Failure::Server(_)),

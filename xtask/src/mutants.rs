@@ -78,7 +78,7 @@ pub(crate) fn run(paths: &Paths, args: &[String]) -> Result<ExitCode> {
             chosen: files
                 .chain(names.flat_map(|name| ["--re".into(), name]))
                 .collect(),
-            tests: &["--lib", "--test", "simulation"],
+            tests: &["--lib", "--test=simulation"],
             skipped: &[],
             limit_s: "600",
         };
@@ -131,10 +131,10 @@ impl Round<'_> {
             .args(["--timeout", self.limit_s, "--build-timeout", "900"])
             .arg("--output")
             .arg(&out)
+            // For the build as well, which would otherwise be of all there is.
+            .args(self.tests.iter().flat_map(|test| ["--cargo-arg", test]))
             .args(&self.chosen)
-            .arg("--")
-            .args(self.tests)
-            .arg("--")
+            .args(["--", "--"])
             .args(skips)
             .env("CARGO_TARGET_DIR", &paths.target)
             .limit_s(LIMIT_S)
