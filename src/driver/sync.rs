@@ -275,7 +275,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             if continues {
                 next.clone()
             } else {
-                replica.checkpoint()
+                replica.pull_position()
             }
         };
         if !continues {
@@ -359,6 +359,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     fn page_stored(&self, has_more: bool, result: Result<usize, Error>) {
         self.0.failed_pulls.set(0);
+        if result.is_err() {
+            self.0.replica.borrow_mut().end_repull();
+        }
         if !has_more {
             self.ask_again();
             if result.is_ok() {

@@ -22,6 +22,7 @@ mod plan_sync;
 mod plan_write;
 mod references;
 mod rekey;
+mod repull;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
 mod waits;
@@ -68,6 +69,7 @@ pub struct Replica<V> {
     referrers: RefCell<Option<waits::Referrers>>,
     unanswered: Numbers,
     lanes: lanes::Lanes,
+    repull: Option<repull::Repull>,
 }
 
 /// What it takes to go back to where a commit began.
@@ -115,6 +117,7 @@ impl<V: Value> Replica<V> {
             referrers: RefCell::default(),
             unanswered: Numbers::default(),
             lanes: lanes::Lanes::default(),
+            repull: None,
         };
         for spec in specs {
             replica.declare(spec.clone(), true);
@@ -433,6 +436,7 @@ impl<V: Value> Replica<V> {
                 self.checkpoint.clone_from(checkpoint);
                 self.checkpoint_collections = collections.clone();
                 self.pulled_ms = Some(at_ms);
+                self.end_repull();
             }
             Fact::Rekeyed {
                 collection,

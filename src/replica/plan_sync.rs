@@ -1,6 +1,7 @@
 //! Decides which facts follow from what the backend says: verdicts on pushed changes, and pages.
 
 use super::Replica;
+use super::collection::Record;
 use super::plan::{Notice, Now, Plan, check_key, checked_key};
 use super::plan_conflict::Settled;
 use super::plan_outbox::Content;
@@ -210,7 +211,7 @@ impl<V: Value> Replica<V> {
         now: Now,
         plan: &mut Plan<V>,
     ) -> Result<()> {
-        if self.checkpoint().as_ref() != since {
+        if !self.goes_on(since) {
             // Another tab has pulled meanwhile: this page would set the checkpoint back.
             return Err(Error::new(
                 Code::Aborted,
@@ -228,16 +229,13 @@ impl<V: Value> Replica<V> {
         for change in page.changes {
             self.plan_pulled(change, now, plan)?;
         }
-        let collections = self.declared();
-        let checkpoint = Some(page.checkpoint);
-        self.put_true(
-            Fact::Checkpoint {
-                checkpoint,
-                collections,
-            },
-            now,
-            plan,
-        );
+        if self.end_page(&page.checkpoint, page.has_more, now, plan) {
+            let fact = Fact::Checkpoint {
+                checkpoint: Some(page.checkpoint),
+                collections: self.declared(),
+            };
+            self.put_true(fact, now, plan);
+        }
         if plan.count > 0 {
             plan.notices.push(Notice::Pulled(plan.count));
         }
@@ -259,8 +257,14 @@ impl<V: Value> Replica<V> {
             }
         }
         let record = collection.record(&change.key);
-        if record.is_some_and(|r| r.version >= change.version) {
-            return Ok(()); // seen already: our own change, or an older state
+        // Of the same version with content in place of none: it was forgotten, and is back.
+        let back = |r: &Record<V>| {
+            r.version == change.version && r.remote().is_none() && change.data.is_some()
+        };
+        let seen = record.is_some_and(|r| r.version >= change.version && !back(r));
+        self.note_pulled(&change);
+        if seen {
+            return Ok(()); // our own change, or an older state
         }
         if let Some(no) = self.create_behind(&change) {
             self.plan_rekey(no, &change.key, now, plan);

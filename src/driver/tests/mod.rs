@@ -14,6 +14,7 @@ mod pushing;
 mod random;
 mod reads;
 mod rekey;
+mod repull;
 mod resolvers;
 mod rig;
 mod status;
