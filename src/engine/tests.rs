@@ -409,8 +409,16 @@ fn batches_shrink_around_a_culprit_and_double_again() {
     assert_eq!(largest(e.handle(1.0, 1.0, READY, refused)), Some(4));
     for max in [8, 16] {
         assert_eq!(largest(e.handle(2.0, 1.0, READY, Event::Pushed)), Some(max));
-        e.handle(3.0, 1.0, NOTHING, Event::Stored).clear();
+        let beside = e.handle(3.0, 1.0, READY, Event::Stored);
+        assert_eq!(largest(beside), None, "one at a time");
     }
+    at(&mut e, 4.0, NOTHING, Event::Pushed);
+    assert_eq!(at(&mut e, 5.0, NOTHING, Event::Stored).0, ["pull"]);
+    assert_eq!(
+        at(&mut e, 6.0, READY, Event::Tick).0,
+        [""; 0],
+        "nor beside a pull"
+    );
 }
 
 #[test]
@@ -435,6 +443,8 @@ fn pauses_are_as_long_as_asked_for_or_double() {
         assert_eq!(at(&mut e, now_ms, READY, Event::Tick).0, ["push"]);
         let (_, wake) = at(&mut e, now_ms, READY, failed(Lane::Push, cut(), 9));
         assert_eq!(wake, Some(now_ms + pause_ms));
+        let hint = at(&mut e, now_ms + pause_ms - 1.0, READY, Event::Poke);
+        assert_eq!(hint.0, [""; 0], "a hint does not break it");
         now_ms += pause_ms;
     }
 }
@@ -469,4 +479,17 @@ fn what_was_put_off_goes_when_it_is_due() {
         (vec![], Some(2_500.0))
     );
     assert_eq!(at(&mut e, 2_500.0, put_off, Event::Tick).0, ["push"]);
+}
+
+#[test]
+fn without_an_interval_nothing_is_pulled_unasked() {
+    let config = Config {
+        interval_ms: 0.0,
+        has_backend: true,
+        auto_start: true,
+    };
+    let mut e = Engine::new(config, true);
+    at(&mut e, 0.0, NOTHING, Event::Leader(true));
+    at(&mut e, 1.0, NOTHING, Event::Pulled { has_more: false });
+    assert_eq!(at(&mut e, 2.0, NOTHING, Event::Stored), (vec![], None));
 }
