@@ -7,6 +7,9 @@
 //! Until the last page is stored the checkpoint stays at the beginning, and how far the pull has got is
 //! kept in memory only: another tab, or the next start, begins anew rather than with half of an answer to
 //! what is still there. A first pull has nothing to forget, and can be taken up where it ended.
+//!
+//! A backend may hold back what was committed after a transaction that is still open. So what it has
+//! confirmed to a push, and no page has brought yet, is not missed: it will come.
 
 use super::Replica;
 use super::plan::{Now, Plan};
@@ -54,12 +57,18 @@ impl<V: Value> Replica<V> {
     }
 
     fn begin_repull(&mut self) {
+        self.repull = None;
+        if self.pulled_ms.is_none() {
+            return; // the first one
+        }
         let mut missed = BTreeMap::new();
         for (c, collection) in self.collections.iter().enumerate() {
             for (key, record) in collection.records() {
                 // What is not declared may be kept from us; it is pulled anew once it is.
-                if collection.declared && record.remote().is_some() && record.version.0 > 0 {
-                    missed.insert((c, key.clone()), record.version);
+                let confirmed = collection.declared && record.remote().is_some();
+                let place = (c, key.clone());
+                if confirmed && record.version.0 > 0 && !self.to_come.contains(&place) {
+                    missed.insert(place, record.version);
                 }
             }
         }
@@ -67,11 +76,20 @@ impl<V: Value> Replica<V> {
         self.repull = (!missed.is_empty()).then_some(Repull { missed, reached });
     }
 
+    pub(super) fn note_confirmed(&mut self, collection: &str, key: &Key) {
+        if let Some(c) = self.position(collection) {
+            self.to_come.insert((c, key.clone()));
+        }
+    }
+
     pub(super) fn note_pulled(&mut self, change: &Pulled<V>) {
-        if let Some(c) = self.position(&change.collection)
-            && let Some(repull) = &mut self.repull
-        {
-            repull.missed.remove(&(c, change.key.clone()));
+        let Some(c) = self.position(&change.collection) else {
+            return;
+        };
+        let place = (c, change.key.clone());
+        self.to_come.remove(&place);
+        if let Some(repull) = &mut self.repull {
+            repull.missed.remove(&place);
         }
     }
 

@@ -157,7 +157,7 @@ impl Story {
             Act::Elsewhere(c, n, gone, late_ms) => self.elsewhere(c, n, gone, late_ms),
             Act::Retry(c) => fleet.retry(c),
             Act::Discard(c, any) => fleet.discard(c, any),
-            Act::NewGeneration => world.server.borrow_mut().generation += 1,
+            Act::NewGeneration => world.server.borrow_mut().purge(),
         }
     }
 
