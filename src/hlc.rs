@@ -103,6 +103,34 @@ mod tests {
     }
 
     #[test]
+    fn stays_in_its_millisecond_while_there_is_room() {
+        let first = Hlc::default().tick(2_000.9);
+        assert_eq!((first.ms, first.counter), (2_000.0, 0), "whole ones");
+        let second = first.tick(2_000.9);
+        assert_eq!((second.ms, second.counter), (2_000.0, 1));
+        let third = second.tick(2_001.0);
+        assert_eq!((third.ms, third.counter), (2_001.0, 0));
+    }
+
+    #[test]
+    fn a_minute_ahead_is_not_the_future_yet() {
+        let at = |ms| Hlc { ms, counter: 0 };
+        assert!(!at(61_000.0).is_ahead(1_000.0));
+        assert!(at(61_001.0).is_ahead(1_000.0));
+    }
+
+    #[test]
+    fn an_older_or_equal_remote_reading_changes_nothing() {
+        let here = Hlc {
+            ms: 1_000.0,
+            counter: 5,
+        };
+        let older = Hlc { counter: 4, ..here };
+        assert_eq!(here.witness(older, 1_000.0), here);
+        assert_eq!(here.witness(here, 1_000.0), here);
+    }
+
+    #[test]
     fn text_round_trips_and_sorts() {
         let hlc = Hlc {
             ms: 1_763_690_000_000.0,
@@ -114,6 +142,8 @@ mod tests {
         assert_eq!((back, client.as_ref()), (hlc, "client-1"));
         assert!(Hlc::parse("yesterday").is_none());
         assert!(Hlc::parse("17-00-x").is_none());
+        assert!(Hlc::parse("1763690000000-00-x").is_none());
+        assert!(Hlc::parse("17-0000-x").is_none());
     }
 
     #[test]

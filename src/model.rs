@@ -252,6 +252,13 @@ impl<V> Mutation<V> {
         origin.map_or(client, |(author, _)| author)
     }
 
+    /// Whether the backend may have it, whatever was heard. A request that was refused as a whole says
+    /// nothing of an earlier one with the same mutation, whose answer was lost.
+    #[must_use]
+    pub fn may_have_arrived(&self) -> bool {
+        self.sent || self.state == MutationState::Failed
+    }
+
     /// Its clock reading as text, as its author wrote it.
     #[must_use]
     pub fn at_text(&self, client: &str) -> String {

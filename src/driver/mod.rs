@@ -298,6 +298,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         if matches!(event, Event::Online | Event::Resume | Event::Sync) {
             self.0.replica.borrow_mut().forget_trouble();
         }
+        if matches!(event, Event::Visible) {
+            // What other tabs could not tell of shows at the latest when somebody looks.
+            self.submit_catch_up();
+        }
         self.run(event);
     }
 

@@ -243,7 +243,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     ) -> Result<Vec<(MutationNo, Verdict<V>)>, Failure> {
         let mut changes: Vec<Change<V>> = {
             let replica = self.0.replica.borrow();
-            if !replica.still_goes(batch) {
+            // The mark may have come before what has the number now.
+            if !replica.still_goes(batch) || !replica.is_marked(batch) {
                 return Ok(Vec::new()); // chosen anew, in the same cycle
             }
             batch.iter().filter_map(|no| replica.change(*no)).collect()
@@ -274,7 +275,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             if continues {
                 next.clone()
             } else {
-                replica.checkpoint()
+                replica.pull_position()
             }
         };
         if !continues {
@@ -301,7 +302,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     && !continues;
                 let manager = self.clone();
                 if nothing {
-                    // No commit for "still the same".
+                    // No commit for "still the same". A commit would have met what other tabs have
+                    // written, if they could not tell: one was closed right after it, say.
+                    self.submit_catch_up();
                     self.ask_again();
                     self.run(Event::Pulled { has_more });
                     self.run(Event::Stored);
@@ -356,6 +359,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     fn page_stored(&self, has_more: bool, result: Result<usize, Error>) {
         self.0.failed_pulls.set(0);
+        if result.is_err() {
+            self.0.replica.borrow_mut().end_repull();
+        }
         if !has_more {
             self.ask_again();
             if result.is_ok() {

@@ -84,9 +84,36 @@ mod tests {
     use super::Failure;
 
     #[test]
+    fn the_app_is_told_what_the_server_said_or_else_what_it_means() {
+        let said = |failure: Failure| failure.to_error().map(|e| e.message.to_string());
+        let refused = |code, text| Failure::from_status(400, None, code, text);
+        assert_eq!(
+            refused("too-long", "at most 5 letters"),
+            Failure::Refused {
+                code: "too-long".into(),
+                message: "at most 5 letters".into()
+            }
+        );
+        assert_eq!(
+            refused("", ""),
+            Failure::Refused {
+                code: "rejected".into(),
+                message: "the server refuses the change".into()
+            }
+        );
+        let broken = Failure::from_status(502, None, "bad-gateway", "");
+        assert_eq!(
+            said(broken).unwrap(),
+            "the server answered 502: bad-gateway"
+        );
+        assert_eq!(said(refused("", "no")).unwrap(), "no");
+        assert_eq!(said(Failure::Cancelled), None, "nobody's fault");
+    }
+
+    #[test]
     fn classes_by_status() {
         let class = |status, after| Failure::from_status(status, after, "", "");
-        for status in [0, 408, 425, 500, 502, 503, 504, 404, 405] {
+        for status in [0, 408, 425, 500, 502, 503, 504, 404, 405, 410] {
             let found = class(status, None);
             assert!(
                 matches!(found, Failure::NoAnswer(_) | Failure::Server(_)),

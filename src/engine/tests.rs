@@ -344,3 +344,152 @@ fn what_is_closed_does_not_lead() {
     assert!(!e.leader());
     assert_eq!(e.phase(), Phase::Closed);
 }
+
+#[test]
+fn the_phase_says_what_a_cycle_has_come_to() {
+    let mut e = engine();
+    at(&mut e, 0.0, READY, Event::Leader(true));
+    at(&mut e, 0.0, READY, Event::Tick);
+    assert_eq!(e.phase(), Phase::Syncing);
+    let broken = || {
+        failed(
+            Lane::Push,
+            Failure::Server(Error::new(Code::ServerError, "broken")),
+            1,
+        )
+    };
+    at(&mut e, 1.0, READY, broken());
+    assert_eq!(
+        e.phase(),
+        Phase::Error,
+        "though another request is under way"
+    );
+    at(&mut e, 2.0, READY, broken());
+    assert_eq!(e.phase(), Phase::Error);
+    at(&mut e, 60_000.0, READY, Event::Tick);
+    assert_eq!(e.phase(), Phase::Syncing);
+}
+
+#[test]
+fn a_push_that_does_not_know_the_checkpoint_is_only_put_off() {
+    let mut e = engine();
+    at(&mut e, 0.0, READY, Event::Leader(true));
+    let odd = failed(Lane::Push, Failure::CheckpointUnknown, 1);
+    let (requests, wake) = at(&mut e, 1.0, READY, odd);
+    assert!(
+        requests.is_empty() && wake > Some(1.0),
+        "{requests:?} {wake:?}"
+    );
+    assert_eq!(e.phase(), Phase::Error);
+}
+
+#[test]
+fn a_write_during_a_cycle_goes_with_it_and_causes_no_other() {
+    let mut e = engine();
+    at(&mut e, 0.0, NOTHING, Event::Leader(true));
+    assert_eq!(at(&mut e, 1.0, NOTHING, Event::Wrote).0, [""; 0]);
+    at(&mut e, 200.0, NOTHING, Event::Pulled { has_more: false });
+    let (requests, wake) = at(&mut e, 300.0, NOTHING, Event::Stored);
+    assert_eq!((requests, wake), (vec![], Some(30_300.0)));
+}
+
+#[test]
+fn batches_shrink_around_a_culprit_and_double_again() {
+    let largest = |effects: Vec<Effect>| {
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Push { max, .. } => Some(max),
+            _ => None,
+        })
+    };
+    let mut e = engine();
+    let first = e.handle(0.0, 1.0, READY, Event::Leader(true));
+    assert_eq!(largest(first), Some(limits::BATCH_CHANGES_MAX));
+    let refused = Failure::from_status(400, None, "", "");
+    let refused = failed(Lane::Push, refused, 9);
+    assert_eq!(largest(e.handle(1.0, 1.0, READY, refused)), Some(4));
+    for max in [8, 16] {
+        assert_eq!(largest(e.handle(2.0, 1.0, READY, Event::Pushed)), Some(max));
+        let beside = e.handle(3.0, 1.0, READY, Event::Stored);
+        assert_eq!(largest(beside), None, "one at a time");
+    }
+    at(&mut e, 4.0, NOTHING, Event::Pushed);
+    assert_eq!(at(&mut e, 5.0, NOTHING, Event::Stored).0, ["pull"]);
+    assert_eq!(
+        at(&mut e, 6.0, READY, Event::Tick).0,
+        [""; 0],
+        "nor beside a pull"
+    );
+}
+
+#[test]
+fn what_could_not_be_stored_is_asked_for_again_after_a_pause() {
+    let mut e = engine();
+    at(&mut e, 0.0, READY, Event::Leader(true));
+    at(&mut e, 1.0, NOTHING, Event::Pushed);
+    let full = Error::new(Code::QuotaExceeded, "full");
+    let (requests, wake) = at(&mut e, 2.0, READY, Event::NotStored(full));
+    assert_eq!((requests, wake), (vec![], Some(1_002.0)));
+    assert_eq!(at(&mut e, 1_002.0, READY, Event::Tick).0, ["push"]);
+}
+
+#[test]
+fn pauses_are_as_long_as_asked_for_or_double() {
+    let mut e = engine();
+    at(&mut e, 0.0, READY, Event::Leader(true));
+    let asked = failed(Lane::Push, Failure::Throttled(Some(5_000.0)), 9);
+    assert_eq!(at(&mut e, 10.0, READY, asked).1, Some(5_010.0));
+    let mut now_ms = 5_010.0;
+    for pause_ms in [1_000.0, 2_000.0, 4_000.0] {
+        assert_eq!(at(&mut e, now_ms, READY, Event::Tick).0, ["push"]);
+        let (_, wake) = at(&mut e, now_ms, READY, failed(Lane::Push, cut(), 9));
+        assert_eq!(wake, Some(now_ms + pause_ms));
+        let hint = at(&mut e, now_ms + pause_ms - 1.0, READY, Event::Poke);
+        assert_eq!(hint.0, [""; 0], "a hint does not break it");
+        now_ms += pause_ms;
+    }
+}
+
+#[test]
+fn whoever_is_refused_alone_is_put_off() {
+    let mut e = engine();
+    at(&mut e, 0.0, READY, Event::Leader(true));
+    let refused = Failure::from_status(400, None, "", "");
+    let (requests, wake) = at(&mut e, 1.0, READY, failed(Lane::Push, refused, 1));
+    assert_eq!((requests, wake), (vec![], Some(1_001.0)));
+}
+
+#[test]
+fn credentials_that_work_are_not_asked_for_again() {
+    let mut e = engine();
+    at(&mut e, 0.0, READY, Event::Leader(true));
+    let (asking, _) = at(&mut e, 1.0, READY, failed(Lane::Push, Failure::Auth, 1));
+    assert_eq!(asking, ["push with fresh credentials"]);
+    assert_eq!(at(&mut e, 2.0, READY, Event::Pushed).0, ["push"]);
+}
+
+#[test]
+fn what_was_put_off_goes_when_it_is_due() {
+    let put_off = View {
+        ready: true,
+        due_ms: Some(2_500.0),
+    };
+    let mut e = rested();
+    assert_eq!(
+        at(&mut e, 2_000.0, put_off, Event::Tick),
+        (vec![], Some(2_500.0))
+    );
+    assert_eq!(at(&mut e, 2_500.0, put_off, Event::Tick).0, ["push"]);
+}
+
+#[test]
+fn without_an_interval_nothing_is_pulled_unasked() {
+    let config = Config {
+        interval_ms: 0.0,
+        has_backend: true,
+        auto_start: true,
+    };
+    let mut e = Engine::new(config, true);
+    at(&mut e, 0.0, NOTHING, Event::Leader(true));
+    at(&mut e, 1.0, NOTHING, Event::Pulled { has_more: false });
+    assert_eq!(at(&mut e, 2.0, NOTHING, Event::Stored), (vec![], None));
+}

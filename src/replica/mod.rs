@@ -22,6 +22,7 @@ mod plan_sync;
 mod plan_write;
 mod references;
 mod rekey;
+mod repull;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
 mod waits;
@@ -37,6 +38,7 @@ use crate::value::Value;
 use collection::{Collection, Record};
 use outbox::Outbox;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// One database's state.
@@ -68,6 +70,9 @@ pub struct Replica<V> {
     referrers: RefCell<Option<waits::Referrers>>,
     unanswered: Numbers,
     lanes: lanes::Lanes,
+    repull: Option<repull::Repull>,
+    /// Confirmed to a push of this tab, and not brought by a page yet.
+    to_come: BTreeSet<(usize, Key)>,
 }
 
 /// What it takes to go back to where a commit began.
@@ -115,6 +120,8 @@ impl<V: Value> Replica<V> {
             referrers: RefCell::default(),
             unanswered: Numbers::default(),
             lanes: lanes::Lanes::default(),
+            repull: None,
+            to_come: BTreeSet::new(),
         };
         for spec in specs {
             replica.declare(spec.clone(), true);
@@ -433,6 +440,7 @@ impl<V: Value> Replica<V> {
                 self.checkpoint.clone_from(checkpoint);
                 self.checkpoint_collections = collections.clone();
                 self.pulled_ms = Some(at_ms);
+                self.end_repull();
             }
             Fact::Rekeyed {
                 collection,

@@ -104,7 +104,7 @@ impl<V: Value> Replica<V> {
                     continue;
                 };
                 let mutation = migrated(step, m, before.as_ref())?;
-                before.clone_from(&mutation.value);
+                before = m.value.clone().zip(mutation.value.clone());
                 facts.push(Fact::Held(Box::new(Held {
                     mutation,
                     shadow: remote.clone(),
@@ -136,18 +136,23 @@ impl<V: Value> Replica<V> {
     }
 }
 
-/// A queued mutation in the new version. `before` is what the one before it makes of the record.
+/// A queued mutation in the new version. `before` is what the one before it makes of the record, in the
+/// old version and in the new.
 fn migrated<V: Value>(
     step: &Step<'_, V>,
     m: &Mutation<V>,
-    before: Option<&V>,
+    before: Option<&(V, V)>,
 ) -> Result<Mutation<V>> {
     let key = &m.key;
     let value = step.maybe(key, m.value.as_ref())?;
     let base = step.maybe(key, m.base.as_ref())?;
+    let on = match m.behind {
+        true => before.cloned(),
+        false => m.base.clone().zip(base.clone()),
+    };
     let changed = match (&m.changed, &value) {
         (Some(names), Some(value)) => {
-            let on = if m.behind { before } else { base.as_ref() };
+            let on = on.as_ref().map(|(_, new)| new);
             Some(with_differences(names, value, on))
         }
         (changed, _) => changed.clone(),
@@ -156,14 +161,14 @@ fn migrated<V: Value>(
         Shown::Own => Shown::Own,
         Shown::Before => Shown::Before,
         Shown::Record(record) => Shown::Record(step.maybe(key, record.as_ref())?),
-        Shown::Patch(patch, names) => match (&m.value, &value) {
-            // The patch is no record by itself: it is migrated on top of the mutation's content.
-            (Some(old), Some(new)) => {
+        Shown::Patch(patch, names) => match &on {
+            // The patch is no record by itself: it is migrated on top of what it shows on.
+            Some((old, new)) => {
                 let patched = step.one(key, &old.patched(patch, names))?;
                 let names = with_differences(names, &patched, Some(new));
                 Shown::Patch(patched.picked(&names), names)
             }
-            _ => Shown::Patch(patch.clone(), names.clone()),
+            None => Shown::Patch(patch.clone(), names.clone()),
         },
     };
     Ok(Mutation {

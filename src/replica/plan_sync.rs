@@ -1,6 +1,7 @@
 //! Decides which facts follow from what the backend says: verdicts on pushed changes, and pages.
 
 use super::Replica;
+use super::collection::Record;
 use super::plan::{Notice, Now, Plan, check_key, checked_key};
 use super::plan_conflict::Settled;
 use super::plan_outbox::Content;
@@ -9,7 +10,9 @@ use crate::backoff;
 use crate::conflict::{Outcome, Sides, same, settle};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
-use crate::model::{Mutation, MutationNo, MutationState, Page, Pulled, Refusal, Verdict, Version};
+use crate::model::{
+    Action, Mutation, MutationNo, MutationState, Page, Pulled, Refusal, Verdict, Version,
+};
 use crate::planted::{self, Bug};
 use crate::shown::Shown;
 use crate::store::{Fact, Gone};
@@ -32,6 +35,7 @@ impl<V: Value> Replica<V> {
         match verdict {
             Verdict::Success { version, data } => {
                 let (tail, stored) = (self.tail_of(&m), data.clone());
+                self.note_confirmed(&m.collection, &m.key);
                 self.put_true(
                     Fact::Acked {
                         no,
@@ -90,21 +94,16 @@ impl<V: Value> Replica<V> {
         if let Some(tail) = self.tail_of(m) {
             let (no, why) = (tail.no, Gone::Joined(m.no));
             self.put_true(Fact::Cancelled { no, why }, now, plan);
-            match coalesce(m, tail.action, tail.changed.clone()) {
-                Some((action, changed)) => {
-                    let content = Content {
-                        action,
-                        shows: shown_of_both(m, &tail),
-                        value: tail.value,
-                        changed,
-                    };
-                    self.requeue(m, content, now, plan);
-                }
-                None => {
-                    let (no, why) = (m.no, Gone::Discarded);
-                    self.put_true(Fact::Cancelled { no, why }, now, plan);
-                }
-            }
+            // What was sent and then deleted may be there, whatever was heard.
+            let both = coalesce(m, tail.action, tail.changed.clone());
+            let (action, changed) = both.unwrap_or((Action::Delete, None));
+            let content = Content {
+                action,
+                shows: shown_of_both(m, &tail),
+                value: tail.value,
+                changed,
+            };
+            self.requeue(m, content, now, plan);
         } else {
             plan.notices.push(Notice::Parked(m.no));
         }
@@ -213,7 +212,7 @@ impl<V: Value> Replica<V> {
         now: Now,
         plan: &mut Plan<V>,
     ) -> Result<()> {
-        if self.checkpoint().as_ref() != since {
+        if !self.goes_on(since) {
             // Another tab has pulled meanwhile: this page would set the checkpoint back.
             return Err(Error::new(
                 Code::Aborted,
@@ -231,16 +230,13 @@ impl<V: Value> Replica<V> {
         for change in page.changes {
             self.plan_pulled(change, now, plan)?;
         }
-        let collections = self.declared();
-        let checkpoint = Some(page.checkpoint);
-        self.put_true(
-            Fact::Checkpoint {
-                checkpoint,
-                collections,
-            },
-            now,
-            plan,
-        );
+        if self.end_page(&page.checkpoint, page.has_more, now, plan) {
+            let fact = Fact::Checkpoint {
+                checkpoint: Some(page.checkpoint),
+                collections: self.declared(),
+            };
+            self.put_true(fact, now, plan);
+        }
         if plan.count > 0 {
             plan.notices.push(Notice::Pulled(plan.count));
         }
@@ -262,8 +258,14 @@ impl<V: Value> Replica<V> {
             }
         }
         let record = collection.record(&change.key);
-        if record.is_some_and(|r| r.version >= change.version) {
-            return Ok(()); // seen already: our own change, or an older state
+        // Of the same version with content in place of none: it was forgotten, and is back.
+        let back = |r: &Record<V>| {
+            r.version == change.version && r.remote().is_none() && change.data.is_some()
+        };
+        let seen = record.is_some_and(|r| r.version >= change.version && !back(r));
+        self.note_pulled(&change);
+        if seen {
+            return Ok(()); // our own change, or an older state
         }
         if let Some(no) = self.create_behind(&change) {
             self.plan_rekey(no, &change.key, now, plan);
@@ -276,7 +278,7 @@ impl<V: Value> Replica<V> {
             .and_then(|r| r.pending.as_ref())
             .and_then(|p| self.outbox.get(p.head));
         if let Some(head) = head
-            && head.sent
+            && head.may_have_arrived()
             && let Some(at) = &change.at
             && **at == *head.at_text(&self.client)
         {

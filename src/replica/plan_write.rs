@@ -443,8 +443,7 @@ pub(super) fn coalesce<V>(
 ) -> Option<(Action, Option<Names>)> {
     match (first.action, then) {
         // Behind a delete in flight the create has a base to go back to: the deletion.
-        // A request that was refused as a whole says nothing of an earlier one whose answer was lost.
-        (Action::Create, Action::Delete) if first.sent || first.state == MutationState::Failed => {
+        (Action::Create, Action::Delete) if first.may_have_arrived() => {
             Some((Action::Delete, None))
         }
         (Action::Create, Action::Delete) => None,

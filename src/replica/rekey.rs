@@ -368,7 +368,10 @@ impl<V: Value> Replica<V> {
         }
         let spec = &collection.spec;
         let carries = |m: &&Mutation<V>| {
-            let like = m.sent && m.action == Action::Create && m.at == at && m.origin.is_none();
+            let like = m.may_have_arrived()
+                && m.action == Action::Create
+                && m.at == at
+                && m.origin.is_none();
             like && !m.behind && m.collection == change.collection && is_in(spec, m, data)
         };
         let mut found = self.outbox.iter().filter(carries);

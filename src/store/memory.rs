@@ -2,6 +2,7 @@
 
 use super::{AppendError, Base, Entry, Place, ReadEntry, SegmentId, Seq, Store, Tail};
 use crate::error::{Code, Error};
+use futures_channel::oneshot;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -26,6 +27,7 @@ struct Disk<V> {
     damaged: RefCell<Vec<Place>>,
     quarantined: RefCell<Vec<Place>>,
     fault: Cell<Fault>,
+    held: RefCell<Option<oneshot::Receiver<()>>>,
     appends: Cell<usize>,
 }
 
@@ -45,6 +47,7 @@ impl<V> MemoryStore<V> {
             damaged: RefCell::new(Vec::new()),
             quarantined: RefCell::new(Vec::new()),
             fault: Cell::new(Fault::None),
+            held: RefCell::default(),
             appends: Cell::new(0),
         }))
     }
@@ -52,6 +55,13 @@ impl<V> MemoryStore<V> {
     /// Decides what the next append does.
     pub fn fail_next(&self, fault: Fault) {
         self.0.fault.set(fault);
+    }
+
+    /// The next append takes until the answer's other end is used or dropped.
+    pub fn hold_next(&self) -> oneshot::Sender<()> {
+        let (go, held) = oneshot::channel();
+        self.0.held.replace(Some(held));
+        go
     }
 
     /// Makes an entry unreadable.
@@ -126,6 +136,11 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
     }
 
     async fn append(&self, after: Seq, new: &[Entry<V>]) -> Result<(), AppendError> {
+        let held = self.0.held.take();
+        if let Some(held) = held {
+            // Used or dropped: it goes on.
+            let _ = held.await;
+        }
         let fault = self.fail()?;
         {
             // As in IndexedDB: only a taken position refuses.

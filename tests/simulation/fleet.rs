@@ -420,6 +420,12 @@ impl Fleet {
         };
         let shown = self.world.oracle.borrow().shown_by(client, tab);
         for ((collection, key), n, field) in shown {
+            // Under its own key where the device was not told of another: the creation that had got it
+            // was discarded before its answer.
+            let plain = manager.1.get(&collection, &key).ok().flatten();
+            if plain.as_ref().and_then(|r| r.mark(field)) == Some(n) {
+                continue;
+            }
             let key = keys::known(&self.world, &manager.1, &collection, &key);
             let there = manager.1.get(&collection, &key).ok().flatten();
             if there.as_ref().and_then(|r| r.mark(field)) != Some(n) {

@@ -112,12 +112,15 @@ impl SimBackend {
                 _ => 0,
             };
             let way = || 1 + world.chance.below(world.latency_ms);
+            let ghost = (late > 0).then(|| Ghost::new(&world));
             world.exec.sleep(way() + late).await;
+            drop(ghost);
             let answer = arrive(&world, index, refresh, fault).and_then(|()| serve(&world, index));
             if let Some(Fault::Twice(after_ms)) = fault {
                 let (world, answered) = (world.clone(), answer.is_ok());
-                let ghost = world.clone();
-                ghost.exec.spawn(WORLD, async move {
+                let (exec, ghost) = (world.clone(), Ghost::new(&world));
+                exec.exec.spawn(WORLD, async move {
+                    let _ghost = ghost;
                     world.exec.sleep(after_ms).await;
                     if answered && !world.server.borrow().down {
                         let _ = serve(&world, index);
@@ -160,6 +163,22 @@ impl SimBackend {
     fn server_ms(&self) -> Option<f64> {
         // `Date` has whole seconds.
         Some((self.world.true_ms() / 1000.0).floor() * 1000.0)
+    }
+}
+
+/// A request that is still to arrive, though whoever sent it may have given it up.
+struct Ghost(Rc<World>);
+
+impl Ghost {
+    fn new(world: &Rc<World>) -> Self {
+        world.ghosts.set(world.ghosts.get() + 1);
+        Self(world.clone())
+    }
+}
+
+impl Drop for Ghost {
+    fn drop(&mut self) {
+        self.0.ghosts.set(self.0.ghosts.get() - 1);
     }
 }
 

@@ -46,10 +46,21 @@ pub(crate) struct Server {
     pub(crate) batch_max: Option<usize>,
     pub(crate) down: bool,
     /// The checkpoint's generation; another one is unknown.
-    pub(crate) generation: u64,
+    generation: u64,
+    /// The newest version of a tombstone that was purged: what is made anew begins above it.
+    purged: u64,
 }
 
 impl Server {
+    /// Tombstones are purged, and checkpoints from before are not known any more.
+    pub(crate) fn purge(&mut self) {
+        self.generation += 1;
+        let gone = self.rows.values().filter(|r| r.data.is_none());
+        let newest = gone.map(|r| r.version).max();
+        self.purged = self.purged.max(newest.unwrap_or(0));
+        self.rows.retain(|_, row| row.data.is_some());
+    }
+
     fn take_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq
@@ -65,7 +76,8 @@ impl Server {
     /// The end of [`Server::begin`]'s transaction.
     pub(crate) fn commit(&mut self, seq: u64, address: Address, data: Option<Record>, at: &str) {
         self.open.remove(&seq);
-        let version = self.rows.get(&address).map_or(0, |r| r.version) + 1;
+        let known = self.rows.get(&address).map(|r| r.version);
+        let version = known.unwrap_or(self.purged) + 1;
         // Where somebody was faster the row keeps the later position.
         let seq = self.rows.get(&address).map_or(seq, |r| r.seq.max(seq));
         self.rows.insert(
@@ -153,6 +165,7 @@ impl Server {
                     at: row.map(|r| r.at.clone()),
                 };
             }
+            Ruling::Write(version) if there.is_none() => version.max(self.purged + 1),
             Ruling::Write(version) => version,
         };
         let data = match (&change.data, &change.changed, row) {

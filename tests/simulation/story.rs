@@ -157,7 +157,7 @@ impl Story {
             Act::Elsewhere(c, n, gone, late_ms) => self.elsewhere(c, n, gone, late_ms),
             Act::Retry(c) => fleet.retry(c),
             Act::Discard(c, any) => fleet.discard(c, any),
-            Act::NewGeneration => world.server.borrow_mut().generation += 1,
+            Act::NewGeneration => world.server.borrow_mut().purge(),
         }
     }
 
@@ -329,9 +329,10 @@ impl Story {
                 fleet.open(c);
             }
         }
-        // Transactions that are open elsewhere end, too.
+        // Transactions that are open elsewhere end, too, and what is late arrives: a pull that it came
+        // after cannot have brought it.
         world.exec.pass(200);
-        while world.server.borrow().is_open() {
+        while world.server.borrow().is_open() || world.ghosts.get() > 0 {
             world.exec.pass(200);
         }
         for c in 0..world.clients.len() {

@@ -56,6 +56,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) page_max: usize,
     pub(crate) latency_ms: u64,
+    /// Requests that are late, or come twice, and have not arrived yet.
+    pub(crate) ghosts: Cell<usize>,
     /// The server gives records keys of its own.
     pub(crate) assigns: bool,
     violation: RefCell<Option<Violation>>,
@@ -101,6 +103,7 @@ impl World {
             clients,
             page_max,
             latency_ms,
+            ghosts: Cell::new(0),
             // No kept seed is among them: their stories stay what they were.
             assigns: seed.is_multiple_of(5),
             violation: RefCell::new(None),

@@ -7,12 +7,14 @@
 mod bench;
 mod browsers;
 mod build;
+mod coverage;
 mod crash;
 mod debian;
 mod demo;
 mod digest;
 mod doctor;
 mod job;
+mod mutants;
 mod npm;
 mod paths;
 mod reaper;
@@ -53,6 +55,10 @@ cargo xtask <command>
   sim [--seeds N] [--first N] [--seed S] [--planted]
                          play N stories of devices, faults and a server from seeds, or one in
                          words; --planted: how many it takes to find each bug that was planted
+  coverage [--lines]     the core's lines that tests and simulation run, module by module; fails
+                         under 95 % for those that matter most; --lines names the others
+  mutants [--file FILE]  change the core in one place after the other (hours) and name the changes
+                         that no test notices and docs/MUTANTS.md does not explain
   test [--list] [--only STEP,STEP]
                          everything that CI runs; ends with a line `N passed, N failed`
 
@@ -126,6 +132,8 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "bench" => bench::run(&paths, rest),
         "crash" => crash::run(&paths, rest),
         "sim" => sim::run(&paths, rest),
+        "mutants" => mutants::run(&paths, rest),
+        "coverage" => coverage::run(&paths, rest),
         "test" => test::run(&paths, rest),
         unknown => fail(format!("no command `{unknown}`\n\n{HELP}")),
     }

@@ -52,6 +52,24 @@ pub(crate) fn geckodriver() -> Tool {
     }
 }
 
+/// Counts which lines run; only `coverage` needs it.
+pub(crate) fn llvm_cov() -> Tool {
+    Tool {
+        package: "cargo-llvm-cov",
+        programs: &["cargo-llvm-cov"],
+        version: "0.9.1".to_owned(),
+    }
+}
+
+/// Changes the code to see whether a test notices; only `mutants` needs it.
+pub(crate) fn cargo_mutants() -> Tool {
+    Tool {
+        package: "cargo-mutants",
+        programs: &["cargo-mutants"],
+        version: "27.1.0".to_owned(),
+    }
+}
+
 impl Tool {
     /// Where its first program is, if all are there in the right version: in the cache, or on
     /// `PATH`.
@@ -69,7 +87,10 @@ impl Tool {
     ) -> Option<PathBuf> {
         let files: Vec<PathBuf> = self.programs.iter().map(find).collect::<Option<_>>()?;
         let right = |file: &PathBuf| {
-            let said = Job::new(paths, "version", file).arg("--version").answer();
+            // A command of cargo's wants to be called as cargo calls it.
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let job = Job::new(paths, "version", file).args(name.strip_prefix("cargo-"));
+            let said = job.arg("--version").answer();
             said.is_some_and(|text| version::first_in(&text) == Some(&self.version))
         };
         files.iter().all(right).then(|| files[0].clone())

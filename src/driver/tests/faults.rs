@@ -4,7 +4,10 @@ use super::rig::*;
 use crate::driver::Status;
 use crate::engine::{Event, Network, Phase};
 use crate::error::Code;
-use serde_json::json;
+use crate::limits;
+use crate::model::{Page, Pulled, Version};
+use crate::replica::plan::Intent;
+use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -314,5 +317,104 @@ fn conflicts_are_settled_logged_and_not_met_with_oneself() {
         synced(&m).await;
         assert_eq!(m.conflicts().len(), 2, "no conflict with oneself");
         assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+    });
+}
+
+#[test]
+fn what_is_refused_as_a_whole_may_have_arrived_before() {
+    run(async {
+        for assigns in [None, Some(Assigns::Blindly)] {
+            let server = Rc::new(RefCell::new(Server::default()));
+            server.borrow_mut().assigns = assigns;
+            let device = Device::new("a", &server, 7);
+            let m = device.open().await;
+            synced(&m).await;
+            server.borrow_mut().faults.push_back(Fault::AnswerLost);
+            create(&m, "sites", site("x", 1)).await.unwrap();
+            until(&m, "sent", |_| server.borrow().received.len() == 1).await;
+            m.signal(Event::Close);
+
+            // The next tab knows of no answer that was lost, so it asks at once.
+            let refused = Fault::Status(413, None);
+            server.borrow_mut().faults.push_back(refused);
+            let m = device.open_idle().await;
+            settle(&m).await;
+            m.signal(Event::Leader(true));
+            synced(&m).await;
+            assert!(device.told.0.borrow().contains(&"parked 1".to_owned()));
+            assert_eq!(m.status().failed, 0, "found again");
+            assert_eq!(m.state("sites", "x").unwrap(), Some("synced"));
+            assert_eq!(server.borrow().effects.len(), 1);
+            assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+        }
+    });
+}
+
+#[test]
+fn a_page_that_contradicts_itself_is_refused_whole() {
+    run(async {
+        let (_server, device) = rig();
+        let m = device.open_idle().await;
+        let pulled = |key: &str, data: Json| Pulled {
+            collection: "sites".into(),
+            key: key.into(),
+            version: Version(1),
+            data: Some(Rc::new(data)),
+            at: None,
+        };
+        for (key, id) in [("x", json!("y")), ("x", json!(7)), ("", json!(""))] {
+            let page = Page {
+                changes: vec![
+                    pulled("good", site("good", 1)),
+                    pulled(key, json!({ "id": id })),
+                ],
+                checkpoint: "1".into(),
+                has_more: false,
+                server_ms: None,
+            };
+            let refused = submit(&m, Intent::Page(None, page)).await.unwrap_err();
+            assert_eq!(refused.code, Code::ProtocolError);
+            assert_eq!(dump(&m, "sites").await, [""; 0]);
+        }
+    });
+}
+
+#[test]
+fn what_was_deleted_while_its_creation_was_refused_is_gone() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().poison.insert("x".into(), false);
+        let m = device.open().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        until(&m, "under way", |s| s.syncing == 1).await;
+        delete(&m, "sites", "x").await.unwrap();
+        assert_eq!(queue(&m), ["1 create syncing", "2 delete pending"]);
+        // An earlier request with the creation may have arrived, for all that is known.
+        until(&m, "refused as well", |s| s.failed == 1).await;
+        assert!(queue(&m)[0].ends_with("delete failed"), "{:?}", queue(&m));
+        server.borrow_mut().poison.clear();
+        submit(&m, Intent::Retry(None)).await.unwrap();
+        synced(&m).await;
+        assert_eq!((queue(&m).len(), m.state("sites", "x")), (0, Ok(None)));
+        assert_eq!(server.borrow().effects.len(), 1);
+        assert!(!server.borrow().has("sites", "x"));
+    });
+}
+
+#[test]
+fn keys_are_refused_that_could_not_be_told_apart() {
+    run(async {
+        let (_server, device) = rig();
+        let m = device.open_idle().await;
+        for key in [
+            String::new(),
+            "a\0b".into(),
+            "x".repeat(limits::KEY_BYTES_MAX + 1),
+        ] {
+            let refused = create(&m, "sites", site(&key, 1)).await.unwrap_err();
+            assert_eq!(refused.code, Code::InvalidKey);
+        }
+        let longest = "x".repeat(limits::KEY_BYTES_MAX);
+        create(&m, "sites", site(&longest, 1)).await.unwrap();
     });
 }

@@ -1,10 +1,10 @@
 //! The version of the app's data: migrated whole or not at all, queue included.
 
-use super::hidden::{LOCAL, write};
+use super::hidden::{HIDDEN, LOCAL, patch, write};
 use super::rig::*;
 use crate::engine::{Event, Phase};
 use crate::error::{Code, Error};
-use crate::replica::plan::Write;
+use crate::replica::plan::{Intent, Write};
 use crate::store::memory::Fault as Disk;
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
@@ -210,5 +210,57 @@ fn a_new_database_is_of_the_apps_version() {
         create(&m, "sites", site("x", 1)).await.unwrap();
         let again = device.try_open().await.unwrap();
         assert_eq!(dump(&again, "sites").await.len(), 1);
+    });
+}
+
+#[test]
+fn what_shows_instead_of_hidden_changes_is_migrated_too() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let mut device = Device::new("a", &server, 1);
+        for key in ["s", "t", "u"] {
+            let data = json!({"id": key, "n": 1, "b": 0});
+            server.borrow_mut().put("sites", data, "0");
+        }
+        let m = device.open().await;
+        synced(&m).await;
+        server.borrow_mut().down = true;
+        let start = |w| {
+            let hidden = Intent::Write("sites".into(), vec![w], HIDDEN);
+            m.submit(hidden, Box::new(|_| {}));
+        };
+        start(patch("s", json!({"n": 2})));
+        settle(&m).await;
+        start(patch("t", json!({"b": 1})));
+        settle(&m).await;
+        update(&m, "sites", "t", json!({"n": 3})).await.unwrap();
+        update(&m, "sites", "u", json!({"b": 4})).await.unwrap();
+        start(patch("u", json!({"n": 5})));
+        let shown = [
+            r#"{"b":0,"id":"s","n":1}"#,
+            r#"{"b":0,"id":"t","n":3}"#,
+            r#"{"b":4,"id":"u","n":1}"#,
+        ];
+        assert_eq!(dump(&m, "sites").await, shown);
+        m.signal(Event::Close);
+
+        to_two(&mut device);
+        let m = device.try_open().await.unwrap();
+        let shown = [
+            r#"{"b":0,"id":"s","size":10}"#,
+            r#"{"b":0,"id":"t","size":30}"#,
+            r#"{"b":4,"id":"u","size":10}"#,
+        ];
+        assert_eq!(dump(&m, "sites").await, shown);
+        server.borrow_mut().down = false;
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        let stored = [
+            r#"{"b":0,"id":"s","size":20}"#,
+            r#"{"b":1,"id":"t","size":30}"#,
+            r#"{"b":4,"id":"u","size":50}"#,
+        ];
+        assert_eq!(server.borrow().dump("sites"), stored);
+        assert_eq!(dump(&m, "sites").await, stored);
     });
 }

@@ -5,6 +5,7 @@ use super::rig::*;
 use crate::engine::{Event, Phase};
 use crate::limits;
 use crate::replica::plan::{Intent, Write, WriteOptions};
+use crate::store::memory::Fault as Disk;
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -385,5 +386,66 @@ fn what_another_tab_writes_is_pushed_at_once() {
         leader.submit_catch_up();
         pass(1_000).await;
         assert_once(&server, 1);
+    });
+}
+
+#[test]
+fn what_another_tab_could_not_tell_of_is_pushed_with_the_next_cycle() {
+    run(async {
+        let (server, device) = rig();
+        let leader = device.open().await;
+        synced(&leader).await;
+        let other = device.open_idle().await;
+        create(&other, "sites", site("x", 1)).await.unwrap();
+        drop(other);
+        pass(20_000).await;
+        assert_eq!(leader.status().pending, 0, "nobody has told it");
+        pass(15_000).await;
+        assert_once(&server, 1);
+        assert_eq!(leader.state("sites", "x").unwrap(), Some("synced"));
+    });
+}
+
+#[test]
+fn what_another_tab_could_not_tell_of_shows_when_somebody_looks() {
+    run(async {
+        let (_, device) = rig();
+        let (writes, shows) = (device.open_idle().await, device.open_idle().await);
+        create(&writes, "sites", site("x", 1)).await.unwrap();
+        pass(60_000).await;
+        assert_eq!(dump(&shows, "sites").await, [""; 0], "nobody has told it");
+        shows.signal(Event::Visible);
+        assert_eq!(dump(&shows, "sites").await, [r#"{"id":"x","n":1}"#]);
+    });
+}
+
+/// A write whose commit fails has had a number for a moment, and the next write gets the same.
+#[test]
+fn nothing_is_sent_on_the_mark_of_a_write_that_failed() {
+    run(async {
+        let (server, device) = rig();
+        let m = device.open().await;
+        synced(&m).await;
+        m.signal(Event::Pause);
+        let write = |key: &str, n| {
+            let put = Write::Put(Rc::new(site(key, n)));
+            Intent::Write("sites".into(), vec![put], WriteOptions::default())
+        };
+        let stored = device.store.hold_next();
+        device.store.fail_next(Disk::Full);
+        m.submit(write("failed", 1), Box::new(|_| {}));
+        pass(1).await;
+        m.signal(Event::Resume);
+        pass(1).await; // the request asks for its mark
+        stored.send(()).unwrap();
+        server.borrow_mut().unsteady = Some((0, 100)); // no answer comes back
+        submit(&m, write("x", 1)).await.unwrap();
+        until(&m, "sent", |_| !server.borrow().received.is_empty()).await;
+        submit(&m, write("x", 2)).await.unwrap();
+        assert_eq!(queue(&m), ["1 create pending", "2 update pending"]);
+        server.borrow_mut().unsteady = None;
+        synced(&m).await;
+        assert_eq!(server.borrow().dump("sites"), [r#"{"id":"x","n":2}"#]);
+        assert_once(&server, 2);
     });
 }

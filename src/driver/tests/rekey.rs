@@ -270,6 +270,58 @@ fn a_child_in_the_batch_of_its_parent_refers_to_it_in_the_end() {
 
 /// Nothing but a group brings the two into one batch.
 #[test]
+fn what_shows_instead_of_hidden_children_follows_their_parent() {
+    run(async {
+        let (server, device) = rig(Assigns::Blindly);
+        server.borrow_mut().down = true;
+        let m = device.open().await;
+        create(&m, "sites", site("p", 1)).await.unwrap();
+        let notes = |w: Write<Record>, options| {
+            let intent = Intent::Write("notes".into(), vec![w], options);
+            m.submit(intent, Box::new(|_| {}));
+        };
+        // One shows as it was, one with a field of the change on top; both refer to the parent.
+        for key in ["n", "o"] {
+            create(&m, "notes", note(key, "p")).await.unwrap();
+            notes(patch(key, json!({ "a": 1 })), HIDDEN);
+        }
+        notes(patch("o", json!({ "b": 2 })), WriteOptions::default());
+        notes(
+            patch("o", json!({ "siteId": "p" })),
+            WriteOptions::default(),
+        );
+        settle(&m).await;
+        assert_eq!(text(&m, "notes", "n"), Some(note("n", "p").to_string()));
+        let verdict = {
+            let version = Version(1);
+            let then = Box::new(Verdict::Success {
+                version,
+                data: None,
+            });
+            Verdict::Rekeyed {
+                key: "own".into(),
+                then,
+            }
+        };
+        submit(&m, Intent::Verdicts(vec![(1, verdict)]))
+            .await
+            .unwrap();
+        assert_eq!(text(&m, "notes", "n"), Some(note("n", "own").to_string()));
+        let shown = text(&m, "notes", "o").unwrap();
+        assert!(
+            shown.contains(r#""siteId":"own""#) && shown.contains(r#""b":2"#),
+            "{shown}"
+        );
+        assert!(!shown.contains(r#""a""#), "{shown}");
+        let newest = m.newest("notes", "o").unwrap().unwrap();
+        assert_eq!(
+            (&newest["siteId"], &newest["a"]),
+            (&json!("own"), &json!(1))
+        );
+    });
+}
+
+#[test]
 fn children_wait_for_the_key_of_their_parent() {
     run(async {
         let (server, mut device) = rig(Assigns::Blindly);

@@ -131,6 +131,8 @@ pub(super) enum Assigns {
 pub(super) struct Server {
     pub(super) rows: BTreeMap<(String, String), Row>,
     seq: u64,
+    /// Checkpoints of another one are unknown.
+    pub(super) generation: u64,
     answered: HashMap<String, Verdict<Record>>,
     /// Ids in the order in which they took effect, and how often.
     pub(super) effects: Vec<String>,
@@ -342,8 +344,29 @@ impl Server {
         }
     }
 
+    /// Takes a record away without a tombstone, as a purge or the end of an assignment does.
+    pub(super) fn lose(&mut self, collection: &str, key: &str) -> Row {
+        self.generation += 1;
+        let key = (collection.to_owned(), key.to_owned());
+        self.rows.remove(&key).unwrap()
+    }
+
+    /// Shows it again, as it was.
+    pub(super) fn show_again(&mut self, collection: &str, key: &str, row: Row) {
+        self.seq += 1;
+        let seq = self.seq;
+        let key = (collection.to_owned(), key.to_owned());
+        self.rows.insert(key, Row { seq, ..row });
+    }
+
+    fn knows(&self, checkpoint: Option<&str>) -> bool {
+        let known = |c: &str| c.starts_with(&format!("{}.", self.generation));
+        checkpoint.is_none_or(known)
+    }
+
     fn page(&self, checkpoint: Option<&str>, limit: usize) -> Page<Record> {
-        let since: u64 = checkpoint.map_or(0, |c| c.parse().unwrap());
+        let since = checkpoint.and_then(|c| c.split_once('.'));
+        let since: u64 = since.map_or(0, |(_, seq)| seq.parse().unwrap());
         let mut rows: Vec<_> = self.rows.iter().filter(|(_, r)| r.seq > since).collect();
         rows.sort_by_key(|(_, r)| r.seq);
         let has_more = rows.len() > limit;
@@ -358,7 +381,7 @@ impl Server {
         let last = rows
             .last()
             .map_or(since.max(self.seq * u64::from(!has_more)), |(_, r)| r.seq);
-        let checkpoint = last.to_string().into();
+        let checkpoint = format!("{}.{last}", self.generation).into();
         Page {
             changes: changes.collect(),
             checkpoint,
@@ -516,6 +539,9 @@ impl Backend<Record> for TestBackend {
         let fault = self.arrive(call).await?;
         if self.server.borrow().no_pulls {
             return Err(Failure::from_status(500, None, "", "a fault"));
+        }
+        if !self.server.borrow().knows(checkpoint) {
+            return Err(Failure::CheckpointUnknown);
         }
         let mut page = self.server.borrow().page(checkpoint, limit.min(self.page));
         page.server_ms = self.time();

@@ -1,0 +1,179 @@
+//! Pulling everything anew, after the backend has forgotten a checkpoint.
+
+use super::rig::*;
+use crate::driver::OutboxFilter;
+use crate::engine::Event;
+use crate::replica::plan::Intent;
+use crate::store::memory::Fault as Disk;
+use serde_json::json;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// A device that has what the server has: ten sites, two pages.
+async fn filled() -> (Rc<RefCell<Server>>, Device, TestManager) {
+    let server = Rc::new(RefCell::new(Server::default()));
+    let device = Device::new("a", &server, 5);
+    for n in 0..10 {
+        let at = format!("1763000000000-000{n}-other");
+        server
+            .borrow_mut()
+            .put("sites", site(&n.to_string(), n), &at);
+    }
+    let m = device.open().await;
+    synced(&m).await;
+    assert_eq!(m.status().collections[0].count, 10);
+    (server, device, m)
+}
+
+async fn assert_equal(m: &TestManager, server: &Rc<RefCell<Server>>) {
+    assert_eq!(dump(m, "sites").await, server.borrow().dump("sites"));
+}
+
+#[test]
+fn what_does_not_come_any_more_is_forgotten_and_may_come_back() {
+    run(async {
+        let (server, device, m) = filled().await;
+        let three = server.borrow_mut().lose("sites", "3");
+        let nine = server.borrow_mut().lose("sites", "9");
+        m.signal(Event::Sync);
+        synced(&m).await;
+        assert_eq!(m.state("sites", "3").unwrap(), None);
+        assert_eq!(m.status().collections[0].count, 8);
+        assert_equal(&m, &server).await;
+
+        // It lasts: over a start, and over a compaction before one.
+        drop(m);
+        let m = device.open().await;
+        synced(&m).await;
+        assert_equal(&m, &server).await;
+        m.fold().await.unwrap();
+        drop(m);
+        let m = device.open().await;
+        synced(&m).await;
+        assert_equal(&m, &server).await;
+
+        server.borrow_mut().show_again("sites", "3", three);
+        m.signal(Event::Sync);
+        synced(&m).await;
+        assert_eq!(
+            m.state("sites", "3").unwrap(),
+            Some("synced"),
+            "of the same version"
+        );
+        server.borrow_mut().generation += 1;
+        server.borrow_mut().show_again("sites", "9", nine);
+        m.signal(Event::Sync);
+        synced(&m).await;
+        assert_equal(&m, &server).await;
+    });
+}
+
+#[test]
+fn what_is_queued_for_it_stays_queued() {
+    run(async {
+        let (server, _, m) = filled().await;
+        m.signal(Event::Pause);
+        update(&m, "sites", "3", json!({"n": 33})).await.unwrap();
+        create(&m, "sites", site("new", 1)).await.unwrap();
+        server.borrow_mut().lose("sites", "3");
+        server.borrow_mut().lose("sites", "4");
+        m.signal(Event::Resume);
+        synced(&m).await;
+        // The server has never heard of it: the user decides.
+        assert_eq!(m.status().failed, 1);
+        assert_eq!(m.state("sites", "3").unwrap(), Some("failed"));
+        assert_eq!(m.get("sites", "3").unwrap().unwrap()["n"], 33);
+        assert_eq!(m.state("sites", "4").unwrap(), None);
+        assert_eq!(m.state("sites", "new").unwrap(), Some("synced"));
+        let entry = &m.outbox(&OutboxFilter::default())[0];
+        submit(&m, Intent::Discard(entry.mutation.no))
+            .await
+            .unwrap();
+        assert_equal(&m, &server).await;
+    });
+}
+
+#[test]
+fn nothing_is_forgotten_before_the_last_page_whatever_comes_between() {
+    run(async {
+        for trouble in 0..4 {
+            let (server, device, m) = filled().await;
+            m.signal(Event::Pause);
+            server.borrow_mut().lose("sites", "0");
+            server.borrow_mut().lose("sites", "8");
+            let pulls = server.borrow().pulls;
+            m.signal(Event::Resume);
+            // The first page of the new pull has come.
+            until(&m, "a page", |_| server.borrow().pulls == pulls + 1).await;
+            assert_eq!(m.status().collections[0].count, 10, "not yet");
+            let m = match trouble {
+                0 => {
+                    server.borrow_mut().faults.push_back(Fault::Lost);
+                    m
+                }
+                1 => {
+                    server.borrow_mut().generation += 1;
+                    m
+                }
+                2 => {
+                    device.store.fail_next(Disk::Full);
+                    m
+                }
+                _ => {
+                    m.signal(Event::Close);
+                    drop(m);
+                    device.open().await
+                }
+            };
+            create(&m, "sites", site("new", 1)).await.ok();
+            m.signal(Event::Sync);
+            synced(&m).await;
+            assert_equal(&m, &server).await;
+            assert_eq!(m.status().failed, 0, "trouble {trouble}");
+        }
+    });
+}
+
+#[test]
+fn another_tab_begins_it_anew() {
+    run(async {
+        let (server, device, m) = filled().await;
+        m.signal(Event::Pause);
+        server.borrow_mut().lose("sites", "0");
+        let pulls = server.borrow().pulls;
+        m.signal(Event::Resume);
+        until(&m, "a page", |_| server.borrow().pulls == pulls + 1).await;
+        m.signal(Event::Leader(false));
+        let other = device.open().await;
+        synced(&other).await;
+        assert_equal(&other, &server).await;
+
+        // The first one leads again, and goes on where the other has got to.
+        other.signal(Event::Close);
+        drop(other);
+        server
+            .borrow_mut()
+            .put("sites", site("late", 1), "1763000009999-0000-other");
+        m.submit_catch_up();
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        assert_equal(&m, &server).await;
+    });
+}
+
+#[test]
+fn what_was_confirmed_meanwhile_is_not_forgotten() {
+    run(async {
+        let (server, _, m) = filled().await;
+        server.borrow_mut().lose("sites", "0");
+        let pulls = server.borrow().pulls;
+        m.signal(Event::Sync);
+        until(&m, "a page", |_| server.borrow().pulls == pulls + 1).await;
+        update(&m, "sites", "5", json!({"n": 55})).await.unwrap();
+        create(&m, "sites", site("new", 1)).await.unwrap();
+        synced(&m).await;
+        assert_equal(&m, &server).await;
+        assert_eq!(m.get("sites", "5").unwrap().unwrap()["n"], 55);
+        assert_eq!(m.state("sites", "new").unwrap(), Some("synced"));
+    });
+}

@@ -1,0 +1,137 @@
+//! Pulling everything anew: records that do not come any more are forgotten.
+//!
+//! A backend that does not know a checkpoint (any more) has forgotten tombstones, or shows us less than
+//! before. So when a pull from the beginning is over, what the backend had confirmed and what no page has
+//! brought is gone there. What is queued for such a record stays queued.
+//!
+//! Until the last page is stored the checkpoint stays at the beginning, and how far the pull has got is
+//! kept in memory only: another tab, or the next start, begins anew rather than with half of an answer to
+//! what is still there. A first pull has nothing to forget, and can be taken up where it ended.
+//!
+//! A backend may hold back what was committed after a transaction that is still open. So what it has
+//! confirmed to a push, and no page has brought yet, is not missed: it will come.
+
+use super::Replica;
+use super::plan::{Now, Plan};
+use crate::model::{Key, Pulled, Version};
+use crate::store::Fact;
+use crate::value::Value;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// A pull from the beginning over records that are here already.
+#[derive(Debug, Default)]
+pub(super) struct Repull {
+    /// What the backend had confirmed when it began, and no page has brought yet.
+    missed: BTreeMap<(usize, Key), Version>,
+    /// Where its pages ended; a page may be planned more than once.
+    reached: Vec<Rc<str>>,
+}
+
+impl<V: Value> Replica<V> {
+    /// Where the next page begins.
+    #[must_use]
+    pub fn pull_position(&self) -> Option<Rc<str>> {
+        let reached = self.repull.as_ref().and_then(|r| r.reached.last());
+        reached.cloned().or_else(|| self.checkpoint())
+    }
+
+    /// A page of it could not be stored, or a checkpoint was: the next pull begins there.
+    pub fn end_repull(&mut self) {
+        self.repull = None;
+    }
+
+    /// Whether a page that was asked for with `since` goes on where we are.
+    pub(super) fn goes_on(&mut self, since: Option<&Rc<str>>) -> bool {
+        let Some(since) = since else {
+            let from_the_beginning = self.checkpoint().is_none();
+            if from_the_beginning {
+                self.begin_repull();
+            }
+            return from_the_beginning;
+        };
+        match &self.repull {
+            Some(repull) => repull.reached.contains(since),
+            None => self.checkpoint().as_ref() == Some(since),
+        }
+    }
+
+    fn begin_repull(&mut self) {
+        self.repull = None;
+        if self.pulled_ms.is_none() {
+            return; // the first one
+        }
+        let mut missed = BTreeMap::new();
+        for (c, collection) in self.collections.iter().enumerate() {
+            for (key, record) in collection.records() {
+                // What is not declared may be kept from us; it is pulled anew once it is.
+                let confirmed = collection.declared && record.remote().is_some();
+                let place = (c, key.clone());
+                if confirmed && record.version.0 > 0 && !self.to_come.contains(&place) {
+                    missed.insert(place, record.version);
+                }
+            }
+        }
+        let reached = Vec::new();
+        self.repull = (!missed.is_empty()).then_some(Repull { missed, reached });
+    }
+
+    pub(super) fn note_confirmed(&mut self, collection: &str, key: &Key) {
+        if let Some(c) = self.position(collection) {
+            self.to_come.insert((c, key.clone()));
+        }
+    }
+
+    pub(super) fn note_pulled(&mut self, change: &Pulled<V>) {
+        let Some(c) = self.position(&change.collection) else {
+            return;
+        };
+        let place = (c, change.key.clone());
+        self.to_come.remove(&place);
+        if let Some(repull) = &mut self.repull {
+            repull.missed.remove(&place);
+        }
+    }
+
+    /// Notes where a page has ended; whether it was the last one, so that its checkpoint holds.
+    pub(super) fn end_page(
+        &mut self,
+        checkpoint: &Rc<str>,
+        has_more: bool,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) -> bool {
+        let Some(repull) = &mut self.repull else {
+            return true;
+        };
+        repull.reached.push(checkpoint.clone());
+        if has_more {
+            return false;
+        }
+        let missed = self.repull.take().map(|repull| repull.missed);
+        for ((c, key), version) in missed.unwrap_or_default() {
+            self.forget(c, &key, version, now, plan);
+        }
+        true
+    }
+
+    /// Its version stays with it: a page that still has it is from before. The same version with
+    /// content tells that it is back.
+    fn forget(&mut self, c: usize, key: &Key, version: Version, now: Now, plan: &mut Plan<V>) {
+        let collection = &self.collections[c];
+        let same = |r: &super::collection::Record<V>| r.version == version && r.remote().is_some();
+        if !collection.record(key).is_some_and(same) {
+            return; // confirmed anew meanwhile, or moved to another key
+        }
+        let name = collection.spec.name.clone();
+        let fact = Fact::Remote {
+            collection: name.clone(),
+            key: key.clone(),
+            value: None,
+            version,
+        };
+        plan.count += 1;
+        self.put_true(fact, now, plan);
+        self.tell_waiting(&name, key, plan);
+    }
+}
