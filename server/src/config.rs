@@ -1,10 +1,12 @@
 //! What a server is told before it starts.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::http::HeaderValue;
 
 use crate::ids::{RecordType, UserId};
+use crate::limits;
 use crate::store::sqlite::Location;
 use crate::token::Secret;
 
@@ -23,6 +25,29 @@ pub struct Config {
     pub demo: Demo,
     /// Records to begin with.
     pub seed: Option<Seed>,
+    /// How large files may be, and how long unfinished ones are kept.
+    pub media: MediaLimits,
+}
+
+/// Bounds on files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaLimits {
+    /// Bytes of one file.
+    pub file_bytes_max: u64,
+    /// Bytes of all files that one user has uploaded, wherever they are.
+    pub user_bytes_max: u64,
+    /// How long an unfinished upload is kept after its last byte.
+    pub kept: Duration,
+}
+
+impl Default for MediaLimits {
+    fn default() -> Self {
+        Self {
+            file_bytes_max: limits::MEDIA_BYTES_MAX,
+            user_bytes_max: limits::MEDIA_USER_BYTES_MAX,
+            kept: limits::UPLOAD_KEPT,
+        }
+    }
 }
 
 impl Config {
@@ -35,6 +60,7 @@ impl Config {
             cors: Cors::Off,
             demo: Demo::Off,
             seed: None,
+            media: MediaLimits::default(),
         }
     }
 }

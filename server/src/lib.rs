@@ -10,6 +10,7 @@
 //! A simulation can drive [`decide::decide`] or a whole [`store::Store`] without HTTP; a test can
 //! drive [`server::Server::router`] without a socket.
 
+pub mod access;
 pub mod change;
 pub mod cli;
 pub mod config;
@@ -24,5 +25,5 @@ pub mod store;
 pub mod token;
 pub mod wire;
 
-pub use config::{Config, Cors, Demo, Seed};
+pub use config::{Config, Cors, Demo, MediaLimits, Seed};
 pub use server::{Server, ServerError, serve};

@@ -110,3 +110,47 @@ pub const COMPRESS_BYTES_MIN: u64 = 512;
 
 /// How long a browser may remember the answer to a CORS preflight.
 pub const CORS_MAX_AGE: Duration = Duration::from_secs(60 * 60);
+
+// Media.
+
+/// Bytes of one stored piece of a file, and so of memory that a request for a file needs: large
+/// enough that a row's cost is small beside its bytes, small enough that the writer is soon free.
+pub const MEDIA_PIECE_BYTES: usize = 256 << 10;
+
+/// Bytes of a file's id: a UUID or a path.
+pub const MEDIA_ID_BYTES_MAX: usize = 256;
+
+/// Bytes of a file's media type, which is answered as it was given.
+pub const MEDIA_TYPE_BYTES_MAX: usize = 128;
+
+/// Bytes of one file, where the configuration does not say.
+pub const MEDIA_BYTES_MAX: u64 = 100 << 20;
+
+/// Bytes of all files of one user, where the configuration does not say.
+pub const MEDIA_USER_BYTES_MAX: u64 = 1 << 30;
+
+/// Uploads at the same time. Each holds up to two pieces and one place in the writer's queue, which
+/// is to have room for batches.
+pub const UPLOADS_MAX: usize = 32;
+
+/// Uploads of one user at the same time.
+pub const UPLOADS_PER_USER_MAX: usize = 4;
+
+/// An upload of which nothing comes for so long is taken for broken. What came is kept.
+pub const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an upload waits for room in the writer's queue before it tells its client to go on
+/// later.
+pub const UPLOAD_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it pauses before it tries again.
+pub const UPLOAD_QUEUE_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long an unfinished upload is kept after its last byte, where the configuration does not say.
+pub const UPLOAD_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// How often what is to be cleared away is looked for.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// Pieces that one step of clearing away deletes: a few megabytes, some milliseconds of the writer.
+pub const SWEEP_PIECES_MAX: usize = 16;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
@@ -10,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Seed};
+use crate::http::stopping::Stop;
 use crate::ids::UnixMillis;
 use crate::seed::SeedFault;
 use crate::store::sqlite::SqliteStore;
@@ -37,6 +39,9 @@ pub enum ServerError {
 pub struct Server {
     store: Arc<dyn Store>,
     router: Router,
+    stop: Stop,
+    /// How long unfinished uploads are kept.
+    kept: Duration,
 }
 
 impl Server {
@@ -53,8 +58,14 @@ impl Server {
 
     /// A server over a store of one's own; `database` and `seed` of the configuration are not used.
     pub fn with_store(store: Arc<dyn Store>, config: &Config) -> Self {
-        let router = http::router(Arc::clone(&store), config);
-        Self { store, router }
+        let stop = Stop::new();
+        let router = http::router(Arc::clone(&store), config, stop.listener());
+        Self {
+            store,
+            router,
+            stop,
+            kept: config.media.kept,
+        }
     }
 
     /// All routes, to be called without a socket.
@@ -73,13 +84,15 @@ impl Server {
         let listener = listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);
         });
-        let (stopping, stopped) = oneshot::channel();
+        let sweeping = tokio::spawn(sweep(Arc::clone(&self.store), self.kept));
+        let (stop, (stopping, stopped)) = (self.stop, oneshot::channel());
         let service = self
             .router
             .into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
             shutdown.await;
             tracing::info!("shutting down");
+            stop.begin();
             let _ = stopping.send(());
         });
         let overdue = async {
@@ -93,6 +106,9 @@ impl Server {
             served = std::future::IntoFuture::into_future(serving) => served?,
             () = overdue => tracing::warn!("requests were still in flight: not waiting longer"),
         }
+        sweeping.abort();
+        // An error means that it ended by being aborted, as it was to.
+        let _ = sweeping.await;
         // Dropping the last reference waits for the writer, which may wait for a disk.
         let store = self.store;
         tokio::task::spawn_blocking(move || drop(store))
@@ -108,6 +124,29 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServerError> {
     Server::open(config).await?.run(listener, shutdown).await
+}
+
+/// Clears away, now and then, what nobody needs any more of media.
+async fn sweep(store: Arc<dyn Store>, kept: Duration) {
+    let Some(media) = store.media() else {
+        return;
+    };
+    let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+    let mut rounds = tokio::time::interval(limits::SWEEP_INTERVAL);
+    loop {
+        rounds.tick().await;
+        let before = UnixMillis(UnixMillis::now().0.saturating_sub(kept_ms));
+        loop {
+            match media.sweep(before).await {
+                Ok(true) => tokio::task::yield_now().await,
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "media could not be cleared away");
+                    break;
+                }
+            }
+        }
+    }
 }
 
 async fn import(store: &SqliteStore, seed: &Seed) -> Result<(), ServerError> {

@@ -13,6 +13,7 @@
 pub mod checkpoint;
 #[cfg(test)]
 mod conformance;
+pub mod media;
 pub mod sqlite;
 
 use std::error::Error;
@@ -55,6 +56,11 @@ pub trait Store: Send + Sync + 'static {
         records: Vec<(RecordId, RecordData)>,
         now: UnixMillis,
     ) -> Answer<'a, Seeded>;
+
+    /// Where files are kept, if this store keeps any.
+    fn media(&self) -> Option<&dyn media::MediaStore> {
+        None
+    }
 }
 
 /// What became of a change.

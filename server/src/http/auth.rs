@@ -6,10 +6,9 @@ use axum::http::request::Parts;
 
 use super::App;
 use super::problem::Problem;
-use crate::ids::UserId;
 
 /// The user whose token the request carries. A handler that takes it cannot be reached without.
-pub(super) struct Bearer(pub(super) UserId);
+pub(super) struct Bearer(pub(super) crate::access::Access);
 
 impl FromRequestParts<App> for Bearer {
     type Rejection = Problem;
@@ -25,7 +24,12 @@ impl FromRequestParts<App> for Bearer {
             .map(|(_, token)| token.trim())
             .ok_or_else(|| Problem::unauthorized("a bearer token is needed"))?;
         let user = app.tokens.verify(token);
-        user.map(Self)
-            .map_err(|fault| Problem::unauthorized(fault.to_string()))
+        user.map(|user| {
+            Self(crate::access::Access {
+                user,
+                entities: Default::default(),
+            })
+        })
+        .map_err(|fault| Problem::unauthorized(fault.to_string()))
     }
 }

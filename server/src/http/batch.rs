@@ -18,7 +18,7 @@ use crate::wire::{BatchAnswer, BatchRequest, Echo, PROTOCOL};
 
 pub(super) async fn batch(
     State(app): State<App>,
-    Bearer(user): Bearer,
+    Bearer(crate::access::Access { user, .. }): Bearer,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<BatchAnswer>, Problem> {
     let request = read_request(&decompressed(body)?)?;

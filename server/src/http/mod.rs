@@ -11,17 +11,20 @@ mod body;
 mod demo;
 mod files;
 mod guard;
+mod media;
+mod places;
 mod problem;
 mod pull;
 mod status;
+pub(crate) mod stopping;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
@@ -30,8 +33,10 @@ use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use self::guard::Gate;
+use self::places::Places;
 use self::problem::Problem;
-use crate::config::{Config, Cors, Demo};
+use self::stopping::Stopping;
+use crate::config::{Config, Cors, Demo, MediaLimits};
 use crate::limits;
 use crate::store::Store;
 use crate::token::Tokens;
@@ -45,16 +50,23 @@ struct App {
     store: Arc<dyn Store>,
     tokens: Arc<Tokens>,
     demo: Demo,
+    media_limits: Arc<MediaLimits>,
+    uploads: Arc<Places>,
+    stopping: Stopping,
 }
 
 /// All routes with all their layers.
-pub(crate) fn router(store: Arc<dyn Store>, config: &Config) -> Router {
+pub(crate) fn router(store: Arc<dyn Store>, config: &Config, stopping: Stopping) -> Router {
     let tokens = Arc::new(Tokens::new(&config.secret));
     let app = App {
         store,
         tokens,
         demo: config.demo,
+        media_limits: Arc::new(config.media.clone()),
+        uploads: Places::new(limits::UPLOADS_MAX, limits::UPLOADS_PER_USER_MAX),
+        stopping,
     };
+    let gate = Gate::new();
 
     let mut routes = Router::new()
         .nest(API, api())
@@ -65,7 +77,7 @@ pub(crate) fn router(store: Arc<dyn Store>, config: &Config) -> Router {
             Router::new()
                 .route("/demo/token", post(demo::token))
                 .layer(body_limits())
-                .with_state(app),
+                .with_state(app.clone()),
         );
     }
     routes = match &config.static_dir {
@@ -75,7 +87,8 @@ pub(crate) fn router(store: Arc<dyn Store>, config: &Config) -> Router {
 
     let routes = routes
         .layer(compression())
-        .layer(from_fn_with_state(Gate::new(), guard::admit))
+        .layer(from_fn_with_state(gate.clone(), guard::admit))
+        .merge(long(&gate).with_state(app))
         .layer(CatchPanicLayer::custom(problem::of_panic));
     let routes = match cors(&config.cors) {
         Some(cors) => routes.layer(cors),
@@ -107,6 +120,14 @@ fn api() -> Router<App> {
         ))
 }
 
+/// What takes as long as a network or a user does: neither compressed nor bounded in time as a whole,
+/// and with places of its own, so that it takes none from the rest.
+fn long(gate: &Gate) -> Router<App> {
+    let brief =
+        |methods: MethodRouter<App>| methods.layer(from_fn_with_state(gate.clone(), guard::admit));
+    Router::new().nest(API, media::routes(brief))
+}
+
 /// Bounds what a handler reads, which is what the decompression made of it: a gzip bomb ends here
 /// after the first byte too many.
 fn body_limits() -> DefaultBodyLimit {
@@ -124,15 +145,28 @@ fn compression() -> CompressionLayer<impl Predicate> {
 
 fn cors(cors: &Cors) -> Option<CorsLayer> {
     let layer = CorsLayer::new()
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
             header::CONTENT_ENCODING,
+            header::CONTENT_RANGE,
+            header::IF_NONE_MATCH,
+            header::IF_RANGE,
+            header::RANGE,
+            media::REPR_DIGEST,
         ])
         // Clients read the server's clock and how long to wait; pages of other origins may not
         // unless told so.
-        .expose_headers([header::DATE, header::RETRY_AFTER] as [HeaderName; 2])
+        .expose_headers([
+            header::DATE,
+            header::RETRY_AFTER,
+            header::CONTENT_RANGE,
+            header::ETAG,
+            media::REPR_DIGEST,
+            media::UPLOAD_LENGTH,
+            media::UPLOAD_OFFSET,
+        ])
         .max_age(limits::CORS_MAX_AGE);
     match cors {
         Cors::Off => None,

@@ -22,7 +22,7 @@ pub(super) struct Params {
 
 pub(super) async fn pull(
     State(app): State<App>,
-    Bearer(user): Bearer,
+    Bearer(crate::access::Access { user, .. }): Bearer,
     params: Result<Query<Params>, QueryRejection>,
 ) -> Result<Json<PullAnswer>, Problem> {
     let Query(params) = params.map_err(|fault| Problem::malformed(fault.body_text()))?;

@@ -14,7 +14,7 @@ use crate::wire::{PROTOCOL, StatusAnswer, StatusLimits};
 
 pub(super) async fn status(
     State(app): State<App>,
-    Bearer(user): Bearer,
+    Bearer(crate::access::Access { user, .. }): Bearer,
 ) -> Result<Json<StatusAnswer>, Problem> {
     let standing = app.store.standing(&user).await?;
     Ok(Json(StatusAnswer {

@@ -4,6 +4,7 @@
 mod files;
 mod harness;
 mod lifecycle;
+mod media;
 mod pull;
 mod push;
 mod refusals;

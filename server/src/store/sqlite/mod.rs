@@ -4,6 +4,7 @@
 //! in WAL mode only that syncs the log at each commit, and a `success` promises that the change
 //! survives the loss of power, not only of the process.
 
+mod media;
 mod pull;
 mod push;
 mod readers;
@@ -21,6 +22,7 @@ use rusqlite::{Connection, OpenFlags};
 use self::readers::Readers;
 use self::writer::Writer;
 use super::checkpoint::DatabaseId;
+use super::media::MediaStore;
 use super::{Answer, ConflictEntry, Page, PullQuery, Seeded, Standing, Store, StoreError, Verdict};
 use crate::change::Change;
 use crate::data::RecordData;
@@ -141,6 +143,10 @@ impl Store for SqliteStore {
             self.writer
                 .write(move |connection| seed::seed(connection, &user, &record_type, records, now)),
         )
+    }
+
+    fn media(&self) -> Option<&dyn MediaStore> {
+        Some(self)
     }
 }
 

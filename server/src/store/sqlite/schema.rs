@@ -75,6 +75,7 @@ const MIGRATIONS: &[&str] = &[
         applied_ms INTEGER NOT NULL,
         PRIMARY KEY (user, id)
     ) STRICT, WITHOUT ROWID;",
+    super::media::SCHEMA,
 ];
 
 /// Brings a database to the newest schema and returns its id, which is minted with it.

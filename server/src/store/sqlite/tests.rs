@@ -4,6 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::store::conformance::{conformance, create, since, update, user};
+use crate::store::media::conformance::media_conformance;
 
 fn file() -> (SqliteStore, TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -14,11 +15,13 @@ fn file() -> (SqliteStore, TempDir) {
 mod in_memory {
     use super::*;
     conformance!((SqliteStore::open(&Location::Memory).unwrap(), ()));
+    media_conformance!((SqliteStore::open(&Location::Memory).unwrap(), ()));
 }
 
 mod in_a_file {
     use super::*;
     conformance!(file());
+    media_conformance!(file());
 }
 
 #[tokio::test]
