@@ -27,6 +27,8 @@ pub struct Config {
     pub seed: Option<Seed>,
     /// How large files may be, and how long unfinished ones are kept.
     pub media: MediaLimits,
+    /// How many streams there may be, and how they behave.
+    pub stream: StreamLimits,
 }
 
 /// Bounds on files.
@@ -50,6 +52,30 @@ impl Default for MediaLimits {
     }
 }
 
+/// Streams of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Between two heartbeats.
+    pub heartbeat: Duration,
+    /// Between a commit and the poke, for others that may follow.
+    pub debounce: Duration,
+    /// At the same time.
+    pub all: usize,
+    /// At the same time for one user.
+    pub each: usize,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self {
+            heartbeat: limits::STREAM_HEARTBEAT,
+            debounce: limits::STREAM_DEBOUNCE,
+            all: limits::STREAMS_MAX,
+            each: limits::STREAMS_PER_USER_MAX,
+        }
+    }
+}
+
 impl Config {
     /// A server with this database and secret, and all else off.
     pub fn new(database: Location, secret: Secret) -> Self {
@@ -61,6 +87,7 @@ impl Config {
             demo: Demo::Off,
             seed: None,
             media: MediaLimits::default(),
+            stream: StreamLimits::default(),
         }
     }
 }

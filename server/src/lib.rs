@@ -19,11 +19,12 @@ pub mod decide;
 mod http;
 pub mod ids;
 pub mod limits;
+mod patience;
 mod seed;
 pub mod server;
 pub mod store;
 pub mod token;
 pub mod wire;
 
-pub use config::{Config, Cors, Demo, MediaLimits, Seed};
+pub use config::{Config, Cors, Demo, MediaLimits, Seed, StreamLimits};
 pub use server::{Server, ServerError, serve};

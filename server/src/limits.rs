@@ -154,3 +154,26 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Pieces that one step of clearing away deletes: a few megabytes, some milliseconds of the writer.
 pub const SWEEP_PIECES_MAX: usize = 16;
+
+// Streams.
+
+/// Between two heartbeats of a stream, where the configuration does not say: proxies commonly end
+/// what is silent for 30 s or 60 s.
+pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(20);
+
+/// How long a stream waits for more commits before it pokes, where the configuration does not say.
+pub const STREAM_DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// Streams at the same time, where the configuration does not say. Each costs a connection and some
+/// 20 KB.
+pub const STREAMS_MAX: usize = 1000;
+
+/// Streams of one user at the same time, where the configuration does not say: devices, not tabs,
+/// since the tabs of a browser share one.
+pub const STREAMS_PER_USER_MAX: usize = 20;
+
+/// A connection whose peer takes nothing for so long, while there is something for it, is ended.
+pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The same while the server is shutting down.
+pub const WRITE_STALL_STOPPING_TIMEOUT: Duration = Duration::from_secs(2);
