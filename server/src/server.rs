@@ -9,6 +9,7 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::access::TypeRules;
 use crate::config::{Config, Seed};
 use crate::ids::UnixMillis;
 use crate::seed::SeedFault;
@@ -46,7 +47,7 @@ impl Server {
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database)).await;
         let store = store.map_err(|_| ServerError::Interrupted)??;
         if let Some(seed) = &config.seed {
-            import(&store, seed).await?;
+            import(&store, seed, &config.types).await?;
         }
         Ok(Self::with_store(Arc::new(store), &config))
     }
@@ -110,11 +111,18 @@ pub async fn serve(
     Server::open(config).await?.run(listener, shutdown).await
 }
 
-async fn import(store: &SqliteStore, seed: &Seed) -> Result<(), ServerError> {
+async fn import(store: &SqliteStore, seed: &Seed, types: &TypeRules) -> Result<(), ServerError> {
     let records =
         seed::load(&seed.file).map_err(|fault| ServerError::Seed(seed.file.clone(), fault))?;
+    let sharing = types.sharing(&seed.record_type);
     let seeded = store
-        .seed(&seed.user, &seed.record_type, records, UnixMillis::now())
+        .seed(
+            &seed.user,
+            &seed.record_type,
+            sharing,
+            records,
+            UnixMillis::now(),
+        )
         .await?;
     match seeded {
         Seeded::Imported(count) => tracing::info!(count, "seed imported"),
