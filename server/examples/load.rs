@@ -49,7 +49,9 @@ fn options() -> Options {
             "--kind" => options.kinto = value == "kinto",
             "--clients" => options.clients = value.parse().expect("a number"),
             "--seconds" => options.seconds = value.parse().expect("a number"),
-            "--pid" => options.pids.push(value.parse().expect("a process's number")),
+            "--pid" => options
+                .pids
+                .push(value.parse().expect("a process's number")),
             other => panic!("no option {other}"),
         }
     }
@@ -103,13 +105,20 @@ impl User {
                 let request = user.http.put(format!("{}/v1{path}", user.url));
                 let request = request.basic_auth(&user.name, Some("secret"));
                 let answer = request.json(&json!({"data": {}})).send().await.unwrap();
-                assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+                assert!(
+                    answer.status().is_success(),
+                    "{}",
+                    answer.text().await.unwrap()
+                );
             };
             make(&format!("/buckets/{}", user.name)).await;
             make(&format!("/buckets/{}/collections/sites", user.name)).await;
         } else {
             let ask = json!({"user": user.name, "ttlSeconds": 3600});
-            let answer = user.http.post(format!("{}/demo/token", user.url)).json(&ask);
+            let answer = user
+                .http
+                .post(format!("{}/demo/token", user.url))
+                .json(&ask);
             let given: Value = answer.send().await.unwrap().json().await.unwrap();
             user.token = given["token"].as_str().expect("a demo's token").to_owned();
         }
@@ -138,7 +147,7 @@ impl User {
             return;
         }
         let client = format!("device-{}", self.name);
-        let changes: Vec<_> = records.iter().map(|n| {
+        let changes = records.iter().map(|n| {
             let base = self.versions[*n];
             json!({
                 "id": format!("{client}-{round}-{n}"), "type": "sites",
@@ -147,10 +156,20 @@ impl User {
                 "data": record(*n, round), "at": format!("{:013}-0000-{client}", 1_763_690_000_000_u64),
             })
         });
-        let body = json!({"protocol": 1, "clientId": client, "changes": changes.collect::<Vec<_>>()});
+        let body =
+            json!({"protocol": 1, "clientId": client, "changes": changes.collect::<Vec<_>>()});
         let request = self.http.post(format!("{}/api/v1/sync/batch", self.url));
-        let answer = request.bearer_auth(&self.token).json(&body).send().await.unwrap();
-        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        let answer = request
+            .bearer_auth(&self.token)
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
+        assert!(
+            answer.status().is_success(),
+            "{}",
+            answer.text().await.unwrap()
+        );
         let answer: Value = answer.json().await.unwrap();
         for (result, n) in answer["results"].as_array().unwrap().iter().zip(records) {
             assert_eq!(result["status"], "success", "{result}");
@@ -159,7 +178,7 @@ impl User {
     }
 
     async fn push_to_kinto(&self, round: usize, records: &[usize]) {
-        let requests: Vec<_> = records.iter().map(|n| {
+        let requests = records.iter().map(|n| {
             let path = format!("/buckets/{}/collections/sites/records/site-{n}", self.name);
             json!({"method": "PUT", "path": path, "body": {"data": record(*n, round)}})
         });
@@ -167,7 +186,11 @@ impl User {
         let request = self.http.post(format!("{}/v1/batch", self.url));
         let request = request.basic_auth(&self.name, Some("secret")).json(&body);
         let answer = request.send().await.unwrap();
-        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        assert!(
+            answer.status().is_success(),
+            "{}",
+            answer.text().await.unwrap()
+        );
         let answer: Value = answer.json().await.unwrap();
         for response in answer["responses"].as_array().unwrap() {
             let status = response["status"].as_u64().unwrap();
@@ -181,19 +204,45 @@ impl User {
             let path = format!("/v1/buckets/{}/collections/sites/records", self.name);
             let mut request = self.http.get(format!("{}{path}?_limit={PAGE}", self.url));
             if let Some(since) = &self.since {
-                request = request.query(&[("_since", since)]);
+                request = self
+                    .http
+                    .get(format!("{}{path}?_limit={PAGE}&_since={since}", self.url));
             }
-            let answer = request.basic_auth(&self.name, Some("secret")).send().await.unwrap();
-            self.since = answer.headers().get("etag").map(|etag| etag.to_str().unwrap().to_owned());
+            let answer = request
+                .basic_auth(&self.name, Some("secret"))
+                .send()
+                .await
+                .unwrap();
+            self.since = answer
+                .headers()
+                .get("etag")
+                .map(|etag| etag.to_str().unwrap().replace('"', "%22"));
             let page: Value = answer.json().await.unwrap();
             return page["data"].as_array().expect("a list of records").len();
         }
-        let mut request = self.http.get(format!("{}/api/v1/sync/pull?limit={PAGE}", self.url));
+        let mut request = self
+            .http
+            .get(format!("{}/api/v1/sync/pull?limit={PAGE}", self.url));
         if let Some(since) = &self.since {
-            request = request.query(&[("since", since)]);
+            request = self.http.get(format!(
+                "{}/api/v1/sync/pull?limit={PAGE}&since={since}",
+                self.url
+            ));
         }
-        let page: Value = request.bearer_auth(&self.token).send().await.unwrap().json().await.unwrap();
-        self.since = Some(page["checkpoint"].as_str().expect("a checkpoint").to_owned());
+        let page: Value = request
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        self.since = Some(
+            page["checkpoint"]
+                .as_str()
+                .expect("a checkpoint")
+                .to_owned(),
+        );
         page["changes"].as_array().unwrap().len()
     }
 

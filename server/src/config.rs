@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 
+use crate::access::TypeRules;
 use crate::ids::{RecordType, UserId};
 use crate::limits;
 use crate::store::sqlite::Location;
@@ -29,6 +30,10 @@ pub struct Config {
     pub media: MediaLimits,
     /// How many streams there may be, and how they behave.
     pub stream: StreamLimits,
+    /// Which types are shared by entity.
+    pub types: TypeRules,
+    /// How long tombstones, results of mutations and settled conflicts are kept; for ever without.
+    pub retention: Option<Duration>,
 }
 
 /// Bounds on files.
@@ -88,6 +93,8 @@ impl Config {
             seed: None,
             media: MediaLimits::default(),
             stream: StreamLimits::default(),
+            types: TypeRules::default(),
+            retention: Some(limits::RETENTION_DEFAULT),
         }
     }
 }

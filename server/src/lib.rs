@@ -2,7 +2,7 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | rules | [`decide`], [`change`], [`data`], [`ids`], [`limits`] | no I/O, no clock |
+//! | rules | [`ruling`], [`decide`], [`access`], [`change`], [`data`], [`ids`], [`limits`] | no I/O, no clock |
 //! | storage | [`store`]: one trait, and SQLite behind it | transactions, idempotency, checkpoints |
 //! | wire | [`wire`], `http` | JSON, tokens, status codes |
 //! | shell | [`config`], [`cli`], [`server`] | files, sockets, signals |
@@ -20,6 +20,8 @@ mod http;
 pub mod ids;
 pub mod limits;
 mod patience;
+pub mod resolution;
+pub mod ruling;
 mod seed;
 pub mod server;
 pub mod store;

@@ -10,9 +10,11 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::access::TypeRules;
 use crate::config::{Config, Seed};
 use crate::http::stopping::Stop;
 use crate::ids::UnixMillis;
+use crate::patience::Patient;
 use crate::seed::SeedFault;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Seeded, Store, StoreError};
@@ -51,7 +53,7 @@ impl Server {
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database)).await;
         let store = store.map_err(|_| ServerError::Interrupted)??;
         if let Some(seed) = &config.seed {
-            import(&store, seed).await?;
+            import(&store, seed, &config.types).await?;
         }
         Ok(Self::with_store(Arc::new(store), &config))
     }
@@ -80,10 +82,8 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
-        // Answers are written whole: waiting to fill a packet would only delay them.
-        let listener = listener.tap_io(|stream| {
-            let _ = stream.set_nodelay(true);
-        });
+        // A tapped listener tells handlers the peer's address, whatever the listener.
+        let listener = Patient::new(listener, self.stop.listener()).tap_io(|_| {});
         let sweeping = tokio::spawn(sweep(Arc::clone(&self.store), self.kept));
         let (stop, (stopping, stopped)) = (self.stop, oneshot::channel());
         let service = self
@@ -149,11 +149,18 @@ async fn sweep(store: Arc<dyn Store>, kept: Duration) {
     }
 }
 
-async fn import(store: &SqliteStore, seed: &Seed) -> Result<(), ServerError> {
+async fn import(store: &SqliteStore, seed: &Seed, types: &TypeRules) -> Result<(), ServerError> {
     let records =
         seed::load(&seed.file).map_err(|fault| ServerError::Seed(seed.file.clone(), fault))?;
+    let sharing = types.sharing(&seed.record_type);
     let seeded = store
-        .seed(&seed.user, &seed.record_type, records, UnixMillis::now())
+        .seed(
+            &seed.user,
+            &seed.record_type,
+            sharing,
+            records,
+            UnixMillis::now(),
+        )
         .await?;
     match seeded {
         Seeded::Imported(count) => tracing::info!(count, "seed imported"),

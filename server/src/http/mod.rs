@@ -17,6 +17,7 @@ mod problem;
 mod pull;
 mod status;
 pub(crate) mod stopping;
+mod stream;
 
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ use self::guard::Gate;
 use self::places::Places;
 use self::problem::Problem;
 use self::stopping::Stopping;
-use crate::config::{Config, Cors, Demo, MediaLimits};
+use crate::access::TypeRules;
+use crate::config::{Config, Cors, Demo, MediaLimits, StreamLimits};
 use crate::limits;
 use crate::store::Store;
 use crate::token::Tokens;
@@ -50,9 +52,12 @@ struct App {
     store: Arc<dyn Store>,
     tokens: Arc<Tokens>,
     demo: Demo,
-    media_limits: Arc<MediaLimits>,
+    media_limits: MediaLimits,
     uploads: Arc<Places>,
+    stream_limits: StreamLimits,
+    streams: Arc<Places>,
     stopping: Stopping,
+    types: TypeRules,
 }
 
 /// All routes with all their layers.
@@ -62,9 +67,12 @@ pub(crate) fn router(store: Arc<dyn Store>, config: &Config, stopping: Stopping)
         store,
         tokens,
         demo: config.demo,
-        media_limits: Arc::new(config.media.clone()),
+        media_limits: config.media.clone(),
         uploads: Places::new(limits::UPLOADS_MAX, limits::UPLOADS_PER_USER_MAX),
+        stream_limits: config.stream.clone(),
+        streams: Places::new(config.stream.all, config.stream.each),
         stopping,
+        types: config.types.clone(),
     };
     let gate = Gate::new();
 
@@ -125,7 +133,13 @@ fn api() -> Router<App> {
 fn long(gate: &Gate) -> Router<App> {
     let brief =
         |methods: MethodRouter<App>| methods.layer(from_fn_with_state(gate.clone(), guard::admit));
-    Router::new().nest(API, media::routes(brief))
+    let routes = media::routes(brief).route("/stream", get(stream::stream));
+    // Answers belong to the bearer of a token.
+    let routes = routes.layer(SetResponseHeaderLayer::if_not_present(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store"),
+    ));
+    Router::new().nest(API, routes)
 }
 
 /// Bounds what a handler reads, which is what the decompression made of it: a gzip bomb ends here
@@ -154,6 +168,7 @@ fn cors(cors: &Cors) -> Option<CorsLayer> {
             header::IF_NONE_MATCH,
             header::IF_RANGE,
             header::RANGE,
+            stream::LAST_EVENT_ID,
             media::REPR_DIGEST,
         ])
         // Clients read the server's clock and how long to wait; pages of other origins may not

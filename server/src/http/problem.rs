@@ -77,6 +77,11 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", detail)
     }
 
+    /// Whether the same may succeed in a moment.
+    pub(super) fn passes(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
     pub(super) fn internal() -> Self {
         Self::of_status(StatusCode::INTERNAL_SERVER_ERROR)
     }

@@ -13,12 +13,12 @@
 use std::convert::Infallible;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Serialize;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout_at};
 
 use super::App;
 use super::auth::Credentials;
@@ -26,15 +26,20 @@ use super::places::Place;
 use super::problem::Problem;
 use super::stopping::Stopping;
 use crate::access::Access;
+use crate::limits;
 use crate::store::feed::{News, Subscription};
 
 /// What the client has heard last.
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Tells proxies that keep answers together to let this one through as it comes.
-const UNBUFFERED: (HeaderName, HeaderValue) = (
-    HeaderName::from_static("x-accel-buffering"),
-    HeaderValue::from_static("no"),
-);
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// It belongs to the bearer of a token; and proxies that keep answers together are to let this one
+/// through as it comes.
+const AS_IT_COMES: [(HeaderName, HeaderValue); 2] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    ),
+];
 
 pub(super) async fn stream(
     State(app): State<App>,
@@ -50,7 +55,9 @@ pub(super) async fn stream(
     let mut heartbeat = interval_at(Instant::now() + every, every);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let listener = Listener {
-        last: last.and_then(|value| value.to_str().ok()).map(str::to_owned),
+        last: last
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned),
         stopping: app.stopping.clone(),
         app,
         credentials,
@@ -64,7 +71,7 @@ pub(super) async fn stream(
         let event = listener.next().await?;
         Some((Ok::<_, Infallible>(event), listener))
     });
-    Ok(([UNBUFFERED], Sse::new(events)).into_response())
+    Ok((AS_IT_COMES, Sse::new(events)).into_response())
 }
 
 /// One client that listens.
@@ -117,10 +124,8 @@ impl Listener {
                     }
                 }
                 _ = self.heartbeat.tick() => {
-                    let before = self.access.clone();
-                    self.look_again().await?;
-                    let poke = if self.access == before { None } else { self.poke().await? };
-                    return Ok(poke.unwrap_or_else(heartbeat));
+                    // Other news than commits: an assignment, or the end of the token.
+                    return Ok(self.poke().await?.unwrap_or_else(heartbeat));
                 }
             }
         }
@@ -145,9 +150,7 @@ impl Listener {
 
     /// A poke with the newest checkpoint, unless the client knows it.
     async fn poke(&mut self) -> Result<Option<Event>, Over> {
-        self.look_again().await?;
-        let standing = self.app.store.standing(&self.access).await;
-        let checkpoint = standing.map_err(|_| Over)?.checkpoint;
+        let checkpoint = self.newest().await?;
         if self.last.as_ref() == Some(&checkpoint) {
             return Ok(None);
         }
@@ -160,14 +163,84 @@ impl Listener {
         Ok(Some(event))
     }
 
-    async fn look_again(&mut self) -> Result<(), Over> {
-        let access = self.credentials.access(&self.app).await;
-        self.access = access.map_err(|_| Over)?;
-        Ok(())
+    /// Looks again at who listens and where their data stands. Where the store is busy, as it may
+    /// be when one commit makes hundreds of streams ask, it is asked again a little later.
+    async fn newest(&mut self) -> Result<String, Over> {
+        let mut pause = limits::STREAM_PAUSE;
+        for _ in 0..limits::STREAM_TRIES {
+            match self.look_again().await {
+                Ok(checkpoint) => return Ok(checkpoint),
+                Err(problem) if problem.passes() => sleep(pause).await,
+                Err(_) => break,
+            }
+            pause *= 2;
+        }
+        Err(Over)
+    }
+
+    async fn look_again(&mut self) -> Result<String, Problem> {
+        self.access = self.credentials.access(&self.app).await?;
+        let standing = self.app.store.standing(&self.access).await?;
+        Ok(standing.checkpoint)
     }
 }
 
 /// A comment: keeps proxies from taking the stream for dead, and tells the client that it is not.
 fn heartbeat() -> Event {
     Event::default().comment("")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+    use tokio::time::timeout;
+    use tower::ServiceExt;
+
+    use crate::access::Space;
+    use crate::config::Config;
+    use crate::ids::{UnixMillis, UserId};
+    use crate::server::Server;
+    use crate::store::conformance;
+    use crate::store::sqlite::{Location, SqliteStore};
+    use crate::store::{Mode, Store};
+    use crate::token::{Secret, Tokens};
+
+    /// The body is polled by hand here: as if the network took nothing for a while.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn for_a_slow_reader_any_number_of_commits_is_one_poke() {
+        let secret = Secret::random().unwrap();
+        let ann = UserId::new("ann").unwrap();
+        let expires_s = UnixMillis::now().0 / 1000 + 600;
+        let token = Tokens::new(&secret).issue(&ann, expires_s).unwrap();
+        let store = Arc::new(SqliteStore::open(&Location::Memory).unwrap());
+        let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+        let server = Server::with_store(shared, &Config::new(Location::Memory, secret));
+        let request = Request::get("/api/v1/sync/stream")
+            .header("authorization", format!("Bearer {token}"))
+            .body(Body::empty())
+            .unwrap();
+        let response = server.router().oneshot(request).await.unwrap();
+        let mut body = response.into_body();
+        assert!(body.frame().await.is_some(), "the greeting");
+        let access = crate::access::Access::own(ann.clone());
+        for n in 0..300 {
+            let change = conformance::create(&format!("m{n}"), &format!("r{n}"));
+            let pushed = store.push(&access, vec![change], Mode::Each, UnixMillis(1));
+            pushed.await.unwrap();
+        }
+        // More than the feed's backlog holds.
+        for _ in 0..10_000 {
+            store.feed().notify(&[Space::Own(ann.clone())]);
+        }
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let newest = store.standing(&access).await.unwrap().checkpoint;
+        assert!(std::str::from_utf8(&frame).unwrap().contains(&newest));
+        let more = timeout(Duration::from_millis(500), body.frame()).await;
+        assert!(more.is_err(), "nothing has piled up");
+    }
 }

@@ -1,13 +1,16 @@
 //! Files: up in parts, down in ranges, and what is refused.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use landfall_server::config::MediaLimits;
+use landfall_server::ids::{EntityId, UserId};
+use landfall_server::store::Store;
 use landfall_server::store::media::Checksum;
-use landfall_server::store::sqlite::Location;
-use landfall_server::{Config, limits};
+use landfall_server::store::sqlite::{Location, SqliteStore};
+use landfall_server::{Config, MediaLimits, limits};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -498,4 +501,72 @@ async fn two_users_share_no_files() {
     bob.upload("f", &bobs).await;
     assert!(ann.download("f").await.bytes().await.unwrap() == anns);
     assert!(bob.download("f").await.bytes().await.unwrap() == bobs);
+}
+
+/// Every way in which somebody who is not assigned to an entity may try to reach its files. The
+/// answer is the same whether entity and file exist or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entitys_files_are_for_those_assigned_to_it() {
+    let store = Arc::new(SqliteStore::open(&Location::Memory).unwrap());
+    let config = Config::new(Location::Memory, secret());
+    let server = TestServer::beside(&store, &config).await;
+    let north = EntityId::new("north").unwrap();
+    for user in ["ann", "bob"] {
+        let user = UserId::new(user).unwrap();
+        store.assign(&user, &north).await.unwrap();
+    }
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|user| server.client(user));
+    let (content, other) = (content(1000), content(2000));
+    ann.upload("f?entity=north", &content).await;
+    stands(ann.part("g?entity=north", &content, 0, 500), 200, 500).await;
+
+    // The entity's own people share it.
+    let read = bob.download("f?entity=north").await;
+    assert!(read.bytes().await.unwrap() == content);
+    stands(bob.part("g?entity=north", &content, 500, 1000), 201, 1000).await;
+
+    let mut told = HashSet::new();
+    for id in ["f?entity=north", "new?entity=north", "f?entity=nowhere"] {
+        let tries = [
+            eve.media(Method::GET, id),
+            eve.media(Method::GET, id).header("range", "bytes=0-0"),
+            eve.put(id, &other).body(other.clone()),
+            eve.part(id, &content, 0, 500),
+            eve.ask(id, &content),
+            eve.media(Method::DELETE, id),
+        ];
+        for attempt in tries {
+            let response = attempt.send().await.unwrap();
+            assert!(response.headers().get("upload-offset").is_none());
+            assert!(response.headers().get("etag").is_none());
+            told.insert(problem(response, 403, "forbidden").await);
+        }
+        let head = eve.media(Method::HEAD, id).send().await.unwrap();
+        assert_eq!(head.status(), 403);
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    // Nor by the same name in a space of one's own, or with the entity's stored name as an id.
+    for id in ["f", "e:north%2Ff", "f?entity=", "f?entity=u:ann"] {
+        let response = eve.download(id).await;
+        assert!(
+            matches!(response.status().as_u16(), 400 | 403 | 404),
+            "{id}"
+        );
+    }
+    eve.upload("f", &other).await;
+    assert!(bob.download("f?entity=north").await.bytes().await.unwrap() == content);
+
+    // Who is no longer assigned is as one who never was.
+    store
+        .unassign(&UserId::new("bob").unwrap(), &north)
+        .await
+        .unwrap();
+    problem(bob.download("f?entity=north").await, 403, "forbidden").await;
+    let removed = ann
+        .media(Method::DELETE, "f?entity=north")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(removed.status(), 204);
+    problem(ann.download("f?entity=north").await, 404, "not-found").await;
 }

@@ -12,17 +12,16 @@ use axum::Router;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use serde::Deserialize;
-use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::App;
 use super::auth::Bearer;
 use super::problem::Problem;
 use crate::access::Space;
-use crate::ids::{MediaId, UserId};
+use crate::ids::{EntityId, MediaId, UserId};
 use crate::store::StoreError;
 use crate::store::media::{Media, MediaKey, MediaStore};
 
@@ -36,12 +35,7 @@ pub(super) const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest"
 /// The routes; `brief` goes around all but the upload, which takes as long as its network does.
 pub(super) fn routes(brief: impl Fn(MethodRouter<App>) -> MethodRouter<App>) -> Router<App> {
     let methods = brief(get(download::download).delete(remove)).put(upload::upload);
-    Router::new()
-        .route("/media/{id}", methods)
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-store"),
-        ))
+    Router::new().route("/media/{id}", methods)
 }
 
 /// A file that the asker may read and write, whether it exists or not.
@@ -66,17 +60,20 @@ impl FromRequestParts<App> for Target {
         let params: Result<Query<Params>, QueryRejection> =
             Query::from_request_parts(parts, app).await;
         let Query(params) = params.map_err(|fault| Problem::malformed(fault.body_text()))?;
-        let space = match params.entity {
-            None => Space::Own(access.user.clone()),
-            // Nothing is looked up: the answer cannot tell whether the entity or the file exists.
-            Some(entity) if !access.entities.contains(&entity) => {
-                return Err(Problem::forbidden("the entity is not one of yours"));
+        let space = match params.entity.map(EntityId::new) {
+            None => access.own_space(),
+            Some(entity) => {
+                let entity = entity.map_err(|fault| Problem::malformed(fault.to_string()))?;
+                Space::Entity(entity)
             }
-            Some(entity) => Space::Entity(entity),
         };
+        if !access.may(&space) {
+            // Nothing was looked up: the answer cannot tell whether the entity or the file exists.
+            return Err(Problem::forbidden("the entity is not one of yours"));
+        }
         Ok(Self {
             key: MediaKey { space, id },
-            asker: access.user,
+            asker: access.user().clone(),
         })
     }
 }

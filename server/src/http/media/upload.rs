@@ -202,7 +202,7 @@ impl Inflow {
                 return Ok(End::TooLong);
             }
             at += data.len() as u64;
-            self.hold(data, at);
+            self.hold(&data, at);
             while self.held.len() >= self.room() {
                 self.put(store, self.room()).await?;
             }
@@ -210,7 +210,7 @@ impl Inflow {
     }
 
     /// Keeps what is not stored yet of bytes that end at `at`.
-    fn hold(&mut self, data: Bytes, at: u64) {
+    fn hold(&mut self, data: &[u8], at: u64) {
         let begins = at - data.len() as u64;
         let known = self.media.received.saturating_sub(begins);
         let known = usize::try_from(known).unwrap_or(usize::MAX).min(data.len());
@@ -218,7 +218,7 @@ impl Inflow {
             self.from = begins + known as u64;
             self.held.extend_from_slice(&data[known..]);
         } else {
-            self.held.extend_from_slice(&data);
+            self.held.extend_from_slice(data);
         }
     }
 
