@@ -2,7 +2,7 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | rules | [`decide`], [`change`], [`data`], [`ids`], [`limits`] | no I/O, no clock |
+//! | rules | [`ruling`], [`decide`], [`access`], [`change`], [`data`], [`ids`], [`limits`] | no I/O, no clock |
 //! | storage | [`store`]: one trait, and SQLite behind it | transactions, idempotency, checkpoints |
 //! | wire | [`wire`], `http` | JSON, tokens, status codes |
 //! | shell | [`config`], [`cli`], [`server`] | files, sockets, signals |
@@ -10,6 +10,7 @@
 //! A simulation can drive [`decide::decide`] or a whole [`store::Store`] without HTTP; a test can
 //! drive [`server::Server::router`] without a socket.
 
+pub mod access;
 pub mod change;
 pub mod cli;
 pub mod config;
@@ -18,11 +19,14 @@ pub mod decide;
 mod http;
 pub mod ids;
 pub mod limits;
+mod patience;
+pub mod resolution;
+pub mod ruling;
 mod seed;
 pub mod server;
 pub mod store;
 pub mod token;
 pub mod wire;
 
-pub use config::{Config, Cors, Demo, Seed};
+pub use config::{Config, Cors, Demo, MediaLimits, Seed, StreamLimits};
 pub use server::{Server, ServerError, serve};

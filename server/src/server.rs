@@ -3,14 +3,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::access::TypeRules;
 use crate::config::{Config, Seed};
+use crate::http::stopping::Stop;
 use crate::ids::UnixMillis;
+use crate::patience::Patient;
 use crate::seed::SeedFault;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Seeded, Store, StoreError};
@@ -37,6 +41,9 @@ pub enum ServerError {
 pub struct Server {
     store: Arc<dyn Store>,
     router: Router,
+    stop: Stop,
+    /// How long unfinished uploads are kept.
+    kept: Duration,
 }
 
 impl Server {
@@ -46,15 +53,21 @@ impl Server {
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database)).await;
         let store = store.map_err(|_| ServerError::Interrupted)??;
         if let Some(seed) = &config.seed {
-            import(&store, seed).await?;
+            import(&store, seed, &config.types).await?;
         }
         Ok(Self::with_store(Arc::new(store), &config))
     }
 
     /// A server over a store of one's own; `database` and `seed` of the configuration are not used.
     pub fn with_store(store: Arc<dyn Store>, config: &Config) -> Self {
-        let router = http::router(Arc::clone(&store), config);
-        Self { store, router }
+        let stop = Stop::new();
+        let router = http::router(Arc::clone(&store), config, stop.listener());
+        Self {
+            store,
+            router,
+            stop,
+            kept: config.media.kept,
+        }
     }
 
     /// All routes, to be called without a socket.
@@ -69,17 +82,17 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
-        // Answers are written whole: waiting to fill a packet would only delay them.
-        let listener = listener.tap_io(|stream| {
-            let _ = stream.set_nodelay(true);
-        });
-        let (stopping, stopped) = oneshot::channel();
+        // A tapped listener tells handlers the peer's address, whatever the listener.
+        let listener = Patient::new(listener, self.stop.listener()).tap_io(|_| {});
+        let sweeping = tokio::spawn(sweep(Arc::clone(&self.store), self.kept));
+        let (stop, (stopping, stopped)) = (self.stop, oneshot::channel());
         let service = self
             .router
             .into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
             shutdown.await;
             tracing::info!("shutting down");
+            stop.begin();
             let _ = stopping.send(());
         });
         let overdue = async {
@@ -93,6 +106,9 @@ impl Server {
             served = std::future::IntoFuture::into_future(serving) => served?,
             () = overdue => tracing::warn!("requests were still in flight: not waiting longer"),
         }
+        sweeping.abort();
+        // An error means that it ended by being aborted, as it was to.
+        let _ = sweeping.await;
         // Dropping the last reference waits for the writer, which may wait for a disk.
         let store = self.store;
         tokio::task::spawn_blocking(move || drop(store))
@@ -110,11 +126,41 @@ pub async fn serve(
     Server::open(config).await?.run(listener, shutdown).await
 }
 
-async fn import(store: &SqliteStore, seed: &Seed) -> Result<(), ServerError> {
+/// Clears away, now and then, what nobody needs any more of media.
+async fn sweep(store: Arc<dyn Store>, kept: Duration) {
+    let Some(media) = store.media() else {
+        return;
+    };
+    let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+    let mut rounds = tokio::time::interval(limits::SWEEP_INTERVAL);
+    loop {
+        rounds.tick().await;
+        let before = UnixMillis(UnixMillis::now().0.saturating_sub(kept_ms));
+        loop {
+            match media.sweep(before).await {
+                Ok(true) => tokio::task::yield_now().await,
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "media could not be cleared away");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn import(store: &SqliteStore, seed: &Seed, types: &TypeRules) -> Result<(), ServerError> {
     let records =
         seed::load(&seed.file).map_err(|fault| ServerError::Seed(seed.file.clone(), fault))?;
+    let sharing = types.sharing(&seed.record_type);
     let seeded = store
-        .seed(&seed.user, &seed.record_type, records, UnixMillis::now())
+        .seed(
+            &seed.user,
+            &seed.record_type,
+            sharing,
+            records,
+            UnixMillis::now(),
+        )
         .await?;
     match seeded {
         Seeded::Imported(count) => tracing::info!(count, "seed imported"),

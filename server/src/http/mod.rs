@@ -11,17 +11,21 @@ mod body;
 mod demo;
 mod files;
 mod guard;
+mod media;
+mod places;
 mod problem;
 mod pull;
 mod status;
+pub(crate) mod stopping;
+mod stream;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
@@ -30,8 +34,11 @@ use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use self::guard::Gate;
+use self::places::Places;
 use self::problem::Problem;
-use crate::config::{Config, Cors, Demo};
+use self::stopping::Stopping;
+use crate::access::TypeRules;
+use crate::config::{Config, Cors, Demo, MediaLimits, StreamLimits};
 use crate::limits;
 use crate::store::Store;
 use crate::token::Tokens;
@@ -45,16 +52,29 @@ struct App {
     store: Arc<dyn Store>,
     tokens: Arc<Tokens>,
     demo: Demo,
+    media_limits: MediaLimits,
+    uploads: Arc<Places>,
+    stream_limits: StreamLimits,
+    streams: Arc<Places>,
+    stopping: Stopping,
+    types: TypeRules,
 }
 
 /// All routes with all their layers.
-pub(crate) fn router(store: Arc<dyn Store>, config: &Config) -> Router {
+pub(crate) fn router(store: Arc<dyn Store>, config: &Config, stopping: Stopping) -> Router {
     let tokens = Arc::new(Tokens::new(&config.secret));
     let app = App {
         store,
         tokens,
         demo: config.demo,
+        media_limits: config.media.clone(),
+        uploads: Places::new(limits::UPLOADS_MAX, limits::UPLOADS_PER_USER_MAX),
+        stream_limits: config.stream.clone(),
+        streams: Places::new(config.stream.all, config.stream.each),
+        stopping,
+        types: config.types.clone(),
     };
+    let gate = Gate::new();
 
     let mut routes = Router::new()
         .nest(API, api())
@@ -65,7 +85,7 @@ pub(crate) fn router(store: Arc<dyn Store>, config: &Config) -> Router {
             Router::new()
                 .route("/demo/token", post(demo::token))
                 .layer(body_limits())
-                .with_state(app),
+                .with_state(app.clone()),
         );
     }
     routes = match &config.static_dir {
@@ -75,7 +95,8 @@ pub(crate) fn router(store: Arc<dyn Store>, config: &Config) -> Router {
 
     let routes = routes
         .layer(compression())
-        .layer(from_fn_with_state(Gate::new(), guard::admit))
+        .layer(from_fn_with_state(gate.clone(), guard::admit))
+        .merge(long(&gate).with_state(app))
         .layer(CatchPanicLayer::custom(problem::of_panic));
     let routes = match cors(&config.cors) {
         Some(cors) => routes.layer(cors),
@@ -107,6 +128,20 @@ fn api() -> Router<App> {
         ))
 }
 
+/// What takes as long as a network or a user does: neither compressed nor bounded in time as a whole,
+/// and with places of its own, so that it takes none from the rest.
+fn long(gate: &Gate) -> Router<App> {
+    let brief =
+        |methods: MethodRouter<App>| methods.layer(from_fn_with_state(gate.clone(), guard::admit));
+    let routes = media::routes(brief).route("/stream", get(stream::stream));
+    // Answers belong to the bearer of a token.
+    let routes = routes.layer(SetResponseHeaderLayer::if_not_present(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store"),
+    ));
+    Router::new().nest(API, routes)
+}
+
 /// Bounds what a handler reads, which is what the decompression made of it: a gzip bomb ends here
 /// after the first byte too many.
 fn body_limits() -> DefaultBodyLimit {
@@ -124,15 +159,29 @@ fn compression() -> CompressionLayer<impl Predicate> {
 
 fn cors(cors: &Cors) -> Option<CorsLayer> {
     let layer = CorsLayer::new()
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
             header::CONTENT_ENCODING,
+            header::CONTENT_RANGE,
+            header::IF_NONE_MATCH,
+            header::IF_RANGE,
+            header::RANGE,
+            stream::LAST_EVENT_ID,
+            media::REPR_DIGEST,
         ])
         // Clients read the server's clock and how long to wait; pages of other origins may not
         // unless told so.
-        .expose_headers([header::DATE, header::RETRY_AFTER] as [HeaderName; 2])
+        .expose_headers([
+            header::DATE,
+            header::RETRY_AFTER,
+            header::CONTENT_RANGE,
+            header::ETAG,
+            media::REPR_DIGEST,
+            media::UPLOAD_LENGTH,
+            media::UPLOAD_OFFSET,
+        ])
         .max_age(limits::CORS_MAX_AGE);
     match cors {
         Cors::Off => None,

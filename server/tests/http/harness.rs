@@ -8,7 +8,7 @@ use landfall_server::Config;
 use landfall_server::Server;
 use landfall_server::ids::{UnixMillis, UserId};
 use landfall_server::store::Store;
-use landfall_server::store::sqlite::Location;
+use landfall_server::store::sqlite::{Location, SqliteStore};
 use landfall_server::token::{Secret, Tokens};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -53,6 +53,12 @@ impl TestServer {
     pub(crate) async fn over(store: impl Store) -> Self {
         let config = Config::new(Location::Memory, secret());
         Self::run(Server::with_store(Arc::new(store), &config)).await
+    }
+
+    /// Over a store that the test keeps a hand on.
+    pub(crate) async fn beside(store: &Arc<SqliteStore>, config: &Config) -> Self {
+        let store = Arc::clone(store) as Arc<dyn Store>;
+        Self::run(Server::with_store(store, config)).await
     }
 
     async fn run(server: Server) -> Self {

@@ -4,7 +4,10 @@
 mod files;
 mod harness;
 mod lifecycle;
+mod media;
+mod moody;
 mod pull;
 mod push;
 mod refusals;
+mod stream;
 mod users;

@@ -4,6 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::store::conformance::{conformance, create, since, update, user};
+use crate::store::media::conformance::media_conformance;
 
 fn file() -> (SqliteStore, TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -14,11 +15,13 @@ fn file() -> (SqliteStore, TempDir) {
 mod in_memory {
     use super::*;
     conformance!((SqliteStore::open(&Location::Memory).unwrap(), ()));
+    media_conformance!((SqliteStore::open(&Location::Memory).unwrap(), ()));
 }
 
 mod in_a_file {
     use super::*;
     conformance!(file());
+    media_conformance!(file());
 }
 
 #[tokio::test]
@@ -31,14 +34,20 @@ async fn a_restart_keeps_records_results_and_checkpoints() {
         update("m3", "a", 1),
     ];
     let first = store
-        .push(&ann, batch.clone(), UnixMillis(1))
+        .push(&ann, batch.clone(), Mode::Each, UnixMillis(1))
         .await
         .unwrap();
     let page = store.pull(&ann, since(None, 10)).await.unwrap();
     drop(store);
 
     let store = SqliteStore::open(&Location::File(folder.path().join("test.db"))).unwrap();
-    assert_eq!(store.push(&ann, batch, UnixMillis(2)).await.unwrap(), first);
+    assert_eq!(
+        store
+            .push(&ann, batch, Mode::Each, UnixMillis(2))
+            .await
+            .unwrap(),
+        first
+    );
     assert_eq!(store.pull(&ann, since(None, 10)).await.unwrap(), page);
     let nothing = store
         .pull(&ann, since(Some(&page.checkpoint), 10))
@@ -74,7 +83,7 @@ async fn a_change_that_sqlite_refuses_fails_alone_and_may_be_repeated() {
     store.writer.alone(break_it).await.unwrap();
     let batch = vec![create("m1", "a"), create("m2", "b"), create("m3", "c")];
     let verdicts = store
-        .push(&ann, batch.clone(), UnixMillis(1))
+        .push(&ann, batch.clone(), Mode::Each, UnixMillis(1))
         .await
         .unwrap();
     let Verdict::Failed(failure) = &verdicts[1] else {
@@ -97,7 +106,10 @@ async fn a_change_that_sqlite_refuses_fails_alone_and_may_be_repeated() {
             .map_err(engine)
     };
     store.writer.alone(mend).await.unwrap();
-    let verdicts = store.push(&ann, batch, UnixMillis(1)).await.unwrap();
+    let verdicts = store
+        .push(&ann, batch, Mode::Each, UnixMillis(1))
+        .await
+        .unwrap();
     assert!(
         verdicts
             .iter()
