@@ -218,10 +218,7 @@ export interface Backend {
    * the connection is up, a function that ends it; throws or rejects where it cannot be had. Called in
    * the tab that syncs, and again, with growing pauses, after `lost` or a failure.
    */
-  subscribe?(
-    poke: () => void,
-    lost: (error?: unknown) => void,
-  ): (() => void) | Promise<() => void>;
+  subscribe?(poke: () => void, lost: (error?: unknown) => void): (() => void) | Promise<() => void>;
 }
 
 /**
