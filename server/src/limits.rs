@@ -69,8 +69,34 @@ pub const VERSION_MAX: u64 = (1 << 53) - 1;
 /// Bytes of a secret for HS256, at least: the length of the hash (RFC 7518, section 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
 
-/// How far the clocks of token issuer and server may differ.
+/// How far the clocks of token issuer and server may differ, unless the configuration says.
 pub const TOKEN_LEEWAY_S: u64 = 30;
+
+/// The most that the configuration may say: a token that lives an hour longer than its issuer meant is
+/// another token.
+pub const TOKEN_LEEWAY_S_MAX: u64 = 60 * 60;
+
+/// Bytes of a token. HTTP servers commonly bound all headers by 8 to 16 KiB.
+pub const TOKEN_BYTES_MAX: usize = 16 << 10;
+
+/// Entities that a user is assigned to: each is a position in their checkpoints.
+pub const ENTITIES_MAX: usize = 500;
+
+/// Bytes of a key set. Providers publish two to four keys of about 1 KiB.
+pub const JWKS_BYTES_MAX: u64 = 256 << 10;
+
+/// Keys in a key set.
+pub const JWKS_KEYS_MAX: usize = 100;
+
+/// How long a key set is used before its file is looked at again: soon enough for a new key, seldom
+/// enough to cost nothing.
+pub const JWKS_LOOK: Duration = Duration::from_secs(1);
+
+/// Bits of an RSA key, at least (RFC 7518, section 3.3).
+pub const RSA_BITS_MIN: usize = 2048;
+
+/// Bits of an RSA key, at most: verifying takes time that grows with the square.
+pub const RSA_BITS_MAX: usize = 8192;
 
 /// The longest life of a token from the demo endpoint.
 pub const DEMO_TOKEN_S_MAX: u64 = 24 * 60 * 60;

@@ -24,8 +24,9 @@ impl FromRequestParts<App> for Bearer {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(|| Problem::unauthorized("a bearer token is needed"))?;
-        let user = app.tokens.verify(token);
-        user.map(Self)
+        let claimed = app.tokens.verify(token);
+        claimed
+            .map(|claimed| Self(claimed.user))
             .map_err(|fault| Problem::unauthorized(fault.to_string()))
     }
 }
