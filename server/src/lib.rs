@@ -18,6 +18,8 @@ pub mod decide;
 mod http;
 pub mod ids;
 pub mod limits;
+pub mod rate;
+pub mod schema;
 mod seed;
 pub mod server;
 pub mod store;

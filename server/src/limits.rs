@@ -136,3 +136,32 @@ pub const COMPRESS_BYTES_MIN: u64 = 512;
 
 /// How long a browser may remember the answer to a CORS preflight.
 pub const CORS_MAX_AGE: Duration = Duration::from_secs(60 * 60);
+
+// The edge: rates, configuration, readiness.
+
+/// Units a second that one user may ask for, unless the configuration says: a request is one, and each
+/// further change of a batch. A tenth of what the writer does, so that ten users at their limit
+/// still leave nobody waiting.
+pub const USER_PER_SECOND: u32 = 2_000;
+
+/// Units that one user may ask for at once: a device that comes back after weeks, or is set up with some
+/// tens of thousands of records, sends without pause.
+pub const USER_BURST: u32 = 100_000;
+
+/// Requests a second from one address without a valid token, unless the configuration says.
+pub const PEER_PER_SECOND: u32 = 10;
+
+/// Such requests at once: many devices behind one address whose tokens expire together.
+pub const PEER_BURST: u32 = 300;
+
+/// Buckets of one kind: 100,000 of them take a few megabytes.
+pub const RATE_KEYS_MAX: usize = 100_000;
+
+/// Bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a JSON Schema.
+pub const SCHEMA_BYTES_MAX: u64 = 1 << 20;
+
+/// How long readiness waits for the store: shorter than the time-outs of those who ask (a second or two).
+pub const READY_TIMEOUT: Duration = Duration::from_millis(800);

@@ -49,10 +49,9 @@ struct App {
 
 /// All routes with all their layers.
 pub(crate) fn router(store: Arc<dyn Store>, config: &Config) -> Router {
-    let tokens = Arc::new(Tokens::new(&config.secret));
     let app = App {
         store,
-        tokens,
+        tokens: Arc::clone(&config.tokens),
         demo: config.demo,
     };
 

@@ -1,0 +1,138 @@
+//! What a server is told before it starts.
+//!
+//! [`settings`] is the form in which people write it, in a file, in the environment or on the command
+//! line; [`resolve`] makes a [`Config`] of it, which holds only what has been checked.
+
+pub mod resolve;
+pub mod settings;
+pub mod types;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::http::{HeaderName, HeaderValue};
+
+pub use self::types::{TypeRule, Types};
+use crate::ids::{RecordType, UserId};
+use crate::limits;
+use crate::rate::Rate;
+use crate::store::sqlite::Location;
+use crate::token::{Secret, Tokens};
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the database is.
+    pub database: Location,
+    /// Which tokens are valid.
+    pub tokens: Arc<Tokens>,
+    /// A folder whose files are served beside the API.
+    pub static_dir: Option<PathBuf>,
+    /// Which pages of other origins may call the API.
+    pub cors: Cors,
+    /// Tokens for the asking.
+    pub demo: Demo,
+    /// Records to begin with.
+    pub seed: Option<Seed>,
+    /// The collections, and what their records look like.
+    pub types: Arc<Types>,
+    /// How much one user and one address may ask for.
+    pub rates: Rates,
+    /// Who may read the metrics.
+    pub metrics: Metrics,
+    /// The header in which a proxy in front of the server says who asks.
+    pub proxy_header: Option<HeaderName>,
+}
+
+impl Config {
+    /// A server with this database and secret that takes records of any type, with the usual limits,
+    /// and all else off.
+    pub fn new(database: Location, secret: Secret) -> Self {
+        Self {
+            database,
+            tokens: Arc::new(Tokens::new(&secret)),
+            static_dir: None,
+            cors: Cors::Off,
+            demo: Demo::Off,
+            seed: None,
+            types: Arc::new(Types::open()),
+            rates: Rates::default(),
+            metrics: Metrics::Off,
+            proxy_header: None,
+        }
+    }
+}
+
+/// Bounds on what is asked for; `None` is without bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// For one user, by a valid token.
+    pub user: Option<Rate>,
+    /// For one address, without a valid token.
+    pub peer: Option<Rate>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            user: Some(Rate {
+                per_second: limits::USER_PER_SECOND,
+                burst: limits::USER_BURST,
+            }),
+            peer: Some(Rate {
+                per_second: limits::PEER_PER_SECOND,
+                burst: limits::PEER_BURST,
+            }),
+        }
+    }
+}
+
+/// Where `/metrics` is. It asks for no token, since those who scrape it have none: so it is either not
+/// there, or beside the API where all who reach that may read it, or at an address of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metrics {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// Beside the API.
+    Beside,
+    /// At this address, with `/healthz` and `/readyz`.
+    Apart(SocketAddr),
+}
+
+/// Cross-origin access. Requests carry a bearer token and never cookies, so allowing an origin
+/// gives its pages nothing that they could not do with a token of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cors {
+    /// Same origin only.
+    #[default]
+    Off,
+    /// Any origin.
+    Any,
+    /// These origins (`https://app.example`).
+    Origins(Vec<HeaderValue>),
+}
+
+/// `POST /demo/token`, which gives a token for any user to whoever asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Demo {
+    /// There is no such endpoint.
+    #[default]
+    Off,
+    /// For requests from this machine.
+    Loopback,
+    /// For all.
+    Anyone,
+}
+
+/// Records to import when their user has none of their type.
+#[derive(Clone, Debug)]
+pub struct Seed {
+    /// A JSON array of objects, each with a string `id`.
+    pub file: PathBuf,
+    /// Their collection.
+    pub record_type: RecordType,
+    /// Whose they are.
+    pub user: UserId,
+}
