@@ -163,5 +163,8 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a JSON Schema.
 pub const SCHEMA_BYTES_MAX: u64 = 1 << 20;
 
+/// Bytes of a request's id that a client or a proxy chose: a UUID or a trace's id.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+
 /// How long readiness waits for the store: shorter than the time-outs of those who ask (a second or two).
 pub const READY_TIMEOUT: Duration = Duration::from_millis(800);

@@ -8,8 +8,10 @@ use axum::Router;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::config::{Config, Seed};
+use crate::http::Routers;
 use crate::ids::UnixMillis;
 use crate::seed::SeedFault;
 use crate::store::sqlite::SqliteStore;
@@ -28,6 +30,9 @@ pub enum ServerError {
     /// The socket failed.
     #[error("cannot serve: {0}")]
     Socket(#[from] std::io::Error),
+    /// The metrics' address cannot be had.
+    #[error("cannot serve the metrics at {0}: {1}")]
+    Metrics(SocketAddr, std::io::Error),
     /// The thread that opened the database is gone.
     #[error("start-up was interrupted")]
     Interrupted,
@@ -36,7 +41,7 @@ pub enum ServerError {
 /// A server that is ready: database open and seeded, routes built.
 pub struct Server {
     store: Arc<dyn Store>,
-    router: Router,
+    routers: Routers,
 }
 
 impl Server {
@@ -53,13 +58,20 @@ impl Server {
 
     /// A server over a store of one's own; `database` and `seed` of the configuration are not used.
     pub fn with_store(store: Arc<dyn Store>, config: &Config) -> Self {
-        let router = http::router(Arc::clone(&store), config);
-        Self { store, router }
+        let routers = http::routers(Arc::clone(&store), config);
+        Self { store, routers }
     }
 
     /// All routes, to be called without a socket.
     pub fn router(&self) -> Router {
-        self.router.clone()
+        self.routers.api.clone()
+    }
+
+    /// Puts layers of one's own around all routes.
+    #[must_use]
+    pub fn layered(mut self, layers: impl FnOnce(Router) -> Router) -> Self {
+        self.routers.api = layers(self.routers.api);
+        self
     }
 
     /// Serves until `shutdown` ends, then finishes the requests in flight, within
@@ -74,8 +86,14 @@ impl Server {
             let _ = stream.set_nodelay(true);
         });
         let (stopping, stopped) = oneshot::channel();
+        // Ends with this function: what it tells is of use as long as the rest goes on.
+        let _apart = match self.routers.apart {
+            Some((address, router)) => Some(apart(address, router).await?),
+            None => None,
+        };
         let service = self
-            .router
+            .routers
+            .api
             .into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
             shutdown.await;
@@ -108,6 +126,22 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServerError> {
     Server::open(config).await?.run(listener, shutdown).await
+}
+
+/// Serves the metrics at their own address, until the answer is dropped.
+async fn apart(address: SocketAddr, router: Router) -> Result<JoinSet<()>, ServerError> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| ServerError::Metrics(address, error))?;
+    let address = listener.local_addr()?;
+    tracing::info!("metrics on http://{address}/metrics");
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the metrics are no longer served");
+        }
+    });
+    Ok(serving)
 }
 
 async fn import(store: &SqliteStore, seed: &Seed) -> Result<(), ServerError> {

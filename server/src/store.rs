@@ -40,6 +40,11 @@ pub trait Store: Send + Sync + 'static {
     /// The user's records that changed after a checkpoint, in the order of their commits.
     fn pull<'a>(&'a self, user: &'a UserId, query: PullQuery) -> Answer<'a, Page>;
 
+    /// Batches that wait for their turn to be written, where the store has such a queue.
+    fn queued(&self) -> usize {
+        0
+    }
+
     /// Where the user's data stands.
     fn standing<'a>(&'a self, user: &'a UserId) -> Answer<'a, Standing>;
 

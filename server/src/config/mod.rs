@@ -48,6 +48,10 @@ pub struct Config {
 impl Config {
     /// A server with this database and secret that takes records of any type, with the usual limits,
     /// and all else off.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a secret is handed over, not left behind"
+    )]
     pub fn new(database: Location, secret: Secret) -> Self {
         Self {
             database,

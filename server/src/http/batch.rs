@@ -24,6 +24,9 @@ pub(super) async fn batch(
     let request = read_request(&decompressed(body)?)?;
     let client = ClientId::new(request.client_id)
         .map_err(|fault| Problem::malformed(format!("clientId: {fault}")))?;
+    // The request itself was the first.
+    let more = request.changes.len().saturating_sub(1);
+    app.rates.user(&user, more, &app.metrics)?;
 
     // What is invalid by itself is answered here; the rest goes to the store, in its order.
     let (mut valid, mut slots) = (Vec::new(), Vec::with_capacity(request.changes.len()));
@@ -45,26 +48,16 @@ pub(super) async fn batch(
     if verdicts.len() != count {
         return Err(StoreError::Damaged("verdicts do not match their changes").into());
     }
-    tally(&verdicts, slots.len() - count);
 
     let mut verdicts = verdicts.into_iter();
     let results = slots.into_iter().filter_map(|(echo, failure)| {
-        let verdict = failure.map(Verdict::Failed).or_else(|| verdicts.next());
-        verdict.map(|verdict| echo.result(verdict))
+        let verdict = failure.map(Verdict::Failed).or_else(|| verdicts.next())?;
+        app.metrics.change(&verdict);
+        Some(echo.result(verdict))
     });
     Ok(Json(BatchAnswer {
         results: results.collect(),
     }))
-}
-
-fn tally(verdicts: &[Verdict], invalid: usize) {
-    let count = |kind: fn(&Verdict) -> bool| verdicts.iter().filter(|v| kind(v)).count();
-    tracing::debug!(
-        success = count(|verdict| matches!(verdict, Verdict::Success(_))),
-        conflict = count(|verdict| matches!(verdict, Verdict::Conflict { .. })),
-        failed = count(|verdict| matches!(verdict, Verdict::Failed(_))) + invalid,
-        "batch"
-    );
 }
 
 fn read_request(body: &[u8]) -> Result<BatchRequest, Problem> {

@@ -32,13 +32,14 @@ pub(super) struct Given {
     expires_at: String,
 }
 
-/// Where the request comes from, for handlers that care.
+/// Where the request comes from. Whoever asks for a token has none: their address is charged.
 pub(super) struct Peer(Option<SocketAddr>);
 
-impl<S: Sync> FromRequestParts<S> for Peer {
+impl FromRequestParts<App> for Peer {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        app.rates.peer(parts, &app.metrics)?;
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         Ok(Self(peer.map(|ConnectInfo(address)| *address)))
     }

@@ -1,6 +1,6 @@
 //! The protocol over HTTP: routes, and the layers around them.
 //!
-//! A request passes, from the outside in: the log, the problem documents (whatever a layer or a
+//! A request passes, from the outside in: the log, the counters, the problem documents (whatever a layer or a
 //! route answers as an error leaves as one), CORS, the catching of panics, the bound on requests in
 //! flight and their time, the compression of the answer, and for the API the bounds on the body
 //! before and after its decompression.
@@ -11,10 +11,13 @@ mod body;
 mod demo;
 mod files;
 mod guard;
+mod metrics;
 mod problem;
 mod pull;
+mod rates;
 mod status;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -29,9 +32,11 @@ use tower_http::cors::CorsLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use self::guard::Gate;
+use self::guard::{Gate, REQUEST_ID};
+use self::metrics::Metrics;
 use self::problem::Problem;
-use crate::config::{Config, Cors, Demo};
+use self::rates::Rates;
+use crate::config::{self, Config, Cors, Demo};
 use crate::limits;
 use crate::store::Store;
 use crate::token::Tokens;
@@ -45,20 +50,45 @@ struct App {
     store: Arc<dyn Store>,
     tokens: Arc<Tokens>,
     demo: Demo,
+    rates: Arc<Rates>,
+    metrics: Arc<Metrics>,
+}
+
+/// What a server serves.
+pub(crate) struct Routers {
+    /// The API and what stands beside it.
+    pub(crate) api: Router,
+    /// The metrics, where they have an address of their own.
+    pub(crate) apart: Option<(SocketAddr, Router)>,
 }
 
 /// All routes with all their layers.
-pub(crate) fn router(store: Arc<dyn Store>, config: &Config) -> Router {
+pub(crate) fn routers(store: Arc<dyn Store>, config: &Config) -> Routers {
     let app = App {
         store,
         tokens: Arc::clone(&config.tokens),
         demo: config.demo,
+        rates: Arc::new(Rates::new(config)),
+        metrics: Arc::new(Metrics::new()),
+    };
+    let apart = match config.metrics {
+        config::Metrics::Apart(address) => {
+            let router = operations().merge(counted()).with_state(app.clone());
+            Some((address, router.layer(from_fn(problem::normalise))))
+        }
+        config::Metrics::Off | config::Metrics::Beside => None,
+    };
+    let beside = match config.metrics {
+        config::Metrics::Beside => counted(),
+        config::Metrics::Off | config::Metrics::Apart(_) => Router::new(),
     };
 
     let mut routes = Router::new()
         .nest(API, api())
-        .route("/healthz", get(status::health))
+        .merge(operations())
+        .merge(beside)
         .with_state(app.clone());
+    let metrics = Arc::clone(&app.metrics);
     if config.demo != Demo::Off {
         routes = routes.merge(
             Router::new()
@@ -80,13 +110,27 @@ pub(crate) fn router(store: Arc<dyn Store>, config: &Config) -> Router {
         Some(cors) => routes.layer(cors),
         None => routes,
     };
-    routes
+    let api = routes
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
         .layer(from_fn(problem::normalise))
-        .layer(from_fn(guard::log))
+        .layer(from_fn_with_state(metrics, metrics::measure))
+        .layer(from_fn(guard::log));
+    Routers { api, apart }
+}
+
+/// How the server is, for those who run it.
+fn operations() -> Router<App> {
+    Router::new()
+        .route("/healthz", get(status::health))
+        .route("/readyz", get(status::ready))
+}
+
+/// The metrics.
+fn counted() -> Router<App> {
+    Router::new().route("/metrics", get(status::metrics))
 }
 
 fn api() -> Router<App> {
@@ -123,15 +167,35 @@ fn compression() -> CompressionLayer<impl Predicate> {
 
 fn cors(cors: &Cors) -> Option<CorsLayer> {
     let layer = CorsLayer::new()
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+        ])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
             header::CONTENT_ENCODING,
+            // Parts of files, both ways, and what a stream has seen.
+            header::CONTENT_RANGE,
+            header::RANGE,
+            header::IF_RANGE,
+            header::IF_NONE_MATCH,
+            HeaderName::from_static("last-event-id"),
+            REQUEST_ID,
         ])
-        // Clients read the server's clock and how long to wait; pages of other origins may not
-        // unless told so.
-        .expose_headers([header::DATE, header::RETRY_AFTER] as [HeaderName; 2])
+        // Clients read the server's clock, how long to wait and which part of a file they got; pages
+        // of other origins may not unless told so.
+        .expose_headers([
+            header::DATE,
+            header::RETRY_AFTER,
+            header::ACCEPT_RANGES,
+            header::CONTENT_RANGE,
+            header::ETAG,
+            REQUEST_ID,
+        ])
         .max_age(limits::CORS_MAX_AGE);
     match cors {
         Cors::Off => None,

@@ -21,6 +21,7 @@ pub(super) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
+    retry_after_s: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -38,6 +39,7 @@ impl Problem {
             status,
             code,
             detail: detail.into(),
+            retry_after_s: None,
         }
     }
 
@@ -72,6 +74,14 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
+    /// Asked too much: nothing of the request was done, and it may be sent again after the wait.
+    pub(super) fn rate_limited(retry_after_s: u64) -> Self {
+        Self {
+            retry_after_s: Some(retry_after_s.max(1)),
+            ..Self::of_status(StatusCode::TOO_MANY_REQUESTS)
+        }
+    }
+
     fn internal() -> Self {
         Self::of_status(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -95,6 +105,9 @@ impl Problem {
                 "unsupported-encoding",
                 "a body must be plain or gzip".into(),
             ),
+            StatusCode::TOO_MANY_REQUESTS => {
+                ("rate-limited", "too many requests or changes".into())
+            }
             StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "try again soon".into()),
             status if status.is_client_error() => ("malformed", "the request is not valid".into()),
             _ => (
@@ -125,11 +138,9 @@ impl IntoResponse for Problem {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(
-                    header::RETRY_AFTER,
-                    HeaderValue::from(limits::RETRY_AFTER_S),
-                );
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                let seconds = self.retry_after_s.unwrap_or(limits::RETRY_AFTER_S);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             _ => {}
         }

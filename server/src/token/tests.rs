@@ -487,7 +487,7 @@ fn sets_hold_only_what_can_be_used() {
         oct,
         json!(7),
     ] {
-        let opened = Keys::by(&[useless.clone()], None, TokenRules::default());
+        let opened = Keys::by(std::slice::from_ref(&useless), None, TokenRules::default());
         assert!(matches!(opened.err(), Some(JwksFault::NoKey)), "{useless}");
         // Beside a good key it does no harm.
         let keys = Keys::of(&[useless, ec_public(EC_ONE, "e1")], None);
