@@ -123,6 +123,9 @@ pub struct Flags {
     /// The user of the imported records.
     #[arg(long, value_name = "USER", env = "LANDFALL_SEED_USER")]
     pub seed_user: Option<String>,
+    /// Days that tombstones, results of mutations and settled conflicts are kept; 0 for ever.
+    #[arg(long, value_name = "DAYS", env = "LANDFALL_RETENTION_DAYS")]
+    pub retention_days: Option<u32>,
     /// What to log: `error`, `warn`, `info`, `debug`, `off`, or `target=level,…`. `info` if not given.
     #[arg(long, value_name = "FILTER", env = "LANDFALL_LOG")]
     pub log: Option<String>,
@@ -175,6 +178,9 @@ impl Flags {
                 file: self.seed,
                 r#type: self.seed_type,
                 user: self.seed_user,
+            },
+            retention: settings::Retention {
+                days: self.retention_days,
             },
             types: Default::default(),
         }

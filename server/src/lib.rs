@@ -2,7 +2,7 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | rules | [`decide`], [`change`], [`data`], [`ids`], [`limits`] | no I/O, no clock |
+//! | rules | [`ruling`], [`decide`], [`access`], [`change`], [`data`], [`ids`], [`limits`] | no I/O, no clock |
 //! | storage | [`store`]: one trait, and SQLite behind it | transactions, idempotency, checkpoints |
 //! | wire | [`wire`], `http` | JSON, tokens, status codes |
 //! | shell | [`config`], [`cli`], [`server`] | files, sockets, signals |
@@ -10,6 +10,7 @@
 //! A simulation can drive [`decide::decide`] or a whole [`store::Store`] without HTTP; a test can
 //! drive [`server::Server::router`] without a socket.
 
+pub mod access;
 pub mod change;
 pub mod cli;
 pub mod config;
@@ -19,11 +20,14 @@ mod http;
 pub mod ids;
 pub mod limits;
 pub mod rate;
+pub mod resolution;
+pub mod ruling;
 pub mod schema;
 mod seed;
 pub mod server;
 pub mod store;
 pub mod token;
+pub mod types;
 pub mod wire;
 
 pub use config::{Config, Cors, Demo, Seed};

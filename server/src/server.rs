@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::access::TypeRules;
 use crate::config::{Config, Seed};
 use crate::http::Routers;
 use crate::ids::UnixMillis;
@@ -51,7 +52,7 @@ impl Server {
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database)).await;
         let store = store.map_err(|_| ServerError::Interrupted)??;
         if let Some(seed) = &config.seed {
-            import(&store, seed).await?;
+            import(&store, seed, &config.types).await?;
         }
         Ok(Self::with_store(Arc::new(store), &config))
     }
@@ -144,11 +145,18 @@ async fn apart(address: SocketAddr, router: Router) -> Result<JoinSet<()>, Serve
     Ok(serving)
 }
 
-async fn import(store: &SqliteStore, seed: &Seed) -> Result<(), ServerError> {
+async fn import(store: &SqliteStore, seed: &Seed, types: &TypeRules) -> Result<(), ServerError> {
     let records =
         seed::load(&seed.file).map_err(|fault| ServerError::Seed(seed.file.clone(), fault))?;
+    let sharing = types.sharing(&seed.record_type);
     let seeded = store
-        .seed(&seed.user, &seed.record_type, records, UnixMillis::now())
+        .seed(
+            &seed.user,
+            &seed.record_type,
+            sharing,
+            records,
+            UnixMillis::now(),
+        )
         .await?;
     match seeded {
         Seeded::Imported(count) => tracing::info!(count, "seed imported"),

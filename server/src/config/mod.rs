@@ -5,20 +5,20 @@
 
 pub mod resolve;
 pub mod settings;
-pub mod types;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 
-pub use self::types::{TypeRule, Types};
 use crate::ids::{RecordType, UserId};
 use crate::limits;
 use crate::rate::Rate;
 use crate::store::sqlite::Location;
 use crate::token::{Secret, Tokens};
+use crate::types::TypeRules;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -35,8 +35,10 @@ pub struct Config {
     pub demo: Demo,
     /// Records to begin with.
     pub seed: Option<Seed>,
-    /// The collections, and what their records look like.
-    pub types: Arc<Types>,
+    /// The collections, how they are shared, and what their records look like.
+    pub types: TypeRules,
+    /// How long tombstones, results of mutations and settled conflicts are kept; for ever without.
+    pub retention: Option<Duration>,
     /// How much one user and one address may ask for.
     pub rates: Rates,
     /// Who may read the metrics.
@@ -60,7 +62,8 @@ impl Config {
             cors: Cors::Off,
             demo: Demo::Off,
             seed: None,
-            types: Arc::new(Types::open()),
+            types: TypeRules::default(),
+            retention: Some(limits::RETENTION_DEFAULT),
             rates: Rates::default(),
             metrics: Metrics::Off,
             proxy_header: None,

@@ -5,17 +5,21 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 
 use super::settings::{self, Settings, SettingsFault};
-use super::{Config, Cors, Demo, Metrics, Rates, Seed, TypeRule, Types};
+use super::{Config, Cors, Demo, Metrics, Rates, Seed};
 use crate::ids::{InvalidId, RecordType, UserId};
 use crate::limits;
 use crate::rate::Rate;
 use crate::schema::{Schema, SchemaFault};
 use crate::store::sqlite::Location;
 use crate::token::{EntitiesClaim, JwksFault, Secret, SecretTooShort, TokenRules, Tokens};
+use crate::types::{TypeRule, TypeRules};
+
+const SECONDS_A_DAY: u64 = 24 * 60 * 60;
 
 /// The variable that holds the secret where no file does. There is no option for it: the arguments
 /// of a process can be read by all users of a machine.
@@ -84,6 +88,7 @@ impl Settings {
     /// Makes a configuration; `variable` is the value of [`SECRET_VARIABLE`].
     pub fn into_config(self, variable: Option<String>) -> Result<Config, ConfigFault> {
         let demo = self.is_demo();
+        let tokens = Arc::new(tokens(self.tokens, variable, demo)?);
         let types = types(self.types, self.open_types.unwrap_or(demo))?;
         let database = match self.database.path {
             None => return Err(ConfigFault::NoDatabase),
@@ -97,7 +102,7 @@ impl Settings {
         });
         Ok(Config {
             database,
-            tokens: Arc::new(tokens(self.tokens, variable, demo)?),
+            tokens,
             static_dir: self.static_dir,
             cors: cors(self.cors.origins.unwrap_or_default())?,
             demo: match (demo, self.demo.allow_remote.unwrap_or_default()) {
@@ -106,9 +111,10 @@ impl Settings {
                 (true, true) => Demo::Anyone,
             },
             seed: seed(self.seed)?,
-            types: Arc::new(types),
+            types,
             rates: rates(&self.rates)?,
             metrics,
+            retention: retention(self.retention.days),
             proxy_header: proxy_header.transpose()?,
         })
     }
@@ -167,7 +173,7 @@ fn tokens(
         .map_err(|fault| ConfigFault::Jwks(jwks_file.unwrap_or_default(), fault))
 }
 
-fn types(listed: BTreeMap<String, settings::Type>, open: bool) -> Result<Types, ConfigFault> {
+fn types(listed: BTreeMap<String, settings::Type>, open: bool) -> Result<TypeRules, ConfigFault> {
     if listed.is_empty() && !open {
         return Err(ConfigFault::NoTypes);
     }
@@ -181,13 +187,13 @@ fn types(listed: BTreeMap<String, settings::Type>, open: bool) -> Result<Types, 
             schema.map_err(|fault| ConfigFault::Schema(name.as_str().into(), file, fault))
         });
         let rule = TypeRule {
-            entity: rule.entity,
+            entity: rule.entity.map(Into::into),
             schema: schema.transpose()?,
         };
         Ok((name, rule))
     };
     let listed = listed.into_iter().map(rule).collect::<Result<_, _>>()?;
-    Ok(Types::new(open, listed))
+    Ok(TypeRules::new(open, listed))
 }
 
 fn seed(seed: settings::Seed) -> Result<Option<Seed>, ConfigFault> {
@@ -218,6 +224,15 @@ fn rates(rates: &settings::Rates) -> Result<Rates, ConfigFault> {
         user: rate(rates.user_per_second, rates.user_burst, usual.user)?,
         peer: rate(rates.peer_per_second, rates.peer_burst, usual.peer)?,
     })
+}
+
+/// None is for ever.
+fn retention(days: Option<u32>) -> Option<Duration> {
+    match days {
+        None => Some(limits::RETENTION_DEFAULT),
+        Some(0) => None,
+        Some(days) => Some(Duration::from_secs(u64::from(days) * SECONDS_A_DAY)),
+    }
 }
 
 fn metrics(text: Option<&str>, demo: bool) -> Result<Metrics, ConfigFault> {
@@ -252,6 +267,7 @@ fn cors(origins: Vec<String>) -> Result<Cors, ConfigFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Sharing;
 
     fn resolve(text: &str) -> Result<Config, ConfigFault> {
         let settings: Settings = toml::from_str(text).unwrap();
@@ -307,11 +323,11 @@ mod tests {
         let other = RecordType::new("other").unwrap();
         let rules = "[types.sites]\nentity = \"id\"";
         let config = resolve(&format!("{closed}{rules}")).unwrap();
-        let rule = config.types.rule(&sites).unwrap();
-        assert_eq!(rule.entity.as_deref(), Some("id"));
-        assert!(config.types.rule(&other).is_none());
+        assert_eq!(config.types.sharing(&sites), Sharing::Entity("id".into()));
+        assert!(config.types.knows(&sites) && !config.types.knows(&other));
         let config = resolve(&format!("{DB}{rules}")).unwrap();
-        assert!(config.types.rule(&other).unwrap().entity.is_none());
+        assert!(config.types.knows(&other));
+        assert_eq!(config.types.sharing(&other), Sharing::Private);
         let wrong = format!("{DB}[types.\"a,b\"]");
         assert!(matches!(resolve(&wrong), Err(ConfigFault::Id(_))));
         let wrong = format!("{DB}[types.sites]\nschema = \"/nonexistent.json\"");

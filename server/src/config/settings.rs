@@ -44,6 +44,8 @@ pub struct Settings {
     pub demo: Demo,
     /// Records to begin with.
     pub seed: Seed,
+    /// What is kept of the past.
+    pub retention: Retention,
     /// The collections.
     pub types: BTreeMap<String, Type>,
 }
@@ -118,6 +120,14 @@ pub struct Seed {
     pub user: Option<String>,
 }
 
+/// `[retention]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Days that tombstones, results of mutations and settled conflicts are kept; 0 for ever.
+    pub days: Option<u32>,
+}
+
 /// `[types.<name>]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -172,6 +182,7 @@ impl Settings {
                 enabled: Some(false),
                 allow_remote: Some(false),
             },
+            retention: Retention { days: Some(90) },
             ..Self::default()
         }
     }

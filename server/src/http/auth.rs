@@ -1,4 +1,5 @@
-//! Whose request it is.
+//! Whose request it is, and what is open to them: their own space, and those of the entities that
+//! their token names or that they are assigned to.
 
 use axum::extract::FromRequestParts;
 use axum::http::header;
@@ -6,11 +7,13 @@ use axum::http::request::Parts;
 
 use super::App;
 use super::problem::Problem;
-use crate::ids::UserId;
+use crate::access::Access;
+use crate::ids::EntityId;
 use crate::token::{Claimed, Tokens};
 
-/// The user whose token the request carries. A handler that takes it cannot be reached without.
-pub(super) struct Bearer(pub(super) UserId);
+/// The access of the user whose token the request carries. A handler that takes it cannot be reached
+/// without one.
+pub(super) struct Bearer(pub(super) Access);
 
 impl FromRequestParts<App> for Bearer {
     type Rejection = Problem;
@@ -24,7 +27,7 @@ impl FromRequestParts<App> for Bearer {
             }
         };
         app.rates.user(&claimed.user, 1, &app.metrics)?;
-        Ok(Self(claimed.user))
+        access(app, claimed).await.map(Self)
     }
 }
 
@@ -41,4 +44,16 @@ fn claimed(parts: &Parts, tokens: &Tokens) -> Result<Claimed, Problem> {
         .ok_or_else(|| Problem::unauthorized("a bearer token is needed"))?;
     let claimed = tokens.verify(token);
     claimed.map_err(|fault| Problem::unauthorized(fault.to_string()))
+}
+
+async fn access(app: &App, claimed: Claimed) -> Result<Access, Problem> {
+    let Claimed { user, entities } = claimed;
+    let mut open = app.store.assignments(&user).await?;
+    for entity in entities {
+        let entity = EntityId::new(entity);
+        open.insert(entity.map_err(|fault| Problem::unauthorized(fault.to_string()))?);
+    }
+    let access = Access::new(user, open);
+    let access = access.map_err(|fault| Problem::forbidden(fault.to_string()))?;
+    Ok(access.under(app.types.clone()))
 }

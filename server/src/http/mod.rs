@@ -36,6 +36,7 @@ use self::guard::{Gate, REQUEST_ID};
 use self::metrics::Metrics;
 use self::problem::Problem;
 use self::rates::Rates;
+use crate::access::TypeRules;
 use crate::config::{self, Config, Cors, Demo};
 use crate::limits;
 use crate::store::Store;
@@ -50,6 +51,7 @@ struct App {
     store: Arc<dyn Store>,
     tokens: Arc<Tokens>,
     demo: Demo,
+    types: TypeRules,
     rates: Arc<Rates>,
     metrics: Arc<Metrics>,
 }
@@ -68,6 +70,7 @@ pub(crate) fn routers(store: Arc<dyn Store>, config: &Config) -> Routers {
         store,
         tokens: Arc::clone(&config.tokens),
         demo: config.demo,
+        types: config.types.clone(),
         rates: Arc::new(Rates::new(config)),
         metrics: Arc::new(Metrics::new()),
     };

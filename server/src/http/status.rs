@@ -10,15 +10,16 @@ use axum::response::Response;
 use super::App;
 use super::auth::Bearer;
 use super::problem::Problem;
+use crate::access::Access;
 use crate::ids::{UnixMillis, UserId};
 use crate::limits;
 use crate::wire::{PROTOCOL, StatusAnswer, StatusLimits};
 
 pub(super) async fn status(
     State(app): State<App>,
-    Bearer(user): Bearer,
+    Bearer(access): Bearer,
 ) -> Result<Json<StatusAnswer>, Problem> {
-    let standing = app.store.standing(&user).await?;
+    let standing = app.store.standing(&access).await?;
     Ok(Json(StatusAnswer {
         protocol: PROTOCOL,
         server_time: rfc3339(UnixMillis::now()),
@@ -41,7 +42,11 @@ pub(super) async fn health() -> &'static str {
 pub(super) async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
     // Nobody's data: a read that finds nothing, on the way that all reads go.
     let nobody = UserId::new("readiness").map_err(|_| Problem::unavailable("not ready"))?;
-    let asked = tokio::time::timeout(limits::READY_TIMEOUT, app.store.standing(&nobody)).await;
+    let asked = tokio::time::timeout(
+        limits::READY_TIMEOUT,
+        app.store.standing(&Access::own(nobody)),
+    )
+    .await;
     match asked {
         Ok(Ok(_)) => Ok("ready\n"),
         Ok(Err(error)) => {
