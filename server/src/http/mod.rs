@@ -12,6 +12,7 @@ mod demo;
 mod files;
 mod guard;
 mod metrics;
+mod openapi;
 mod problem;
 mod pull;
 mod rates;
@@ -129,6 +130,7 @@ fn operations() -> Router<App> {
     Router::new()
         .route("/healthz", get(status::health))
         .route("/readyz", get(status::ready))
+        .route("/openapi.json", get(openapi::openapi))
 }
 
 /// The metrics.

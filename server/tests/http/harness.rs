@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::middleware::from_fn;
+
 use landfall_server::Config;
 use landfall_server::Server;
 use landfall_server::ids::{UnixMillis, UserId};
@@ -15,6 +17,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use crate::described;
 
 pub(crate) const SECRET: &str = "a secret for tests, of 32 bytes or more";
 
@@ -56,6 +60,7 @@ impl TestServer {
     }
 
     async fn run(server: Server) -> Self {
+        let server = server.layered(|router| router.layer(from_fn(described::check)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
