@@ -1,15 +1,23 @@
 //! The command line.
 
+mod assign;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+pub use self::assign::{AssignError, Command};
 use axum::http::HeaderValue;
 use clap::Parser;
 
 use crate::config::{Config, Cors, Demo, Seed};
 use crate::ids::{InvalidId, RecordType, UserId};
+use crate::limits;
 use crate::store::sqlite::Location;
 use crate::token::{Secret, SecretTooShort};
+
+/// Seconds of a day.
+const DAY_S: u64 = 24 * 60 * 60;
 
 /// The variable that holds the secret where no file does. There is no option for it: the arguments
 /// of a process can be read by all users of a machine.
@@ -21,14 +29,19 @@ pub const SECRET_VARIABLE: &str = "LANDFALL_JWT_SECRET";
 /// --jwt-secret-file or from the variable LANDFALL_JWT_SECRET. The first line on standard output
 /// tells the address once the server accepts connections; the log goes to standard error.
 #[derive(Debug, Parser)]
-#[command(name = "landfall-server", version)]
+#[command(
+    name = "landfall-server",
+    version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Args {
     /// Address and port; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:8787")]
     pub listen: SocketAddr,
     /// The database: a file, created where it does not exist, or `:memory:`.
-    #[arg(long, value_name = "PATH")]
-    pub db: PathBuf,
+    #[arg(long, value_name = "PATH", required = true)]
+    pub db: Option<PathBuf>,
     /// Serve the files of this folder beside the API.
     #[arg(long = "static", value_name = "DIR")]
     pub static_dir: Option<PathBuf>,
@@ -64,6 +77,12 @@ pub struct Args {
     /// Log as JSON, one object a line.
     #[arg(long)]
     pub log_json: bool,
+    /// Days for which tombstones, results of mutations and settled conflicts are kept; 0: for ever.
+    #[arg(long, value_name = "DAYS", default_value_t = limits::RETENTION_DEFAULT.as_secs() / DAY_S)]
+    pub retention_days: u64,
+    /// What to do in place of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
 }
 
 /// Why the arguments make no configuration.
@@ -102,9 +121,9 @@ impl Args {
             (None, None) if self.demo => Secret::random()?,
             (None, None) => return Err(ArgsError::NoSecret),
         };
-        let database = match self.db.to_str() {
-            Some(":memory:") => Location::Memory,
-            _ => Location::File(self.db),
+        let database = match self.db {
+            Some(path) => location(path),
+            None => Location::Memory,
         };
         let seed = match (self.seed, self.seed_type, self.seed_user) {
             (Some(file), Some(record_type), Some(user)) => Some(Seed {
@@ -123,8 +142,20 @@ impl Args {
                 (true, true) => Demo::Anyone,
             },
             seed,
+            retention: match self.retention_days {
+                0 => None,
+                days => Some(Duration::from_secs(days.saturating_mul(DAY_S))),
+            },
             ..Config::new(database, secret)
         })
+    }
+}
+
+/// Where the database is that the argument names.
+fn location(path: PathBuf) -> Location {
+    match path.to_str() {
+        Some(":memory:") => Location::Memory,
+        _ => Location::File(path),
     }
 }
 
