@@ -1,10 +1,13 @@
 //! The command line.
 
+mod assign;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub use self::assign::{AssignError, Command as Assign};
 pub use crate::config::resolve::{ConfigFault, SECRET_VARIABLE};
 use crate::config::settings::{self, Settings, SettingsFault};
 
@@ -35,7 +38,10 @@ pub struct Args {
 pub enum Command {
     /// Check the configuration and print what is in force, as a file that would set the same. Secrets
     /// are not shown.
-    CheckConfig(Flags),
+    CheckConfig(Box<Flags>),
+    /// Who works with which entity.
+    #[command(flatten)]
+    Assignments(Assign),
 }
 
 /// The options that set something. Each has a variable, and most a key in the file.

@@ -21,6 +21,7 @@ pub mod ids;
 pub mod limits;
 pub mod rate;
 pub mod resolution;
+pub mod retention;
 pub mod ruling;
 pub mod schema;
 mod seed;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use landfall_server::Server;
-use landfall_server::cli::{Args, Command, Flags, SECRET_VARIABLE};
+use landfall_server::cli::{Args, Assign, Command, Flags, SECRET_VARIABLE};
 use landfall_server::config::settings::Settings;
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::Targets;
@@ -17,7 +17,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.command {
         None => start(args.flags),
-        Some(Command::CheckConfig(flags)) => check_config(flags),
+        Some(Command::CheckConfig(flags)) => check_config(*flags),
+        Some(Command::Assignments(command)) => assign(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,6 +67,13 @@ fn check_config(flags: Flags) -> Result<(), Box<dyn Error>> {
         )?;
     }
     write!(stdout, "{shown}")?;
+    Ok(())
+}
+
+fn assign(command: Assign) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let done = runtime.block_on(command.run())?;
+    writeln!(std::io::stdout(), "{done}")?;
     Ok(())
 }
 

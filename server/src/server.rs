@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
@@ -11,13 +12,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::access::TypeRules;
-use crate::config::{Config, Seed};
+use crate::config::{Config, Metrics, Seed};
 use crate::http::Routers;
 use crate::ids::UnixMillis;
 use crate::seed::SeedFault;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Seeded, Store, StoreError};
-use crate::{http, limits, seed};
+use crate::{http, limits, retention, seed};
 
 /// Why a server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,9 @@ pub enum ServerError {
 pub struct Server {
     store: Arc<dyn Store>,
     routers: Routers,
+    /// Where the metrics will be asked for, where that is an address of their own.
+    apart: Option<TcpListener>,
+    retention: Option<Duration>,
 }
 
 impl Server {
@@ -54,13 +58,24 @@ impl Server {
         if let Some(seed) = &config.seed {
             import(&store, seed, &config.types).await?;
         }
-        Ok(Self::with_store(Arc::new(store), &config))
+        let mut server = Self::with_store(Arc::new(store), &config);
+        // Here, so that the address is there before anybody is told that the server is.
+        if let Metrics::Apart(address) = config.metrics {
+            let bound = TcpListener::bind(address).await;
+            server.apart = Some(bound.map_err(|error| ServerError::Metrics(address, error))?);
+        }
+        Ok(server)
     }
 
     /// A server over a store of one's own; `database` and `seed` of the configuration are not used.
     pub fn with_store(store: Arc<dyn Store>, config: &Config) -> Self {
         let routers = http::routers(Arc::clone(&store), config);
-        Self { store, routers }
+        Self {
+            store,
+            routers,
+            apart: None,
+            retention: config.retention,
+        }
     }
 
     /// All routes, to be called without a socket.
@@ -88,9 +103,9 @@ impl Server {
         });
         let (stopping, stopped) = oneshot::channel();
         // Ends with this function: what it tells is of use as long as the rest goes on.
-        let _apart = match self.routers.apart {
-            Some((address, router)) => Some(apart(address, router).await?),
-            None => None,
+        let _apart = match (self.apart, self.routers.apart) {
+            (Some(listener), Some(router)) => Some(apart(listener, router)?),
+            _ => None,
         };
         let service = self
             .routers
@@ -101,6 +116,11 @@ impl Server {
             tracing::info!("shutting down");
             let _ = stopping.send(());
         });
+        let store = self.store;
+        let mut purging = JoinSet::new();
+        if let Some(retention) = self.retention {
+            purging.spawn(retention::keep(Arc::clone(&store), retention));
+        }
         let overdue = async {
             // An error means that serving has ended by itself.
             if stopped.await.is_err() {
@@ -112,8 +132,8 @@ impl Server {
             served = std::future::IntoFuture::into_future(serving) => served?,
             () = overdue => tracing::warn!("requests were still in flight: not waiting longer"),
         }
+        purging.shutdown().await;
         // Dropping the last reference waits for the writer, which may wait for a disk.
-        let store = self.store;
         tokio::task::spawn_blocking(move || drop(store))
             .await
             .map_err(|_| ServerError::Interrupted)
@@ -130,10 +150,7 @@ pub async fn serve(
 }
 
 /// Serves the metrics at their own address, until the answer is dropped.
-async fn apart(address: SocketAddr, router: Router) -> Result<JoinSet<()>, ServerError> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| ServerError::Metrics(address, error))?;
+fn apart(listener: TcpListener, router: Router) -> Result<JoinSet<()>, ServerError> {
     let address = listener.local_addr()?;
     tracing::info!("metrics on http://{address}/metrics");
     let mut serving = JoinSet::new();

@@ -92,8 +92,7 @@ impl Settings {
         let types = types(self.types, self.open_types.unwrap_or(demo))?;
         let database = match self.database.path {
             None => return Err(ConfigFault::NoDatabase),
-            Some(path) if path.as_os_str() == ":memory:" => Location::Memory,
-            Some(path) => Location::File(path),
+            Some(path) => location(path),
         };
         let metrics = metrics(self.metrics.as_deref(), demo)?;
         let proxy_header = self.proxy_header.map(|name| {
@@ -136,6 +135,14 @@ impl Settings {
     pub fn address(&self) -> SocketAddr {
         let usual = SocketAddr::from(([127, 0, 0, 1], 8787));
         self.listen.unwrap_or(usual)
+    }
+}
+
+/// Where the database is that a path means.
+pub(crate) fn location(path: PathBuf) -> Location {
+    match path.to_str() {
+        Some(":memory:") => Location::Memory,
+        _ => Location::File(path),
     }
 }
 

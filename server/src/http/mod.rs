@@ -8,6 +8,7 @@
 mod auth;
 mod batch;
 mod body;
+mod conflicts;
 mod demo;
 mod files;
 mod guard;
@@ -18,7 +19,6 @@ mod pull;
 mod rates;
 mod status;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -62,7 +62,7 @@ pub(crate) struct Routers {
     /// The API and what stands beside it.
     pub(crate) api: Router,
     /// The metrics, where they have an address of their own.
-    pub(crate) apart: Option<(SocketAddr, Router)>,
+    pub(crate) apart: Option<Router>,
 }
 
 /// All routes with all their layers.
@@ -76,9 +76,9 @@ pub(crate) fn routers(store: Arc<dyn Store>, config: &Config) -> Routers {
         metrics: Arc::new(Metrics::new()),
     };
     let apart = match config.metrics {
-        config::Metrics::Apart(address) => {
+        config::Metrics::Apart(_) => {
             let router = operations().merge(counted()).with_state(app.clone());
-            Some((address, router.layer(from_fn(problem::normalise))))
+            Some(router.layer(from_fn(problem::normalise)))
         }
         config::Metrics::Off | config::Metrics::Beside => None,
     };
@@ -143,6 +143,8 @@ fn api() -> Router<App> {
         .route("/batch", post(batch::batch))
         .route("/pull", get(pull::pull))
         .route("/status", get(status::status))
+        .route("/conflicts", get(conflicts::conflicts))
+        .route("/resolve", post(conflicts::resolve))
         .fallback(not_found)
         .layer(body_limits())
         .layer(RequestDecompressionLayer::new())
