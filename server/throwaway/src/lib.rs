@@ -23,6 +23,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use program::BIN_VARIABLE;
 use program::Programs;
 
+/// The folder of PostgreSQL's programs, or where was looked in vain.
+pub fn programs() -> Result<PathBuf, String> {
+    program::folder()
+}
+
 /// The role that owns the databases: no superuser, as on a well-kept server.
 pub const ROLE: &str = "landfall";
 /// Stands in every URL. The cluster asks for no password; tests look for this one in logs.

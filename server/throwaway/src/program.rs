@@ -9,6 +9,9 @@ pub const BIN_VARIABLE: &str = "LANDFALL_POSTGRES_BIN";
 /// Debian keeps each version in a folder below this one, and off `PATH`.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
+/// What is run.
+const PROGRAMS: &[&str] = &["initdb", "pg_ctl", "postgres", "psql"];
+
 /// The programs of one PostgreSQL.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -18,21 +21,8 @@ pub(crate) struct Programs {
 
 impl Programs {
     pub(crate) fn find() -> Result<Self, String> {
-        let folder = match std::env::var_os(BIN_VARIABLE).map(PathBuf::from) {
-            Some(named) if is_complete(&named) => named,
-            Some(named) => {
-                let named = named.display();
-                return Err(format!("{BIN_VARIABLE} is {named}: no PostgreSQL there"));
-            }
-            None => usual_places().find(|folder| is_complete(folder)).ok_or_else(|| {
-                format!(
-                    "initdb is nowhere; install Debian's package `postgresql` \
-                     (`cargo xtask setup` does), or set {BIN_VARIABLE} to the folder of its programs"
-                )
-            })?,
-        };
         Ok(Self {
-            folder,
+            folder: folder()?,
             prefix: prefix()?,
         })
     }
@@ -44,6 +34,26 @@ impl Programs {
     /// What to write before a command.
     pub(crate) fn prefix(&self) -> &[String] {
         &self.prefix
+    }
+}
+
+pub(crate) fn folder() -> Result<PathBuf, String> {
+    match std::env::var_os(BIN_VARIABLE).map(PathBuf::from) {
+        Some(named) if is_complete(&named) => Ok(named),
+        Some(named) => Err(format!(
+            "{BIN_VARIABLE} is {}: {} are not all there",
+            named.display(),
+            PROGRAMS.join(", ")
+        )),
+        None => usual_places()
+            .find(|folder| is_complete(folder))
+            .ok_or_else(|| {
+                format!(
+                    "{} are neither below {DEBIAN} nor on PATH; install Debian's package \
+                     `postgresql` (`cargo xtask setup` does), or set {BIN_VARIABLE} to their folder",
+                    PROGRAMS.join(", ")
+                )
+            }),
     }
 }
 
@@ -63,9 +73,7 @@ fn usual_places() -> impl Iterator<Item = PathBuf> {
 }
 
 fn is_complete(folder: &Path) -> bool {
-    ["initdb", "pg_ctl", "postgres", "psql"]
-        .iter()
-        .all(|name| folder.join(name).is_file())
+    PROGRAMS.iter().all(|name| folder.join(name).is_file())
 }
 
 /// PostgreSQL refuses to run as root.
