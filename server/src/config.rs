@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use axum::http::HeaderValue;
 
 use crate::ids::{RecordType, UserId};
+use crate::store::postgres::DatabaseUrl;
 use crate::store::sqlite::Location;
 use crate::token::Secret;
 
@@ -12,7 +13,7 @@ use crate::token::Secret;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the database is.
-    pub database: Location,
+    pub database: Database,
     /// What tokens are signed with.
     pub secret: Secret,
     /// A folder whose files are served beside the API.
@@ -27,15 +28,36 @@ pub struct Config {
 
 impl Config {
     /// A server with this database and secret, and all else off.
-    pub fn new(database: Location, secret: Secret) -> Self {
+    pub fn new(database: impl Into<Database>, secret: Secret) -> Self {
         Self {
-            database,
+            database: database.into(),
             secret,
             static_dir: None,
             cors: Cors::Off,
             demo: Demo::Off,
             seed: None,
         }
+    }
+}
+
+/// Where records are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// In this process, for one server.
+    Sqlite(Location),
+    /// In a PostgreSQL, which several servers may share.
+    Postgres(DatabaseUrl),
+}
+
+impl From<Location> for Database {
+    fn from(location: Location) -> Self {
+        Self::Sqlite(location)
+    }
+}
+
+impl From<DatabaseUrl> for Database {
+    fn from(url: DatabaseUrl) -> Self {
+        Self::Postgres(url)
     }
 }
 

@@ -9,9 +9,10 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::config::{Config, Seed};
+use crate::config::{Config, Database, Seed};
 use crate::ids::UnixMillis;
 use crate::seed::SeedFault;
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Seeded, Store, StoreError};
 use crate::{http, limits, seed};
@@ -42,13 +43,17 @@ pub struct Server {
 impl Server {
     /// Opens the database and imports the seed.
     pub async fn open(config: Config) -> Result<Self, ServerError> {
-        let database = config.database.clone();
-        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database)).await;
-        let store = store.map_err(|_| ServerError::Interrupted)??;
+        let store: Arc<dyn Store> = match config.database.clone() {
+            Database::Sqlite(location) => {
+                let open = tokio::task::spawn_blocking(move || SqliteStore::open(&location));
+                Arc::new(open.await.map_err(|_| ServerError::Interrupted)??)
+            }
+            Database::Postgres(url) => Arc::new(PostgresStore::open(&url).await?),
+        };
         if let Some(seed) = &config.seed {
-            import(&store, seed).await?;
+            import(&*store, seed).await?;
         }
-        Ok(Self::with_store(Arc::new(store), &config))
+        Ok(Self::with_store(store, &config))
     }
 
     /// A server over a store of one's own; `database` and `seed` of the configuration are not used.
@@ -110,7 +115,7 @@ pub async fn serve(
     Server::open(config).await?.run(listener, shutdown).await
 }
 
-async fn import(store: &SqliteStore, seed: &Seed) -> Result<(), ServerError> {
+async fn import(store: &dyn Store, seed: &Seed) -> Result<(), ServerError> {
     let records =
         seed::load(&seed.file).map_err(|fault| ServerError::Seed(seed.file.clone(), fault))?;
     let seeded = store

@@ -1,0 +1,9 @@
+// The files of the suite; included by one program for each kind of store, which says in its module
+// `storage` where records are kept. In alphabetical order.
+mod files;
+mod harness;
+mod lifecycle;
+mod pull;
+mod push;
+mod refusals;
+mod users;
