@@ -1,10 +1,13 @@
 //! What a server is told before it starts.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::http::HeaderValue;
 
+use crate::access::TypeRules;
 use crate::ids::{RecordType, UserId};
+use crate::limits;
 use crate::store::postgres::DatabaseUrl;
 use crate::store::sqlite::Location;
 use crate::token::Secret;
@@ -24,6 +27,10 @@ pub struct Config {
     pub demo: Demo,
     /// Records to begin with.
     pub seed: Option<Seed>,
+    /// Which types are shared by entity.
+    pub types: TypeRules,
+    /// How long tombstones, results of mutations and settled conflicts are kept; for ever without.
+    pub retention: Option<Duration>,
 }
 
 impl Config {
@@ -36,6 +43,8 @@ impl Config {
             cors: Cors::Off,
             demo: Demo::Off,
             seed: None,
+            types: TypeRules::default(),
+            retention: Some(limits::RETENTION_DEFAULT),
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | rules | [`decide`], [`change`], [`data`], [`ids`], [`limits`] | no I/O, no clock |
+//! | rules | [`ruling`], [`decide`], [`access`], [`change`], [`data`], [`ids`], [`limits`] | no I/O, no clock |
 //! | storage | [`store`]: one trait, SQLite and PostgreSQL behind it | transactions, idempotency, checkpoints |
 //! | wire | [`wire`], `http` | JSON, tokens, status codes |
 //! | shell | [`config`], [`cli`], [`server`] | files, sockets, signals |
@@ -11,6 +11,7 @@
 //! A simulation can drive [`decide::decide`] or a whole [`store::Store`] without HTTP; a test can
 //! drive [`server::Server::router`] without a socket.
 
+pub mod access;
 pub mod change;
 pub mod cli;
 pub mod config;
@@ -19,6 +20,8 @@ pub mod decide;
 mod http;
 pub mod ids;
 pub mod limits;
+pub mod resolution;
+pub mod ruling;
 mod seed;
 pub mod server;
 pub mod store;

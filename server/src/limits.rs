@@ -48,6 +48,13 @@ pub const CLIENT_ID_BYTES_MAX: usize = 128;
 /// Bytes of a token's `sub`. Providers use up to 255 characters (OpenID Connect's bound).
 pub const USER_ID_BYTES_MAX: usize = 255;
 
+/// Bytes of an entity's id: it names a record (the site, the project), so as long as those.
+pub const ENTITY_ID_BYTES_MAX: usize = RECORD_ID_BYTES_MAX;
+
+/// Entities of one user. Bounds a checkpoint, which holds a position for each (some 7 KB, which
+/// proxies still pass in an address), and what a pull looks at.
+pub const ENTITIES_MAX: usize = 500;
+
 /// Bytes of a top-level field's name: field names are chosen by programmers.
 pub const FIELD_NAME_BYTES_MAX: usize = 256;
 
@@ -104,6 +111,19 @@ pub const READERS: usize = 4;
 
 /// How long SQLite waits for another process's lock before it reports the database as busy.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// News that wait for a listener. One that is further behind is told that anything may have changed.
+pub const FEED_BACKLOG: usize = 256;
+
+/// How long tombstones, results of mutations and settled conflicts are kept when nothing else is
+/// said: longer than devices usually stay offline. One that comes later pulls from the beginning.
+pub const RETENTION_DEFAULT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// Rows of each kind that one step of a purge deletes: a few milliseconds of the writer's time.
+pub const PURGE_ROWS: usize = 500;
+
+/// Conflicts in one page of the log. Each holds two records.
+pub const CONFLICTS_MAX: usize = 100;
 
 /// Answers shorter than this are not compressed: gzip's header and tables would make them longer.
 pub const COMPRESS_BYTES_MIN: u64 = 512;

@@ -9,6 +9,7 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::access::TypeRules;
 use crate::config::{Config, Database, Seed};
 use crate::ids::UnixMillis;
 use crate::seed::SeedFault;
@@ -51,7 +52,7 @@ impl Server {
             Database::Postgres(url) => Arc::new(PostgresStore::open(&url).await?),
         };
         if let Some(seed) = &config.seed {
-            import(&*store, seed).await?;
+            import(&*store, seed, &config.types).await?;
         }
         Ok(Self::with_store(store, &config))
     }
@@ -115,11 +116,18 @@ pub async fn serve(
     Server::open(config).await?.run(listener, shutdown).await
 }
 
-async fn import(store: &dyn Store, seed: &Seed) -> Result<(), ServerError> {
+async fn import(store: &dyn Store, seed: &Seed, types: &TypeRules) -> Result<(), ServerError> {
     let records =
         seed::load(&seed.file).map_err(|fault| ServerError::Seed(seed.file.clone(), fault))?;
+    let sharing = types.sharing(&seed.record_type);
     let seeded = store
-        .seed(&seed.user, &seed.record_type, records, UnixMillis::now())
+        .seed(
+            &seed.user,
+            &seed.record_type,
+            sharing,
+            records,
+            UnixMillis::now(),
+        )
         .await?;
     match seeded {
         Seeded::Imported(count) => tracing::info!(count, "seed imported"),

@@ -1,6 +1,7 @@
 //! Who is asking: JSON Web Tokens, HS256, verified with a shared secret. Only `sub` and `exp` mean
 //! something here. The algorithm is fixed: a token cannot choose one ("none" is refused).
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jsonwebtoken::errors::ErrorKind;
@@ -58,8 +59,19 @@ pub enum TokenFault {
 #[derive(Serialize, Deserialize)]
 struct Claims {
     sub: String,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    entities: BTreeSet<String>,
     #[serde(default)]
     exp: u64,
+}
+
+/// Whom a token speaks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The user.
+    pub user: UserId,
+    /// The entities that it names.
+    pub entities: BTreeSet<String>,
 }
 
 /// Verifies tokens and, for demos and tests, issues them.
@@ -87,20 +99,34 @@ impl Tokens {
     }
 
     /// Whose token it is.
-    pub fn verify(&self, token: &str) -> Result<UserId, TokenFault> {
+    pub fn verify(&self, token: &str) -> Result<Claimed, TokenFault> {
         let claims = decode::<Claims>(token, &self.verifying, &self.rules)
             .map_err(|error| match error.kind() {
                 ErrorKind::ExpiredSignature => TokenFault::Expired,
                 _ => TokenFault::Invalid,
             })?
             .claims;
-        UserId::new(claims.sub).map_err(|_| TokenFault::Invalid)
+        Ok(Claimed {
+            user: UserId::new(claims.sub).map_err(|_| TokenFault::Invalid)?,
+            entities: claims.entities,
+        })
     }
 
     /// A token for `user` that expires at `expires_s` (seconds since 1970).
     pub fn issue(&self, user: &UserId, expires_s: u64) -> Result<String, TokenFault> {
+        self.issue_for(user, &[], expires_s)
+    }
+
+    /// The same, for somebody who is assigned to these entities.
+    pub fn issue_for(
+        &self,
+        user: &UserId,
+        entities: &[&str],
+        expires_s: u64,
+    ) -> Result<String, TokenFault> {
         let claims = Claims {
             sub: user.as_str().to_owned(),
+            entities: entities.iter().map(ToString::to_string).collect(),
             exp: expires_s,
         };
         let header = Header::new(Algorithm::HS256);
@@ -124,7 +150,7 @@ mod tests {
     fn verifies_its_own_tokens_only() {
         let ann = UserId::new("ann").unwrap();
         let token = tokens(1).issue(&ann, now_s() + 60).unwrap();
-        assert_eq!(tokens(1).verify(&token), Ok(ann));
+        assert_eq!(tokens(1).verify(&token).unwrap().user, ann);
         assert_eq!(tokens(2).verify(&token), Err(TokenFault::Invalid));
         assert_eq!(tokens(1).verify("nonsense"), Err(TokenFault::Invalid));
     }
@@ -163,6 +189,7 @@ mod tests {
     fn other_algorithms_are_refused() {
         let claims = Claims {
             sub: "ann".into(),
+            entities: BTreeSet::new(),
             exp: now_s() + 60,
         };
         let token = encode(&Header::new(Algorithm::HS512), &claims, &tokens(1).signing).unwrap();

@@ -81,6 +81,8 @@ pub struct ChangeResult {
     version_number: Option<Version>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<RecordData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflict_id: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     deleted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +129,7 @@ impl Echo {
             status: Status::Success,
             version_number: None,
             data: None,
+            conflict_id: None,
             deleted: false,
             at: None,
             message: None,
@@ -135,8 +138,14 @@ impl Echo {
         };
         match verdict {
             Verdict::Success(version) => result.version_number = Some(version),
-            Verdict::Conflict { version, data, at } => {
+            Verdict::Conflict {
+                id,
+                version,
+                data,
+                at,
+            } => {
                 result.status = Status::Conflict;
+                result.conflict_id = Some(id.to_string());
                 result.version_number = Some(version);
                 result.deleted = data.is_none();
                 result.data = data;
@@ -216,6 +225,7 @@ pub struct StatusLimits {
 mod tests {
     use super::*;
     use crate::ids::{ClientId, UnixMillis};
+    use crate::store::ConflictId;
 
     fn echo() -> Echo {
         Echo {
@@ -239,12 +249,13 @@ mod tests {
         );
         assert_eq!(
             json(Verdict::Conflict {
+                id: ConflictId(3),
                 version: Version(7),
                 data: None,
                 at
             }),
             format!(
-                r#"{head}"conflict","versionNumber":7,"deleted":true,"at":"0000000000001-0000-c"}}"#
+                r#"{head}"conflict","versionNumber":7,"conflictId":"3","deleted":true,"at":"0000000000001-0000-c"}}"#
             )
         );
         assert_eq!(

@@ -1,4 +1,5 @@
-//! Whose request it is.
+//! Whose request it is, and what is open to them: their own space, and those of the entities that
+//! their token names or that they are assigned to.
 
 use axum::extract::FromRequestParts;
 use axum::http::header;
@@ -6,10 +7,13 @@ use axum::http::request::Parts;
 
 use super::App;
 use super::problem::Problem;
-use crate::ids::UserId;
+use crate::access::Access;
+use crate::ids::EntityId;
+use crate::token::Claimed;
 
-/// The user whose token the request carries. A handler that takes it cannot be reached without.
-pub(super) struct Bearer(pub(super) UserId);
+/// The access of the user whose token the request carries. A handler that takes it cannot be reached
+/// without one.
+pub(super) struct Bearer(pub(super) Access);
 
 impl FromRequestParts<App> for Bearer {
     type Rejection = Problem;
@@ -24,8 +28,18 @@ impl FromRequestParts<App> for Bearer {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(|| Problem::unauthorized("a bearer token is needed"))?;
-        let user = app.tokens.verify(token);
-        user.map(Self)
-            .map_err(|fault| Problem::unauthorized(fault.to_string()))
+        let claimed = app.tokens.verify(token);
+        let claimed = claimed.map_err(|fault| Problem::unauthorized(fault.to_string()))?;
+        access(app, claimed).await.map(Self)
     }
+}
+
+async fn access(app: &App, claimed: Claimed) -> Result<Access, Problem> {
+    let Claimed { user, entities } = claimed;
+    let mut open = app.store.assignments(&user).await?;
+    for entity in entities {
+        let entity = EntityId::new(entity);
+        open.insert(entity.map_err(|fault| Problem::unauthorized(fault.to_string()))?);
+    }
+    Access::new(user, open).map_err(|fault| Problem::forbidden(fault.to_string()))
 }

@@ -13,12 +13,12 @@ use super::problem::Problem;
 use crate::change::Change;
 use crate::ids::{ClientId, UnixMillis};
 use crate::limits;
-use crate::store::{StoreError, Verdict};
+use crate::store::{Mode, StoreError, Verdict};
 use crate::wire::{BatchAnswer, BatchRequest, Echo, PROTOCOL};
 
 pub(super) async fn batch(
     State(app): State<App>,
-    Bearer(user): Bearer,
+    Bearer(access): Bearer,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<BatchAnswer>, Problem> {
     let request = read_request(&decompressed(body)?)?;
@@ -29,7 +29,7 @@ pub(super) async fn batch(
     let (mut valid, mut slots) = (Vec::new(), Vec::with_capacity(request.changes.len()));
     for wire in request.changes {
         let echo = Echo::of(&wire);
-        match Change::check(wire, &client) {
+        match Change::check(wire, &client, &app.types) {
             Ok(change) => {
                 valid.push(change);
                 slots.push((echo, None));
@@ -40,7 +40,11 @@ pub(super) async fn batch(
     let count = valid.len();
     let verdicts = match count {
         0 => Vec::new(),
-        _ => app.store.push(&user, valid, UnixMillis::now()).await?,
+        _ => {
+            app.store
+                .push(&access, valid, Mode::Each, UnixMillis::now())
+                .await?
+        }
     };
     if verdicts.len() != count {
         return Err(StoreError::Damaged("verdicts do not match their changes").into());

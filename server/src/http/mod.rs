@@ -31,6 +31,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use self::guard::Gate;
 use self::problem::Problem;
+use crate::access::TypeRules;
 use crate::config::{Config, Cors, Demo};
 use crate::limits;
 use crate::store::Store;
@@ -45,6 +46,7 @@ struct App {
     store: Arc<dyn Store>,
     tokens: Arc<Tokens>,
     demo: Demo,
+    types: TypeRules,
 }
 
 /// All routes with all their layers.
@@ -54,6 +56,7 @@ pub(crate) fn router(store: Arc<dyn Store>, config: &Config) -> Router {
         store,
         tokens,
         demo: config.demo,
+        types: config.types.clone(),
     };
 
     let mut routes = Router::new()

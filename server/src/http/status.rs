@@ -14,9 +14,9 @@ use crate::wire::{PROTOCOL, StatusAnswer, StatusLimits};
 
 pub(super) async fn status(
     State(app): State<App>,
-    Bearer(user): Bearer,
+    Bearer(access): Bearer,
 ) -> Result<Json<StatusAnswer>, Problem> {
-    let standing = app.store.standing(&user).await?;
+    let standing = app.store.standing(&access).await?;
     Ok(Json(StatusAnswer {
         protocol: PROTOCOL,
         server_time: rfc3339(UnixMillis::now()),

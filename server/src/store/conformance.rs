@@ -3,7 +3,8 @@
 
 use serde_json::value::RawValue;
 
-use super::{PullQuery, Seeded, Store, StoreError, Verdict};
+use super::{ConflictId, Mode, Outcome, PullQuery, Seeded, Store, StoreError, Verdict};
+use crate::access::{Access, Sharing};
 use crate::change::{Change, Edit, FailureCode};
 use crate::data::RecordData;
 use crate::ids::{ClientId, MutationId, RecordId, RecordType, Stamp, UnixMillis, UserId, Version};
@@ -44,8 +45,8 @@ type Shared<S> = std::sync::Arc<S>;
 
 const NOW: UnixMillis = UnixMillis(1_763_690_000_000);
 
-pub(crate) fn user(name: &str) -> UserId {
-    UserId::new(name).unwrap()
+pub(crate) fn user(name: &str) -> Access {
+    Access::own(UserId::new(name).unwrap())
 }
 
 pub(crate) fn data(text: &str) -> RecordData {
@@ -60,6 +61,7 @@ pub(crate) fn change(mutation: &str, record: &str, base: u64, edit: Edit) -> Cha
         record: RecordId::new(record).unwrap(),
         base: Version(base),
         at: Stamp::new("1763690000000-0000-c1").unwrap(),
+        sharing: Sharing::Private,
         edit,
     }
 }
@@ -102,8 +104,8 @@ fn ids(records: &[PulledRecord]) -> Vec<&str> {
     records.iter().map(|record| record.id.as_str()).collect()
 }
 
-async fn push(store: &impl Store, user: &UserId, changes: Vec<Change>) -> Vec<Verdict> {
-    store.push(user, changes, NOW).await.unwrap()
+async fn push(store: &impl Store, access: &Access, changes: Vec<Change>) -> Vec<Verdict> {
+    store.push(access, changes, Mode::Each, NOW).await.unwrap()
 }
 
 pub(crate) async fn answers_in_order_and_each_by_itself(store: Shared<impl Store>) {
@@ -161,7 +163,14 @@ pub(crate) async fn a_repeat_gets_the_first_result(store: Shared<impl Store>) {
     let before = store.pull(&ann, since(None, 1000)).await.unwrap();
     assert_eq!(push(&*store, &ann, batch).await, first);
     assert_eq!(store.pull(&ann, since(None, 1000)).await.unwrap(), before);
-    assert_eq!(store.conflicts(&ann, 10).await.unwrap().len(), 1);
+    assert_eq!(
+        store
+            .conflicts(&ann, ConflictId(0), 10)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 pub(crate) async fn concurrent_repeats_take_effect_once(store: Shared<impl Store>) {
@@ -191,7 +200,14 @@ pub(crate) async fn concurrent_repeats_take_effect_once(store: Shared<impl Store
         .filter(|record| record.version_number.0 != 1)
         .count();
     assert_eq!(twice, 1, "only x was updated, once");
-    assert_eq!(store.conflicts(&ann, 10).await.unwrap().len(), 1);
+    assert_eq!(
+        store
+            .conflicts(&ann, ConflictId(0), 10)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 pub(crate) async fn a_mutation_id_stands_for_one_record(store: Shared<impl Store>) {
@@ -221,7 +237,12 @@ pub(crate) async fn conflicts_answer_with_the_record_and_are_logged(store: Share
         panic!("{verdicts:?}")
     };
     assert_eq!((version.0, remote.as_str()), (2, r#"{"by":"m2"}"#));
-    push(&*store, &ann, vec![delete("m5", "a", 2)]).await;
+    // By another client: of its own, the conflicts would be settled by that.
+    let other = Change {
+        client: ClientId::new("c2").unwrap(),
+        ..delete("m5", "a", 2)
+    };
+    push(&*store, &ann, vec![other]).await;
     let verdicts = push(&*store, &ann, vec![update("m6", "a", 2)]).await;
     assert!(matches!(
         verdicts[0],
@@ -232,7 +253,7 @@ pub(crate) async fn conflicts_answer_with_the_record_and_are_logged(store: Share
         }
     ));
 
-    let log = store.conflicts(&ann, 10).await.unwrap();
+    let log = store.conflicts(&ann, ConflictId(0), 10).await.unwrap();
     let refused: Vec<_> = log.iter().map(|entry| entry.mutation.as_str()).collect();
     assert_eq!(refused, ["m3", "m4", "m6"]);
     assert_eq!(log[0].local, Some(data(r#"{"by":"m3"}"#)));
@@ -242,7 +263,7 @@ pub(crate) async fn conflicts_answer_with_the_record_and_are_logged(store: Share
         (log[0].record.as_str(), log[0].client.as_str()),
         ("a", "c1")
     );
-    assert_eq!((log[0].detected_at, log[0].outcome.as_str()), (NOW, "open"));
+    assert_eq!((log[0].detected_at, log[0].outcome), (NOW, Outcome::Open));
     assert_eq!(
         (log[1].local.as_ref(), log[2].remote.as_ref()),
         (None, None)
@@ -265,7 +286,13 @@ pub(crate) async fn users_are_apart(store: Shared<impl Store>) {
     let bobs = store.pull(&bob, since(None, 1000)).await.unwrap();
     assert!(bobs.records.is_empty());
     assert_eq!(store.standing(&bob).await.unwrap().conflicts, 0);
-    assert!(store.conflicts(&bob, 10).await.unwrap().is_empty());
+    assert!(
+        store
+            .conflicts(&bob, ConflictId(0), 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 
     // The same ids of records and mutations are other records and mutations.
     let verdicts = push(&*store, &bob, vec![create("m1", "a")]).await;
@@ -425,7 +452,7 @@ pub(crate) async fn unknown_checkpoints_are_refused(store: Shared<impl Store>) {
     let ann = user("ann");
     push(&*store, &ann, vec![create("m1", "a")]).await;
     let known = store.standing(&ann).await.unwrap().checkpoint;
-    let ahead = known.replace(".1", ".2");
+    let ahead = format!("{}2", known.strip_suffix('1').unwrap());
     let foreign = format!("{}.1", "0".repeat(32));
     for wrong in ["", "nonsense", &ahead, &foreign] {
         let error = store.pull(&ann, since(Some(wrong), 10)).await.unwrap_err();
@@ -443,12 +470,18 @@ pub(crate) async fn seeds_only_what_is_empty(store: Shared<impl Store>) {
             .collect()
     };
     let seeded = store
-        .seed(&ann, &sites, records(&["a", "b"]), NOW)
+        .seed(
+            ann.user(),
+            &sites,
+            Sharing::Private,
+            records(&["a", "b"]),
+            NOW,
+        )
         .await
         .unwrap();
     assert_eq!(seeded, Seeded::Imported(2));
     let seeded = store
-        .seed(&ann, &sites, records(&["c"]), NOW)
+        .seed(ann.user(), &sites, Sharing::Private, records(&["c"]), NOW)
         .await
         .unwrap();
     assert_eq!(seeded, Seeded::Present);

@@ -3,6 +3,7 @@
 mod files;
 mod harness;
 mod lifecycle;
+mod moody;
 mod pull;
 mod push;
 mod refusals;

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::fault::fault;
 use super::flush::notify;
-use super::push::{Fault, locked};
+use super::push::{Attempts, Fault, locked};
 use crate::access::Space;
 use crate::ids::{EntityId, UserId};
 use crate::limits;
@@ -25,10 +25,11 @@ async fn entities(
     connection: &mut PgConnection,
     user: &UserId,
 ) -> Result<BTreeSet<EntityId>, Fault> {
-    let names: Vec<String> = sqlx::query_scalar("SELECT entity FROM assignments WHERE user_id = $1")
-        .bind(user.as_str())
-        .fetch_all(connection)
-        .await?;
+    let names: Vec<String> =
+        sqlx::query_scalar("SELECT entity FROM assignments WHERE user_id = $1")
+            .bind(user.as_str())
+            .fetch_all(connection)
+            .await?;
     let entities: Result<_, _> = names.into_iter().map(EntityId::new).collect();
     entities.map_err(|_| StoreError::Damaged("an entity").into())
 }
@@ -58,7 +59,13 @@ async fn change(
     add: bool,
 ) -> Result<bool, StoreError> {
     let mut connection = pool.acquire().await.map_err(fault)?;
-    Ok(attempt(&mut connection, user, entity, add).await?)
+    let mut attempts = Attempts::default();
+    loop {
+        match attempt(&mut connection, user, entity, add).await {
+            Ok(changed) => return Ok(changed),
+            Err(fault) => attempts.again(&mut connection, fault).await?,
+        }
+    }
 }
 
 async fn attempt(

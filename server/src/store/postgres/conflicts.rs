@@ -12,9 +12,7 @@ use super::rows;
 use crate::access::Access;
 use crate::ids::{MutationId, UnixMillis, Version};
 use crate::resolution::{Step, step};
-use crate::store::{
-    ConflictEntry, ConflictId, Outcome, Resolution, Resolved, StoreError, Verdict,
-};
+use crate::store::{ConflictEntry, ConflictId, Outcome, Resolution, Resolved, StoreError, Verdict};
 
 /// How many of the asker's conflicts are open.
 pub(super) async fn open_conflicts(
@@ -93,7 +91,7 @@ pub(super) async fn resolve(
     loop {
         match attempt(&mut connection, access, resolution, now, &attempts).await {
             Ok(resolved) => return Ok(resolved),
-            Err(fault) => attempts.again(fault)?,
+            Err(fault) => attempts.again(&mut connection, fault).await?,
         }
     }
 }
@@ -133,15 +131,22 @@ async fn attempt(
         key.0.as_str(),
         key.1.as_str(),
     );
-    let current = records(&mut transaction, [wanted].into()).await?.remove(&key);
+    let current = records(&mut transaction, [wanted].into())
+        .await?
+        .remove(&key);
     let version = match step(&entry, resolution, current.as_ref(), now) {
         Step::Stay(version) => version,
         Step::Refuse(failure) => return Ok(Resolved::Refused(failure)),
         Step::Apply(change) => {
             // No mutation of its own: nothing is recalled or remembered, and no conflict is
             // settled but this one.
-            let mut loaded =
-                load(&mut transaction, access, std::slice::from_ref(&*change), heads).await?;
+            let mut loaded = load(
+                &mut transaction,
+                access,
+                std::slice::from_ref(&*change),
+                heads,
+            )
+            .await?;
             loaded.memory.clear();
             let mut draft = Draft::new(access, now, loaded);
             let verdict = draft.apply(&change)?;

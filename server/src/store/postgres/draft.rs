@@ -179,7 +179,9 @@ impl<'a> Draft<'a> {
             key: key(change),
             verdict: verdict.clone(),
         };
-        self.loaded.memory.insert(change.mutation.clone(), remembered);
+        self.loaded
+            .memory
+            .insert(change.mutation.clone(), remembered);
     }
 
     pub(super) fn put(

@@ -134,11 +134,36 @@ async fn rebased(connection: &mut PgConnection, draft: &Draft<'_>) -> Result<(),
                FROM hits WHERE c.id = hits.id";
     sqlx::query(sql)
         .bind(draft.access.user().as_str())
-        .bind(accepted.iter().map(|a| a.key.0.as_str()).collect::<Vec<_>>())
-        .bind(accepted.iter().map(|a| a.key.1.as_str()).collect::<Vec<_>>())
-        .bind(accepted.iter().map(|a| a.client.as_str()).collect::<Vec<_>>())
-        .bind(accepted.iter().map(|a| to_sql(a.base.0)).collect::<Vec<_>>())
-        .bind(accepted.iter().map(|a| to_sql(a.version.0)).collect::<Vec<_>>())
+        .bind(
+            accepted
+                .iter()
+                .map(|a| a.key.0.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            accepted
+                .iter()
+                .map(|a| a.key.1.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            accepted
+                .iter()
+                .map(|a| a.client.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            accepted
+                .iter()
+                .map(|a| to_sql(a.base.0))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            accepted
+                .iter()
+                .map(|a| to_sql(a.version.0))
+                .collect::<Vec<_>>(),
+        )
         .bind(to_sql(draft.now.0))
         .execute(connection)
         .await?;
@@ -146,10 +171,7 @@ async fn rebased(connection: &mut PgConnection, draft: &Draft<'_>) -> Result<(),
 }
 
 /// Logs conflicts; their numbers.
-async fn conflicts(
-    connection: &mut PgConnection,
-    draft: &Draft<'_>,
-) -> Result<Vec<i64>, Fault> {
+async fn conflicts(connection: &mut PgConnection, draft: &Draft<'_>) -> Result<Vec<i64>, Fault> {
     let mut ids = Vec::with_capacity(draft.conflicts.len());
     // One by one: they are rare, each holds two records, and the log's order is that of the batch.
     for logged in &draft.conflicts {

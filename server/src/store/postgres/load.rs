@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::{PgConnection, Row};
 
-use super::draft::{Key, Loaded, Remembered, Unlocked, key};
+use super::draft::{Key, Loaded, Remembered, Unlocked};
 use super::push::Fault;
 use super::rows;
 use crate::access::{Access, Sharing, Space};

@@ -73,7 +73,9 @@ impl PostgresStore {
     /// Connects and brings the database to the newest schema.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let options = url.options();
-        let mut connection = PgConnection::connect_with(&options).await.map_err(startup)?;
+        let mut connection = PgConnection::connect_with(&options)
+            .await
+            .map_err(startup)?;
         pools::set_up_to_migrate(&mut connection)
             .await
             .map_err(startup)?;
@@ -138,7 +140,12 @@ impl Store for PostgresStore {
         after: ConflictId,
         limit: usize,
     ) -> Answer<'a, Vec<ConflictEntry>> {
-        Box::pin(conflicts::conflicts(&self.inner.readers, access, after, limit))
+        Box::pin(conflicts::conflicts(
+            &self.inner.readers,
+            access,
+            after,
+            limit,
+        ))
     }
 
     fn resolve<'a>(

@@ -26,7 +26,9 @@ async fn set_up(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         limits::POSTGRES_LOCK_TIMEOUT.as_millis(),
         limits::POSTGRES_IDLE_TIMEOUT.as_millis(),
     );
-    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await?;
+    connection
+        .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)))
+        .await?;
     Ok(())
 }
 
@@ -38,6 +40,8 @@ pub(super) async fn set_up_to_migrate(connection: &mut PgConnection) -> Result<(
          SET lock_timeout = {}",
         limits::POSTGRES_MIGRATE_TIMEOUT.as_millis(),
     );
-    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await?;
+    connection
+        .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)))
+        .await?;
     Ok(())
 }

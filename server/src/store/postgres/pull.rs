@@ -92,7 +92,10 @@ async fn read(
     let mut transaction = snapshot(connection).await?;
     let heads = heads(&mut transaction, access).await?;
     let mut positions = id.positions(query.since.as_deref(), heads)?;
-    let behind = positions.iter().filter(|position| position.behind()).count();
+    let behind = positions
+        .iter()
+        .filter(|position| position.behind())
+        .count();
     let share = (query.limit / behind.max(1)).max(1);
     let mut reading = Reading {
         connection: &mut transaction,
@@ -118,7 +121,7 @@ async fn read(
 
 fn names(query: &PullQuery) -> Option<Vec<String>> {
     let types = query.types.as_ref()?;
-    Some(types.iter().map(ToString::to_string).collect())
+    Some(types.iter().map(|name| name.as_str().to_owned()).collect())
 }
 
 /// A page being filled.

@@ -35,6 +35,8 @@ pub(super) enum Fault {
     Store(StoreError),
     /// One more space must be locked.
     Unlocked(Space),
+    /// Some of these spaces have no row that could be locked.
+    Unfounded(BTreeSet<Space>),
     /// A record is not as it was read.
     Overtaken,
 }
@@ -62,7 +64,7 @@ impl From<Fault> for StoreError {
         match error {
             Fault::Sql(error) => fault(error),
             Fault::Store(error) => error,
-            Fault::Unlocked(_) | Fault::Overtaken => Self::Unavailable,
+            Fault::Unlocked(_) | Fault::Unfounded(_) | Fault::Overtaken => Self::Unavailable,
         }
     }
 }
@@ -76,11 +78,19 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// Whether another one makes sense after this fault; else the fault as an answer.
-    pub(super) fn again(&mut self, fault: Fault) -> Result<(), StoreError> {
+    /// Sees to it that another one makes sense after this fault; else the fault is the answer.
+    pub(super) async fn again(
+        &mut self,
+        connection: &mut PgConnection,
+        fault: Fault,
+    ) -> Result<(), StoreError> {
         self.made += 1;
         let passes = match &fault {
             Fault::Unlocked(space) => self.spaces.insert(space.clone()),
+            Fault::Unfounded(spaces) => {
+                found(connection, spaces).await?;
+                true
+            }
             Fault::Overtaken => true,
             Fault::Sql(error) => collided(error),
             Fault::Store(_) => false,
@@ -118,7 +128,7 @@ pub(super) async fn push(
                 tracing::warn!(%error, "a batch was refused; trying its changes one by one");
                 batch.careful = true;
             }
-            Err(fault) => attempts.again(fault)?,
+            Err(fault) => attempts.again(&mut connection, fault).await?,
         }
     }
 }
@@ -130,13 +140,9 @@ pub(super) async fn locked<'c>(
 ) -> Result<(PgTransaction<'c>, BTreeMap<Space, Seq>), Fault> {
     let mut transaction = connection.begin().await?;
     let heads = lock(&mut transaction, spaces).await?;
-    if heads.len() == spaces.len() {
-        return Ok((transaction, heads));
+    if heads.len() < spaces.len() {
+        return Err(Fault::Unfounded(spaces.clone()));
     }
-    transaction.rollback().await?;
-    found(connection, spaces).await?;
-    let mut transaction = connection.begin().await?;
-    let heads = lock(&mut transaction, spaces).await?;
     Ok((transaction, heads))
 }
 

@@ -44,7 +44,12 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<DatabaseId,
             .map_err(startup)?;
     }
     if done == 0 {
-        set(&mut transaction, "database-id", DatabaseId::mint()?.as_str()).await?;
+        set(
+            &mut transaction,
+            "database-id",
+            DatabaseId::mint()?.as_str(),
+        )
+        .await?;
     }
     if done < known {
         set(&mut transaction, "schema-version", &known.to_string()).await?;

@@ -35,7 +35,7 @@ pub(super) async fn seed(pool: &PgPool, import: &Import) -> Result<Seeded, Store
     loop {
         match import.attempt(&mut connection).await {
             Ok(seeded) => return Ok(seeded),
-            Err(fault) => attempts.again(fault)?,
+            Err(fault) => attempts.again(&mut connection, fault).await?,
         }
     }
 }
@@ -64,12 +64,15 @@ impl Import {
             *head = head.saturating_add(1);
             moved.insert(located.space.clone(), *head);
             let seq = *head;
-            written.push((key, Written {
-                realm: self.sharing.realm(&self.user).to_owned(),
-                located,
-                seq,
-                replaces: None,
-            }));
+            written.push((
+                key,
+                Written {
+                    realm: self.sharing.realm(&self.user).to_owned(),
+                    located,
+                    seq,
+                    replaces: None,
+                },
+            ));
         }
         for chunk in written.chunks(CHUNK) {
             let chunk: Vec<_> = chunk.iter().map(|(key, written)| (key, written)).collect();

@@ -58,17 +58,17 @@ mod tests {
     async fn users_wait_for_themselves_only_and_the_queue_has_an_end() {
         let turns = Turns::new(3);
         let (ann, bob) = (user("ann"), user("bob"));
-        let first = turns.next(&ann).await.unwrap();
-        let _other = turns.next(&bob).await.unwrap();
-        let second = turns.next(&ann);
+        let first = turns.next(ann.user()).await.unwrap();
+        let _other = turns.next(bob.user()).await.unwrap();
+        let second = turns.next(ann.user());
         tokio::pin!(second);
         let not_yet = tokio::time::timeout(std::time::Duration::from_millis(20), &mut second);
         assert!(not_yet.await.is_err());
-        let full = turns.next(&user("eve")).await;
+        let full = turns.next(user("eve").user()).await;
         assert!(matches!(full, Err(StoreError::Overloaded)));
         drop(first);
         second.await.unwrap();
         assert_eq!(turns.users.lock().unwrap().len(), 2);
-        assert!(turns.next(&user("eve")).await.is_ok());
+        assert!(turns.next(user("eve").user()).await.is_ok());
     }
 }

@@ -31,14 +31,20 @@ async fn a_restart_keeps_records_results_and_checkpoints() {
         update("m3", "a", 1),
     ];
     let first = store
-        .push(&ann, batch.clone(), UnixMillis(1))
+        .push(&ann, batch.clone(), Mode::Each, UnixMillis(1))
         .await
         .unwrap();
     let page = store.pull(&ann, since(None, 10)).await.unwrap();
     drop(store);
 
     let store = SqliteStore::open(&Location::File(folder.path().join("test.db"))).unwrap();
-    assert_eq!(store.push(&ann, batch, UnixMillis(2)).await.unwrap(), first);
+    assert_eq!(
+        store
+            .push(&ann, batch, Mode::Each, UnixMillis(2))
+            .await
+            .unwrap(),
+        first
+    );
     assert_eq!(store.pull(&ann, since(None, 10)).await.unwrap(), page);
     let nothing = store
         .pull(&ann, since(Some(&page.checkpoint), 10))
@@ -74,7 +80,7 @@ async fn a_change_that_sqlite_refuses_fails_alone_and_may_be_repeated() {
     store.writer.alone(break_it).await.unwrap();
     let batch = vec![create("m1", "a"), create("m2", "b"), create("m3", "c")];
     let verdicts = store
-        .push(&ann, batch.clone(), UnixMillis(1))
+        .push(&ann, batch.clone(), Mode::Each, UnixMillis(1))
         .await
         .unwrap();
     let Verdict::Failed(failure) = &verdicts[1] else {
@@ -97,7 +103,10 @@ async fn a_change_that_sqlite_refuses_fails_alone_and_may_be_repeated() {
             .map_err(engine)
     };
     store.writer.alone(mend).await.unwrap();
-    let verdicts = store.push(&ann, batch, UnixMillis(1)).await.unwrap();
+    let verdicts = store
+        .push(&ann, batch, Mode::Each, UnixMillis(1))
+        .await
+        .unwrap();
     assert!(
         verdicts
             .iter()

@@ -48,10 +48,22 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
+        self.write_and_tell(work, |_| ()).await
+    }
+
+    /// The same; `tell` is called after the commit, even where nobody waits for the answer any
+    /// more.
+    pub(super) async fn write_and_tell<T, F, G>(&self, work: F, tell: G) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        G: FnOnce(&T) + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Write(Box::new(Task {
             work: Some(work),
             outcome: None,
+            tell,
             reply,
         })))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
@@ -96,16 +108,18 @@ trait Write: Send {
     fn answer(self: Box<Self>, commit: Result<(), StoreError>);
 }
 
-struct Task<T, F> {
+struct Task<T, F, G> {
     work: Option<F>,
     outcome: Option<Result<T, StoreError>>,
+    tell: G,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Write for Task<T, F>
+impl<T, F, G> Write for Task<T, F, G>
 where
     T: Send,
     F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+    G: FnOnce(&T) + Send,
 {
     fn run(&mut self, connection: &Connection) -> bool {
         let work = self.work.take();
@@ -117,7 +131,10 @@ where
         // The work's own failure is the better explanation.
         let outcome = match (self.outcome, commit) {
             (Some(Err(error)), _) | (_, Err(error)) => Err(error),
-            (Some(Ok(value)), Ok(())) => Ok(value),
+            (Some(Ok(value)), Ok(())) => {
+                (self.tell)(&value);
+                Ok(value)
+            }
             // It panicked.
             (None, Ok(())) => Err(StoreError::Damaged("the writer stumbled")),
         };
