@@ -15,6 +15,8 @@
 
 pub mod checkpoint;
 #[cfg(test)]
+mod concurrency;
+#[cfg(test)]
 mod conformance;
 pub mod feed;
 pub mod postgres;

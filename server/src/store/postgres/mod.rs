@@ -117,10 +117,14 @@ impl Store for PostgresStore {
         now: UnixMillis,
     ) -> Answer<'a, Vec<Verdict>> {
         let access = access.clone();
-        Box::pin(self.finish(move |inner| async move {
-            let _turn = inner.turns.next(access.user()).await?;
-            push::push(&inner.writers, &access, &changes, mode, now).await
-        }))
+        Box::pin(async move {
+            let turn = self.inner.turns.next(access.user()).await?;
+            self.finish(move |inner| async move {
+                let _turn = turn;
+                push::push(&inner.writers, &access, &changes, mode, now).await
+            })
+            .await
+        })
     }
 
     fn pull<'a>(&'a self, access: &'a Access, query: PullQuery) -> Answer<'a, Page> {
@@ -155,10 +159,14 @@ impl Store for PostgresStore {
         now: UnixMillis,
     ) -> Answer<'a, Resolved> {
         let access = access.clone();
-        Box::pin(self.finish(move |inner| async move {
-            let _turn = inner.turns.next(access.user()).await?;
-            conflicts::resolve(&inner.writers, &access, &resolution, now).await
-        }))
+        Box::pin(async move {
+            let turn = self.inner.turns.next(access.user()).await?;
+            self.finish(move |inner| async move {
+                let _turn = turn;
+                conflicts::resolve(&inner.writers, &access, &resolution, now).await
+            })
+            .await
+        })
     }
 
     fn assignments<'a>(&'a self, user: &'a UserId) -> Answer<'a, BTreeSet<EntityId>> {

@@ -31,6 +31,12 @@ impl Turns {
         }
     }
 
+    /// How many more may wait.
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        self.places.available_permits()
+    }
+
     /// Waits for the user's turn. Where too many wait already, they are told at once.
     pub(super) async fn next(&self, user: &UserId) -> Result<Turn, StoreError> {
         let place = Arc::clone(&self.places)

@@ -3,6 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::concurrency::concurrency;
 use crate::store::conformance::{conformance, create, since, update, user};
 
 fn file() -> (SqliteStore, TempDir) {
@@ -18,6 +19,7 @@ mod in_memory {
 
 mod in_a_file {
     use super::*;
+    concurrency!(file());
     conformance!(file());
 }
 
