@@ -419,3 +419,36 @@ async fn who_waits_too_long_is_told_and_harms_nobody() {
     run(&mut hog, "COMMIT").await;
     assert!(visiting(&store, "ann", "c").await.unwrap().is_ok());
 }
+
+/// Statements that the cluster has run so far.
+fn statements(cluster: &Cluster) -> usize {
+    let log = std::fs::read_to_string(cluster.folder().join("log")).unwrap();
+    let of_one = |line: &&str| line.contains("LOG:  execute") || line.contains("LOG:  statement:");
+    log.lines().filter(of_one).count()
+}
+
+#[tokio::test]
+async fn a_batch_of_a_hundred_takes_few_statements() {
+    let cluster = Cluster::start().unwrap();
+    let database = cluster.database();
+    cluster.admin(&format!(
+        "ALTER DATABASE {} SET log_statement = 'all'",
+        database.name
+    ));
+    let store = open(&database).await;
+    let access = member("ann", &["s1"]);
+    let mut last = 0;
+    for (round, size) in [1, limits::CHANGES_MAX].into_iter().enumerate() {
+        let name = |n: usize| format!("{round}-{n}");
+        let mut batch: Vec<_> = (0..size).map(|n| create(&name(n), &name(n))).collect();
+        batch.push(visit(&name(size), &name(size), 0, "s1"));
+        let before = statements(&cluster);
+        store
+            .push(&access, batch, Mode::Each, UnixMillis(1))
+            .await
+            .unwrap();
+        last = statements(&cluster) - before;
+    }
+    // The first makes the spaces. The other may need a new connection, which takes one more.
+    assert!(last <= 12, "{last}");
+}
