@@ -1,16 +1,24 @@
 //! The command line.
 
+mod assign;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+pub use self::assign::{AssignError, Command};
 use axum::http::HeaderValue;
 use clap::Parser;
 
 use crate::config::{Config, Cors, Database, Demo, Seed};
 use crate::ids::{InvalidId, RecordType, UserId};
+use crate::limits;
 use crate::store::postgres::{DatabaseUrl, InvalidUrl};
 use crate::store::sqlite::Location;
 use crate::token::{Secret, SecretTooShort};
+
+/// Seconds of a day.
+const DAY_S: u64 = 24 * 60 * 60;
 
 /// The variable that holds the secret where no file does. There is no option for it: the arguments
 /// of a process can be read by all users of a machine.
@@ -43,7 +51,12 @@ impl std::fmt::Debug for Hidden {
 /// --jwt-secret-file or from the variable LANDFALL_JWT_SECRET. The first line on standard output
 /// tells the address once the server accepts connections; the log goes to standard error.
 #[derive(Debug, Parser)]
-#[command(name = "landfall-server", version)]
+#[command(
+    name = "landfall-server",
+    version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Args {
     /// Address and port; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:8787")]
@@ -90,6 +103,12 @@ pub struct Args {
     /// Log as JSON, one object a line.
     #[arg(long)]
     pub log_json: bool,
+    /// Days for which tombstones, results of mutations and settled conflicts are kept; 0: for ever.
+    #[arg(long, value_name = "DAYS", default_value_t = limits::RETENTION_DEFAULT.as_secs() / DAY_S)]
+    pub retention_days: u64,
+    /// What to do in place of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
 }
 
 /// Why the arguments make no configuration.
@@ -152,6 +171,10 @@ impl Args {
                 (true, true) => Demo::Anyone,
             },
             seed,
+            retention: match self.retention_days {
+                0 => None,
+                days => Some(Duration::from_secs(days.saturating_mul(DAY_S))),
+            },
             ..Config::new(database, secret)
         })
     }
@@ -161,8 +184,16 @@ fn database(file: Option<PathBuf>, url: Option<Hidden>) -> Result<Database, Args
     match (file, url) {
         (Some(_), Some(_)) => Err(ArgsError::TwoDatabases),
         (None, Some(Hidden(url))) => Ok(url.parse::<DatabaseUrl>()?.into()),
-        (Some(file), None) if file.to_str() != Some(":memory:") => Ok(Location::File(file).into()),
-        (_, None) => Ok(Location::Memory.into()),
+        (Some(path), None) => Ok(location(path).into()),
+        (None, None) => Ok(Location::Memory.into()),
+    }
+}
+
+/// Where the database is that the argument names.
+fn location(path: PathBuf) -> Location {
+    match path.to_str() {
+        Some(":memory:") => Location::Memory,
+        _ => Location::File(path),
     }
 }
 

@@ -21,6 +21,7 @@ mod http;
 pub mod ids;
 pub mod limits;
 pub mod resolution;
+pub mod retention;
 pub mod ruling;
 mod seed;
 pub mod server;

@@ -122,6 +122,15 @@ pub const RETENTION_DEFAULT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Rows of each kind that one step of a purge deletes: a few milliseconds of the writer's time.
 pub const PURGE_ROWS: usize = 500;
 
+/// Between two steps of a purge: others write meanwhile.
+pub const PURGE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Between two purges. What is kept an hour longer than 90 days harms nobody.
+pub const PURGE_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Before the first purge: a start has better things to do.
+pub const PURGE_DELAY: Duration = Duration::from_secs(10);
+
 /// Conflicts in one page of the log. Each holds two records.
 pub const CONFLICTS_MAX: usize = 100;
 

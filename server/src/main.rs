@@ -24,6 +24,14 @@ fn main() -> ExitCode {
 
 fn start(args: Args) -> Result<(), Box<dyn Error>> {
     start_log(&args)?;
+    if let Some(command) = args.command {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let done = runtime.block_on(command.run())?;
+        writeln!(std::io::stdout(), "{done}")?;
+        return Ok(());
+    }
     let listen = args.listen;
     let config = args.into_config(std::env::var(SECRET_VARIABLE).ok())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

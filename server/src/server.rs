@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::access::TypeRules;
 use crate::config::{Config, Database, Seed};
@@ -16,7 +18,7 @@ use crate::seed::SeedFault;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Seeded, Store, StoreError};
-use crate::{http, limits, seed};
+use crate::{http, limits, retention, seed};
 
 /// Why a server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -39,18 +41,13 @@ pub enum ServerError {
 pub struct Server {
     store: Arc<dyn Store>,
     router: Router,
+    retention: Option<Duration>,
 }
 
 impl Server {
     /// Opens the database and imports the seed.
     pub async fn open(config: Config) -> Result<Self, ServerError> {
-        let store: Arc<dyn Store> = match config.database.clone() {
-            Database::Sqlite(location) => {
-                let open = tokio::task::spawn_blocking(move || SqliteStore::open(&location));
-                Arc::new(open.await.map_err(|_| ServerError::Interrupted)??)
-            }
-            Database::Postgres(url) => Arc::new(PostgresStore::open(&url).await?),
-        };
+        let store = open_store(&config.database).await?;
         if let Some(seed) = &config.seed {
             import(&*store, seed, &config.types).await?;
         }
@@ -60,7 +57,11 @@ impl Server {
     /// A server over a store of one's own; `database` and `seed` of the configuration are not used.
     pub fn with_store(store: Arc<dyn Store>, config: &Config) -> Self {
         let router = http::router(Arc::clone(&store), config);
-        Self { store, router }
+        Self {
+            store,
+            router,
+            retention: config.retention,
+        }
     }
 
     /// All routes, to be called without a socket.
@@ -88,6 +89,11 @@ impl Server {
             tracing::info!("shutting down");
             let _ = stopping.send(());
         });
+        let store = self.store;
+        let mut purging = JoinSet::new();
+        if let Some(retention) = self.retention {
+            purging.spawn(retention::keep(Arc::clone(&store), retention));
+        }
         let overdue = async {
             // An error means that serving has ended by itself.
             if stopped.await.is_err() {
@@ -99,12 +105,23 @@ impl Server {
             served = std::future::IntoFuture::into_future(serving) => served?,
             () = overdue => tracing::warn!("requests were still in flight: not waiting longer"),
         }
+        purging.shutdown().await;
         // Dropping the last reference waits for the writer, which may wait for a disk.
-        let store = self.store;
         tokio::task::spawn_blocking(move || drop(store))
             .await
             .map_err(|_| ServerError::Interrupted)
     }
+}
+
+/// Opens a database of either kind.
+pub(crate) async fn open_store(database: &Database) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match database.clone() {
+        Database::Sqlite(location) => {
+            let open = tokio::task::spawn_blocking(move || SqliteStore::open(&location));
+            Arc::new(open.await.unwrap_or(Err(StoreError::Closed))?)
+        }
+        Database::Postgres(url) => Arc::new(PostgresStore::open(&url).await?),
+    })
 }
 
 /// Opens, serves, and finishes what is in flight once `shutdown` ends.

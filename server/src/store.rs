@@ -59,8 +59,9 @@ pub trait Store: Send + Sync + 'static {
     /// Where the asker's data stands.
     fn standing<'a>(&'a self, access: &'a Access) -> Answer<'a, Standing>;
 
-    /// The asker's conflict log after an entry (0: from the beginning), oldest first, at most
-    /// `limit` entries. Only what lies in spaces that are open to the asker now.
+    /// The asker's conflict log after an entry (0: from the beginning), oldest first: `limit`
+    /// entries, or fewer once they hold [`limits::PAGE_BYTES_MAX`]. Only what lies in spaces that
+    /// are open to the asker now.
     fn conflicts<'a>(
         &'a self,
         access: &'a Access,
@@ -206,6 +207,14 @@ pub struct ConflictEntry {
     pub detected_at: UnixMillis,
     /// What has become of it.
     pub outcome: Outcome,
+}
+
+impl ConflictEntry {
+    /// Bytes of record data in it.
+    pub fn bytes(&self) -> usize {
+        let both = [&self.local, &self.remote].into_iter().flatten();
+        both.map(|data| data.as_str().len()).sum()
+    }
 }
 
 /// What has become of a conflict.

@@ -1,6 +1,8 @@
 //! The protocol's documents (`docs/PROTOCOL.md`), as they are read and written. Nothing here has
 //! been checked beyond its form, and nothing here is meant for a log.
 
+pub mod conflicts;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

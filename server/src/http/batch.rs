@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
 use serde::Deserialize;
 
 use super::App;
@@ -16,11 +16,18 @@ use crate::limits;
 use crate::store::{Mode, StoreError, Verdict};
 use crate::wire::{BatchAnswer, BatchRequest, Echo, PROTOCOL};
 
+#[derive(Deserialize)]
+pub(super) struct Params {
+    atomic: Option<String>,
+}
+
 pub(super) async fn batch(
     State(app): State<App>,
     Bearer(access): Bearer,
+    params: Result<Query<Params>, QueryRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<BatchAnswer>, Problem> {
+    let atomic = atomic(params)?;
     let request = read_request(&decompressed(body)?)?;
     let client = ClientId::new(request.client_id)
         .map_err(|fault| Problem::malformed(format!("clientId: {fault}")))?;
@@ -38,11 +45,16 @@ pub(super) async fn batch(
         }
     }
     let count = valid.len();
+    let mode = match (atomic, count == slots.len()) {
+        (false, _) => Mode::Each,
+        (true, true) => Mode::Together,
+        (true, false) => Mode::Doomed,
+    };
     let verdicts = match count {
         0 => Vec::new(),
         _ => {
             app.store
-                .push(&access, valid, Mode::Each, UnixMillis::now())
+                .push(&access, valid, mode, UnixMillis::now())
                 .await?
         }
     };
@@ -59,6 +71,16 @@ pub(super) async fn batch(
     Ok(Json(BatchAnswer {
         results: results.collect(),
     }))
+}
+
+/// Whether the changes are to stand together.
+fn atomic(params: Result<Query<Params>, QueryRejection>) -> Result<bool, Problem> {
+    let Query(params) = params.map_err(|fault| Problem::malformed(fault.body_text()))?;
+    match params.atomic.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Problem::malformed("atomic: is `true` or `false`")),
+    }
 }
 
 fn tally(verdicts: &[Verdict], invalid: usize) {

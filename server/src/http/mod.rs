@@ -8,6 +8,7 @@
 mod auth;
 mod batch;
 mod body;
+mod conflicts;
 mod demo;
 mod files;
 mod guard;
@@ -98,6 +99,8 @@ fn api() -> Router<App> {
         .route("/batch", post(batch::batch))
         .route("/pull", get(pull::pull))
         .route("/status", get(status::status))
+        .route("/conflicts", get(conflicts::conflicts))
+        .route("/resolve", post(conflicts::resolve))
         .fallback(not_found)
         .layer(body_limits())
         .layer(RequestDecompressionLayer::new())

@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::change::{Failure, FailureCode};
 use crate::limits;
 use crate::store::StoreError;
 
@@ -66,6 +67,35 @@ impl Problem {
         let known = crate::wire::PROTOCOL;
         let detail = format!("this server speaks protocol {known}, not {asked}");
         Self::new(StatusCode::UPGRADE_REQUIRED, "protocol-version", detail)
+    }
+
+    /// One's own conflict, settled otherwise.
+    pub(super) fn already_settled(outcome: &str) -> Self {
+        let detail = format!("the conflict is settled already: {outcome}");
+        Self::new(StatusCode::CONFLICT, "already-settled", detail)
+    }
+
+    /// The same for one that does not exist and one that is another's.
+    pub(super) fn unknown_conflict() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "there is no such conflict",
+        )
+    }
+
+    /// What a batch would have answered as `failed`, where the request is about one record.
+    pub(super) fn refused(failure: Failure) -> Self {
+        match failure.code {
+            FailureCode::Forbidden => Self::forbidden(failure.message),
+            FailureCode::TooLarge => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", failure.message)
+            }
+            FailureCode::Internal | FailureCode::Aborted => Self::internal(),
+            FailureCode::Invalid | FailureCode::NotFound => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", failure.message)
+            }
+        }
     }
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {

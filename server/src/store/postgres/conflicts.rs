@@ -11,6 +11,7 @@ use super::push::{Attempts, Fault, locked};
 use super::rows;
 use crate::access::Access;
 use crate::ids::{MutationId, UnixMillis, Version};
+use crate::limits;
 use crate::resolution::{Step, step};
 use crate::store::{ConflictEntry, ConflictId, Outcome, Resolution, Resolved, StoreError, Verdict};
 
@@ -29,20 +30,27 @@ pub(super) async fn open_conflicts(
     Ok(rows::from_sql(open)?)
 }
 
-/// The asker's log after an entry, oldest first.
+/// The asker's log after an entry, oldest first. What is beyond the bytes of a page stays in the
+/// database.
 pub(super) async fn conflicts(
     pool: &PgPool,
     access: &Access,
     after: ConflictId,
     limit: usize,
 ) -> Result<Vec<ConflictEntry>, StoreError> {
-    let sql = "SELECT * FROM sync_conflicts
-               WHERE user_id = $1 AND id > $2 AND space = ANY($3) ORDER BY id LIMIT $4";
+    let sql = "WITH page AS (
+                   SELECT *, coalesce(octet_length(local), 0) + coalesce(octet_length(remote), 0)
+                             AS size
+                   FROM sync_conflicts
+                   WHERE user_id = $1 AND id > $2 AND space = ANY($3) ORDER BY id LIMIT $4)
+               SELECT * FROM (SELECT *, sum(size) OVER (ORDER BY id) AS sum FROM page) AS sums
+               WHERE sum - size < $5 ORDER BY id";
     let rows = sqlx::query(sql)
         .bind(access.user().as_str())
         .bind(after.0)
         .bind(spaces(access))
         .bind(rows::to_sql(limit as u64))
+        .bind(rows::to_sql(limits::PAGE_BYTES_MAX as u64))
         .fetch_all(pool)
         .await
         .map_err(fault)?;

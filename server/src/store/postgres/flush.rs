@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, Row};
 
 use super::draft::{Draft, Key, Logged, Written, placeholder};
-use super::listen::CHANNEL;
+use super::listen::{CHANNEL, news};
 use super::push::Fault;
 use super::rows::to_sql;
 use crate::access::Space;
@@ -333,12 +333,13 @@ pub(super) async fn heads(
     let sql = "WITH moved AS (
                    UPDATE heads h SET seq = n.seq
                    FROM unnest($1::text[], $2::bigint[]) AS n (space, seq)
-                   WHERE h.space = n.space RETURNING h.space)
-               SELECT pg_notify($3, space) FROM moved";
+                   WHERE h.space = n.space)
+               SELECT pg_notify($3, news) FROM unnest($4::text[]) AS n (news)";
     sqlx::query(sql)
         .bind(moved.keys().map(ToString::to_string).collect::<Vec<_>>())
         .bind(moved.values().map(|seq| to_sql(*seq)).collect::<Vec<_>>())
         .bind(CHANNEL)
+        .bind(news(moved.keys()))
         .execute(connection)
         .await?;
     Ok(())
@@ -346,9 +347,9 @@ pub(super) async fn heads(
 
 /// Tells all servers at the commit that something about a space is new.
 pub(super) async fn notify(connection: &mut PgConnection, space: &Space) -> Result<(), Fault> {
-    sqlx::query("SELECT pg_notify($1, $2)")
+    sqlx::query("SELECT pg_notify($1, news) FROM unnest($2::text[]) AS n (news)")
         .bind(CHANNEL)
-        .bind(space.to_string())
+        .bind(news([space]))
         .execute(connection)
         .await?;
     Ok(())

@@ -20,6 +20,33 @@ pub(super) const CHANNEL: &str = "landfall";
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
+/// Bytes of one notification. PostgreSQL takes less than 8,000.
+const BYTES_MAX: usize = 7_000;
+
+/// What a transaction says at its commit: the spaces with new changes, in as few notifications as can
+/// hold them.
+pub(super) fn news<'a>(spaces: impl IntoIterator<Item = &'a Space>) -> Vec<String> {
+    let (mut all, mut names, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for space in spaces {
+        let name = space.to_string();
+        // As JSON no character of an id is longer than two bytes for one.
+        bytes += 2 * name.len() + 3;
+        if bytes > BYTES_MAX {
+            all.push(std::mem::take(&mut names));
+            bytes = 2 * name.len() + 3;
+        }
+        names.push(name);
+    }
+    all.push(names);
+    let texts = all.iter().map(|names| serde_json::to_string(names));
+    texts.map_while(Result::ok).collect()
+}
+
+fn spaces(news: &str) -> Option<Vec<Space>> {
+    let names: Vec<String> = serde_json::from_str(news).ok()?;
+    names.iter().map(|name| Space::parse(name)).collect()
+}
+
 /// The listening task; ends when dropped.
 pub(super) struct Listener(JoinHandle<()>);
 
@@ -76,11 +103,11 @@ async fn listen(mut listener: PgListener, options: PgConnectOptions, feed: Feed)
 async fn forward(listener: &mut PgListener, feed: &Feed) -> String {
     loop {
         match timeout(limits::LISTEN_CHECK, listener.try_recv()).await {
-            Ok(Ok(Some(news))) => {
-                if let Some(space) = Space::parse(news.payload()) {
-                    feed.notify(&[space]);
-                }
-            }
+            Ok(Ok(Some(notification))) => match spaces(notification.payload()) {
+                Some(spaces) => feed.notify(&spaces),
+                // From a server that says it otherwise: it is news all the same.
+                None => feed.notify_all(),
+            },
             Ok(Ok(None)) => return "the connection was closed".into(),
             Ok(Err(error)) => return error.to_string(),
             // A connection that died without a word looks like one on which nothing happens.
@@ -93,5 +120,26 @@ async fn forward(listener: &mut PgListener, feed: &Feed) -> String {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::EntityId;
+
+    #[test]
+    fn news_are_split_where_they_are_long_and_read_back() {
+        let space = |n: usize| {
+            let name = format!("{n:03}{}", "\"".repeat(limits::ENTITY_ID_BYTES_MAX - 3));
+            Space::Entity(EntityId::new(name).unwrap())
+        };
+        let all: Vec<Space> = (0..limits::ENTITIES_MAX).map(space).collect();
+        let news = news(&all);
+        assert!(news.iter().all(|text| text.len() < 8_000));
+        let read: Vec<Space> = news.iter().flat_map(|text| spaces(text).unwrap()).collect();
+        assert_eq!(read, all);
+        assert_eq!(super::news(&all[..2]).len(), 1);
+        assert_eq!(spaces("e:s1"), None);
     }
 }
