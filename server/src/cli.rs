@@ -9,7 +9,10 @@ use clap::{Parser, Subcommand};
 
 pub use self::assign::{AssignError, Command as Assign};
 pub use crate::config::resolve::{ConfigFault, SECRET_VARIABLE};
-use crate::config::settings::{self, Settings, SettingsFault};
+use crate::config::settings::{self, Hidden, Settings, SettingsFault};
+
+/// The variable that holds the database's URL, password included, where no option does.
+pub const DATABASE_VARIABLE: &str = "LANDFALL_DATABASE_URL";
 
 /// The reference server of landfall.
 ///
@@ -53,9 +56,13 @@ pub struct Flags {
     /// Address and port; port 0 takes a free one. 127.0.0.1:8787 if not given.
     #[arg(long, value_name = "ADDRESS", env = "LANDFALL_LISTEN")]
     pub listen: Option<SocketAddr>,
-    /// The database: a file, created where it does not exist, or `:memory:`.
+    /// The database: an SQLite file, created where it does not exist, or `:memory:`.
     #[arg(long, value_name = "PATH", env = "LANDFALL_DB")]
     pub db: Option<PathBuf>,
+    /// The database: a PostgreSQL (`postgres://user:password@host/name`). Better said by the
+    /// variable, since all users of a machine can read a process's arguments.
+    #[arg(long, value_name = "URL", env = DATABASE_VARIABLE, hide_env_values = true)]
+    pub database_url: Option<Hidden>,
     /// Serve the files of this folder beside the API.
     #[arg(long = "static", value_name = "DIR", env = "LANDFALL_STATIC")]
     pub static_dir: Option<PathBuf>,
@@ -158,7 +165,10 @@ impl Flags {
             log: self.log,
             log_json: self.log_json,
             open_types: self.open_types,
-            database: settings::Database { path: self.db },
+            database: settings::Database {
+                path: self.db,
+                url: self.database_url,
+            },
             tokens: settings::Tokens {
                 secret_file: self.jwt_secret_file,
                 jwks_file: self.jwks_file,
@@ -220,9 +230,12 @@ mod tests {
             Err(ConfigFault::SecretTooShort(_))
         ));
         let plain = config(&open, Some(&long)).unwrap();
-        assert_eq!((plain.database, plain.demo), (Location::Memory, Demo::Off));
+        assert_eq!(
+            (plain.database, plain.demo),
+            (Location::Memory.into(), Demo::Off)
+        );
         let demo = config(&["--db", "a.db", "--demo"], None).unwrap();
-        assert_eq!(demo.database, Location::File("a.db".into()));
+        assert_eq!(demo.database, Location::File("a.db".into()).into());
         assert_eq!(demo.demo, Demo::Loopback);
         assert!(matches!(
             config(&["--demo"], None),
@@ -249,6 +262,31 @@ mod tests {
         ));
         std::fs::write(&file, format!("{}\n", "s".repeat(32))).unwrap();
         assert!(config(&args, None).is_ok());
+    }
+
+    #[test]
+    fn a_database_is_one_of_two_and_its_password_is_not_shown() {
+        let url = "postgres://ann:hush-hush@db.example/landfall";
+        let given = flags(&["--demo", "--database-url", url]);
+        assert!(!format!("{given:?}").contains("hush"), "{given:?}");
+        let settings = given.settings().unwrap();
+        assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
+        let shown = settings.clone().completed().shown().unwrap();
+        assert!(
+            !shown.contains("hush") && shown.contains("database.url"),
+            "{shown}"
+        );
+        let config = settings.into_config(None).unwrap();
+        assert!(!format!("{config:?}").contains("hush"), "{config:?}");
+        let fault = |args: &[&str]| config_of(args).unwrap_err().to_string();
+        let both = fault(&["--demo", "--database-url", url, "--db", "a.db"]);
+        assert!(both.contains("one of them"), "{both}");
+        let wrong = fault(&["--demo", "--database-url", "mysql://ann:hush@db"]);
+        assert!(!wrong.contains("hush"), "{wrong}");
+    }
+
+    fn config_of(args: &[&str]) -> Result<Config, ConfigFault> {
+        config(args, None)
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! The reference server of landfall: what `docs/PROTOCOL.md` says, over SQLite.
+//! The reference server of landfall: what `docs/PROTOCOL.md` says, over SQLite or
+//! PostgreSQL.
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
 //! | rules | [`ruling`], [`decide`], [`access`], [`change`], [`data`], [`ids`], [`limits`] | no I/O, no clock |
-//! | storage | [`store`]: one trait, and SQLite behind it | transactions, idempotency, checkpoints |
+//! | storage | [`store`]: one trait, SQLite and PostgreSQL behind it | transactions, idempotency, checkpoints |
 //! | wire | [`wire`], `http` | JSON, tokens, status codes |
 //! | shell | [`config`], [`cli`], [`server`] | files, sockets, signals |
 //!
@@ -31,5 +32,5 @@ pub mod token;
 pub mod types;
 pub mod wire;
 
-pub use config::{Config, Cors, Demo, Seed};
+pub use config::{Config, Cors, Database, Demo, Seed};
 pub use server::{Server, ServerError, serve};

@@ -55,7 +55,7 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
 /// Prints what is in force once all of it has been checked; the database is not opened.
 fn check_config(flags: Flags) -> Result<(), Box<dyn Error>> {
     let settings = flags.settings()?;
-    let shown = settings.clone().completed().to_toml()?;
+    let shown = settings.clone().completed().shown()?;
     let secret = secret();
     let from_variable = secret.is_some() && settings.tokens.secret_file.is_none();
     settings.into_config(secret)?;
@@ -71,7 +71,9 @@ fn check_config(flags: Flags) -> Result<(), Box<dyn Error>> {
 }
 
 fn assign(command: Assign) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let done = runtime.block_on(command.run())?;
     writeln!(std::io::stdout(), "{done}")?;
     Ok(())

@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::access::TypeRules;
-use crate::config::{Config, Metrics, Seed};
+use crate::config::{Config, Database, Metrics, Seed};
 use crate::http::Routers;
 use crate::ids::UnixMillis;
 use crate::seed::SeedFault;
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Seeded, Store, StoreError};
 use crate::{http, limits, retention, seed};
@@ -52,13 +53,11 @@ pub struct Server {
 impl Server {
     /// Opens the database and imports the seed.
     pub async fn open(config: Config) -> Result<Self, ServerError> {
-        let database = config.database.clone();
-        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database)).await;
-        let store = store.map_err(|_| ServerError::Interrupted)??;
+        let store = open_store(&config.database).await?;
         if let Some(seed) = &config.seed {
-            import(&store, seed, &config.types).await?;
+            import(&*store, seed, &config.types).await?;
         }
-        let mut server = Self::with_store(Arc::new(store), &config);
+        let mut server = Self::with_store(store, &config);
         // Here, so that the address is there before anybody is told that the server is.
         if let Metrics::Apart(address) = config.metrics {
             let bound = TcpListener::bind(address).await;
@@ -140,6 +139,17 @@ impl Server {
     }
 }
 
+/// Opens a database of either kind.
+pub(crate) async fn open_store(database: &Database) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match database.clone() {
+        Database::Sqlite(location) => {
+            let open = tokio::task::spawn_blocking(move || SqliteStore::open(&location));
+            Arc::new(open.await.unwrap_or(Err(StoreError::Closed))?)
+        }
+        Database::Postgres(url) => Arc::new(PostgresStore::open(&url).await?),
+    })
+}
+
 /// Opens, serves, and finishes what is in flight once `shutdown` ends.
 pub async fn serve(
     listener: TcpListener,
@@ -162,7 +172,7 @@ fn apart(listener: TcpListener, router: Router) -> Result<JoinSet<()>, ServerErr
     Ok(serving)
 }
 
-async fn import(store: &SqliteStore, seed: &Seed, types: &TypeRules) -> Result<(), ServerError> {
+async fn import(store: &dyn Store, seed: &Seed, types: &TypeRules) -> Result<(), ServerError> {
     let records =
         seed::load(&seed.file).map_err(|fault| ServerError::Seed(seed.file.clone(), fault))?;
     let sharing = types.sharing(&seed.record_type);

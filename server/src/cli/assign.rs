@@ -2,12 +2,15 @@
 //! the same database knows it from the next request on.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use crate::config::resolve::location;
+use super::{ConfigFault, DATABASE_VARIABLE};
+use crate::config::resolve::database;
+use crate::config::settings::Hidden;
 use crate::ids::{EntityId, InvalidId, UserId};
-use crate::store::sqlite::SqliteStore;
+use crate::server::open_store;
 use crate::store::{Store, StoreError};
 
 /// What the program does in place of serving.
@@ -22,9 +25,12 @@ pub enum Command {
 /// Who, and what.
 #[derive(Debug, Args)]
 pub struct Assignment {
-    /// The database, as the server has it.
+    /// The database, as the server has it: an SQLite file.
     #[arg(long, value_name = "PATH", env = "LANDFALL_DB")]
-    pub db: PathBuf,
+    pub db: Option<PathBuf>,
+    /// The database, as the server has it: a PostgreSQL.
+    #[arg(long, value_name = "URL", env = DATABASE_VARIABLE, hide_env_values = true)]
+    pub database_url: Option<Hidden>,
     /// The user: the `sub` of their tokens.
     #[arg(long)]
     pub user: String,
@@ -36,6 +42,9 @@ pub struct Assignment {
 /// Why it could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum AssignError {
+    /// No database, or two.
+    #[error(transparent)]
+    Config(#[from] ConfigFault),
     /// A user or an entity that cannot be one.
     #[error(transparent)]
     Id(#[from] InvalidId),
@@ -49,14 +58,14 @@ impl Command {
     pub async fn run(self) -> Result<String, AssignError> {
         match self {
             Self::Assign(assignment) => {
-                let (store, user, entity) = assignment.open()?;
+                let (store, user, entity) = assignment.open().await?;
                 Ok(match store.assign(&user, &entity).await? {
                     true => format!("{user} is assigned to {entity}"),
                     false => format!("{user} was assigned to {entity} already"),
                 })
             }
             Self::Unassign(assignment) => {
-                let (store, user, entity) = assignment.open()?;
+                let (store, user, entity) = assignment.open().await?;
                 Ok(match store.unassign(&user, &entity).await? {
                     true => format!("{user} is no longer assigned to {entity}"),
                     false => format!("{user} was not assigned to {entity}"),
@@ -67,8 +76,9 @@ impl Command {
 }
 
 impl Assignment {
-    fn open(self) -> Result<(SqliteStore, UserId, EntityId), AssignError> {
+    async fn open(self) -> Result<(Arc<dyn Store>, UserId, EntityId), AssignError> {
         let (user, entity) = (UserId::new(self.user)?, EntityId::new(self.entity)?);
-        Ok((SqliteStore::open(&location(self.db))?, user, entity))
+        let database = database(self.db, self.database_url)?;
+        Ok((open_store(&database).await?, user, entity))
     }
 }

@@ -16,6 +16,7 @@ use axum::http::{HeaderName, HeaderValue};
 use crate::ids::{RecordType, UserId};
 use crate::limits;
 use crate::rate::Rate;
+use crate::store::postgres::DatabaseUrl;
 use crate::store::sqlite::Location;
 use crate::token::{Secret, Tokens};
 use crate::types::TypeRules;
@@ -24,7 +25,7 @@ use crate::types::TypeRules;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the database is.
-    pub database: Location,
+    pub database: Database,
     /// Which tokens are valid.
     pub tokens: Arc<Tokens>,
     /// A folder whose files are served beside the API.
@@ -54,9 +55,9 @@ impl Config {
         clippy::needless_pass_by_value,
         reason = "a secret is handed over, not left behind"
     )]
-    pub fn new(database: Location, secret: Secret) -> Self {
+    pub fn new(database: impl Into<Database>, secret: Secret) -> Self {
         Self {
-            database,
+            database: database.into(),
             tokens: Arc::new(Tokens::new(&secret)),
             static_dir: None,
             cors: Cors::Off,
@@ -106,6 +107,27 @@ pub enum Metrics {
     Beside,
     /// At this address, with `/healthz` and `/readyz`.
     Apart(SocketAddr),
+}
+
+/// Where records are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// In this process, for one server.
+    Sqlite(Location),
+    /// In a PostgreSQL, which several servers may share.
+    Postgres(DatabaseUrl),
+}
+
+impl From<Location> for Database {
+    fn from(location: Location) -> Self {
+        Self::Sqlite(location)
+    }
+}
+
+impl From<DatabaseUrl> for Database {
+    fn from(url: DatabaseUrl) -> Self {
+        Self::Postgres(url)
+    }
 }
 
 /// Cross-origin access. Requests carry a bearer token and never cookies, so allowing an origin

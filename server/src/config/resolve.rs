@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 
-use super::settings::{self, Settings, SettingsFault};
-use super::{Config, Cors, Demo, Metrics, Rates, Seed};
+use super::settings::{self, Hidden, Settings, SettingsFault};
+use super::{Config, Cors, Database, Demo, Metrics, Rates, Seed};
 use crate::ids::{InvalidId, RecordType, UserId};
 use crate::limits;
 use crate::rate::Rate;
 use crate::schema::{Schema, SchemaFault};
+use crate::store::postgres::{DatabaseUrl, InvalidUrl};
 use crate::store::sqlite::Location;
 use crate::token::{EntitiesClaim, JwksFault, Secret, SecretTooShort, TokenRules, Tokens};
 use crate::types::{TypeRule, TypeRules};
@@ -32,8 +33,14 @@ pub enum ConfigFault {
     #[error(transparent)]
     Settings(#[from] SettingsFault),
     /// No database.
-    #[error("no database: give --db, or `path` in [database]")]
+    #[error("no database: give --db or --database-url, or set `path` or `url` in [database]")]
     NoDatabase,
+    /// Both kinds of database.
+    #[error("--db and --database-url (or LANDFALL_DATABASE_URL): give one of them")]
+    TwoDatabases,
+    /// A database's URL that is none.
+    #[error(transparent)]
+    DatabaseUrl(#[from] InvalidUrl),
     /// Nothing to verify tokens with, and no demo asked for.
     #[error(
         "no secret and no keys: give --jwt-secret-file or --jwks-file, or set {SECRET_VARIABLE} \
@@ -90,10 +97,7 @@ impl Settings {
         let demo = self.is_demo();
         let tokens = Arc::new(tokens(self.tokens, variable, demo)?);
         let types = types(self.types, self.open_types.unwrap_or(demo))?;
-        let database = match self.database.path {
-            None => return Err(ConfigFault::NoDatabase),
-            Some(path) => location(path),
-        };
+        let database = database(self.database.path, self.database.url)?;
         let metrics = metrics(self.metrics.as_deref(), demo)?;
         let proxy_header = self.proxy_header.map(|name| {
             let parsed = HeaderName::try_from(name.as_str());
@@ -138,8 +142,21 @@ impl Settings {
     }
 }
 
+/// The database, which is one of two kinds.
+pub(crate) fn database(
+    path: Option<PathBuf>,
+    url: Option<Hidden>,
+) -> Result<Database, ConfigFault> {
+    match (path, url) {
+        (Some(_), Some(_)) => Err(ConfigFault::TwoDatabases),
+        (None, Some(Hidden(url))) => Ok(url.parse::<DatabaseUrl>()?.into()),
+        (Some(path), None) => Ok(location(path).into()),
+        (None, None) => Err(ConfigFault::NoDatabase),
+    }
+}
+
 /// Where the database is that a path means.
-pub(crate) fn location(path: PathBuf) -> Location {
+fn location(path: PathBuf) -> Location {
     match path.to_str() {
         Some(":memory:") => Location::Memory,
         _ => Location::File(path),

@@ -6,9 +6,12 @@
 //! There is no key for a secret itself, only for the file that holds it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,8 +57,29 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
-    /// A file, or `:memory:`.
+    /// An SQLite file, or `:memory:`.
     pub path: Option<PathBuf>,
+    /// A PostgreSQL; the file that holds it here is to be readable by the server alone.
+    pub url: Option<Hidden>,
+}
+
+/// A text that is not shown: neither by `Debug` nor in a message about a wrong option.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(pub(super) String);
+
+impl FromStr for Hidden {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
 }
 
 /// `[tokens]`
@@ -223,16 +247,28 @@ impl Settings {
 
     /// This layer over another one.
     pub fn over(&self, below: &Self) -> Result<Self, SettingsFault> {
+        let mut below = below.clone();
+        if self.database != Database::default() {
+            // Of the two kinds of database, the upper layer's is meant.
+            below.database = Database::default();
+        }
         let unfit = |error: &dyn std::fmt::Display| SettingsFault::Unfit(error.to_string());
-        let mut table = toml::Table::try_from(below).map_err(|error| unfit(&error))?;
+        let mut table = toml::Table::try_from(&below).map_err(|error| unfit(&error))?;
         let above = toml::Table::try_from(self).map_err(|error| unfit(&error))?;
         lay(&mut table, above);
         table.try_into().map_err(|error| unfit(&error))
     }
 
-    /// As a file that would set the same.
-    pub fn to_toml(&self) -> Result<String, SettingsFault> {
-        toml::to_string(self).map_err(|error| SettingsFault::Unfit(error.to_string()))
+    /// As a file that would set the same, but for what is not to be shown.
+    pub fn shown(&self) -> Result<String, SettingsFault> {
+        let mut shown = self.clone();
+        let head = match shown.database.url.take() {
+            Some(_) => "# database.url is set, and not shown.\n",
+            None => "",
+        };
+        let text = toml::to_string(&shown);
+        let text = text.map_err(|error| SettingsFault::Unfit(error.to_string()))?;
+        Ok(format!("{head}{text}"))
     }
 }
 
@@ -292,7 +328,7 @@ mod tests {
         assert_eq!(all.rates.user_burst, Some(5), "then the file");
         assert_eq!(all.rates.user_per_second, Some(limits::USER_PER_SECOND));
         assert_eq!(all.types.len(), 2);
-        let again: Settings = toml::from_str(&all.to_toml().unwrap()).unwrap();
+        let again: Settings = toml::from_str(&all.shown().unwrap()).unwrap();
         assert_eq!(again, all, "what is shown can be used");
     }
 

@@ -20,6 +20,8 @@ use tokio::task::JoinHandle;
 
 use crate::described;
 
+use crate::storage;
+
 pub(crate) const SECRET: &str = "a secret for tests, of 32 bytes or more";
 
 pub(crate) struct TestServer {
@@ -50,7 +52,8 @@ impl TestServer {
         Self::with(Config::new(Location::File(file.into()), secret())).await
     }
 
-    pub(crate) async fn with(config: Config) -> Self {
+    pub(crate) async fn with(mut config: Config) -> Self {
+        config.database = storage::place(config.database);
         Self::run(Server::open(config).await.unwrap()).await
     }
 

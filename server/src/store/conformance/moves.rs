@@ -109,6 +109,10 @@ pub(crate) async fn readers_miss_nothing_while_records_move(store: Shared<impl S
             let (mut held, mut checkpoint) = (BTreeMap::new(), None);
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
             loop {
+                // Before the page: whatever is written after it must not count as seen.
+                let over = all(&*store, &team("w0", &["s1", "s2", "s3"])).await;
+                let total: u64 = over.records.iter().map(|r| r.version_number.0).sum();
+                let done = total == (WRITERS * (3 + ROUNDS)) as u64;
                 let query = since(checkpoint.as_deref(), 3);
                 let page = store.pull(&access, query).await.unwrap();
                 let idle = page.records.is_empty();
@@ -117,9 +121,6 @@ pub(crate) async fn readers_miss_nothing_while_records_move(store: Shared<impl S
                 }
                 checkpoint = Some(page.checkpoint);
                 let newest = store.standing(&access).await.unwrap().checkpoint;
-                let over = all(&*store, &team("w0", &["s1", "s2", "s3"])).await;
-                let total: u64 = over.records.iter().map(|r| r.version_number.0).sum();
-                let done = total == (WRITERS * (3 + ROUNDS)) as u64;
                 if done && idle && checkpoint.as_ref() == Some(&newest) {
                     return (access, held);
                 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::change::FailureCode;
 use crate::ids::Version;
 use crate::store::Outcome;
+use crate::store::concurrency::concurrency;
 use crate::store::conformance::{code, conflict_id, conformance, create, since, update, user};
 use crate::wire::PulledRecord;
 
@@ -22,6 +23,7 @@ mod in_memory {
 
 mod in_a_file {
     use super::*;
+    concurrency!(file());
     conformance!(file());
 }
 
