@@ -6,14 +6,36 @@ use std::path::PathBuf;
 use axum::http::HeaderValue;
 use clap::Parser;
 
-use crate::config::{Config, Cors, Demo, Seed};
+use crate::config::{Config, Cors, Database, Demo, Seed};
 use crate::ids::{InvalidId, RecordType, UserId};
+use crate::store::postgres::{DatabaseUrl, InvalidUrl};
 use crate::store::sqlite::Location;
 use crate::token::{Secret, SecretTooShort};
 
 /// The variable that holds the secret where no file does. There is no option for it: the arguments
 /// of a process can be read by all users of a machine.
 pub const SECRET_VARIABLE: &str = "LANDFALL_JWT_SECRET";
+
+/// The variable that holds the database's URL, password included, where no option does.
+pub const DATABASE_VARIABLE: &str = "LANDFALL_DATABASE_URL";
+
+/// A text that is not shown: neither by `Debug` nor in a message about a wrong option.
+#[derive(Clone)]
+pub struct Hidden(String);
+
+impl std::str::FromStr for Hidden {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden")
+    }
+}
 
 /// The reference server of landfall.
 ///
@@ -26,9 +48,13 @@ pub struct Args {
     /// Address and port; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:8787")]
     pub listen: SocketAddr,
-    /// The database: a file, created where it does not exist, or `:memory:`.
-    #[arg(long, value_name = "PATH")]
-    pub db: PathBuf,
+    /// The database: an SQLite file, created where it does not exist, or `:memory:`.
+    #[arg(long, value_name = "PATH", required_unless_present = "database_url")]
+    pub db: Option<PathBuf>,
+    /// The database: a PostgreSQL (`postgres://user:password@host/name`). Better said by the
+    /// variable, since all users of a machine can read a process's arguments.
+    #[arg(long, value_name = "URL", env = DATABASE_VARIABLE, hide_env_values = true)]
+    pub database_url: Option<Hidden>,
     /// Serve the files of this folder beside the API.
     #[arg(long = "static", value_name = "DIR")]
     pub static_dir: Option<PathBuf>,
@@ -81,6 +107,12 @@ pub enum ArgsError {
     /// No randomness for a demo's secret.
     #[error("no randomness: {0}")]
     Random(#[from] getrandom::Error),
+    /// Both kinds of database.
+    #[error("--db and --database-url (or {DATABASE_VARIABLE}): give one of them")]
+    TwoDatabases,
+    /// A database's URL that is none.
+    #[error(transparent)]
+    DatabaseUrl(#[from] InvalidUrl),
     /// An origin that cannot stand in a header.
     #[error("{0:?} is not an origin")]
     Origin(String),
@@ -102,10 +134,7 @@ impl Args {
             (None, None) if self.demo => Secret::random()?,
             (None, None) => return Err(ArgsError::NoSecret),
         };
-        let database = match self.db.to_str() {
-            Some(":memory:") => Location::Memory,
-            _ => Location::File(self.db),
-        };
+        let database = database(self.db, self.database_url)?;
         let seed = match (self.seed, self.seed_type, self.seed_user) {
             (Some(file), Some(record_type), Some(user)) => Some(Seed {
                 file,
@@ -125,6 +154,15 @@ impl Args {
             seed,
             ..Config::new(database, secret)
         })
+    }
+}
+
+fn database(file: Option<PathBuf>, url: Option<Hidden>) -> Result<Database, ArgsError> {
+    match (file, url) {
+        (Some(_), Some(_)) => Err(ArgsError::TwoDatabases),
+        (None, Some(Hidden(url))) => Ok(url.parse::<DatabaseUrl>()?.into()),
+        (Some(file), None) if file.to_str() != Some(":memory:") => Ok(Location::File(file).into()),
+        (_, None) => Ok(Location::Memory.into()),
     }
 }
 
@@ -168,9 +206,12 @@ mod tests {
             Err(ArgsError::SecretTooShort(_))
         ));
         let plain = config(&["--db", ":memory:"], Some(&long)).unwrap();
-        assert_eq!((plain.database, plain.demo), (Location::Memory, Demo::Off));
+        assert_eq!(
+            (plain.database, plain.demo),
+            (Location::Memory.into(), Demo::Off)
+        );
         let demo = config(&["--db", "a.db", "--demo"], None).unwrap();
-        assert_eq!(demo.database, Location::File("a.db".into()));
+        assert_eq!(demo.database, Location::File("a.db".into()).into());
         assert_eq!(demo.demo, Demo::Loopback);
     }
 
@@ -191,6 +232,30 @@ mod tests {
         ));
         std::fs::write(&file, format!("{}\n", "s".repeat(32))).unwrap();
         assert!(config(&args, None).is_ok());
+    }
+
+    #[test]
+    fn a_database_is_one_of_two_and_its_password_is_not_shown() {
+        let url = "postgres://ann:hush-hush@db.example/landfall";
+        let args = ["landfall-server", "--demo", "--database-url", url];
+        let args = Args::try_parse_from(args).unwrap();
+        assert!(!format!("{args:?}").contains("hush"), "{args:?}");
+        let config = args.into_config(None).unwrap();
+        assert!(!format!("{config:?}").contains("hush"), "{config:?}");
+        assert!(matches!(config.database, Database::Postgres(_)));
+        assert!(matches!(
+            config_of(&["--demo", "--db", "a.db", "--database-url", url]),
+            Err(ArgsError::TwoDatabases)
+        ));
+        for wrong in ["ann:hush-hush@db", "postgres://ann:hush-hush@db:x/y"] {
+            let told = config_of(&["--demo", "--database-url", wrong]).unwrap_err();
+            assert!(!format!("{told} {told:?}").contains("hush"), "{told:?}");
+        }
+        assert!(Args::try_parse_from(["landfall-server", "--demo"]).is_err());
+    }
+
+    fn config_of(args: &[&str]) -> Result<Config, ArgsError> {
+        config(args, None)
     }
 
     #[test]

@@ -8,6 +8,7 @@ use axum::http::HeaderValue;
 use crate::access::TypeRules;
 use crate::ids::{RecordType, UserId};
 use crate::limits;
+use crate::store::postgres::DatabaseUrl;
 use crate::store::sqlite::Location;
 use crate::token::Secret;
 
@@ -15,7 +16,7 @@ use crate::token::Secret;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the database is.
-    pub database: Location,
+    pub database: Database,
     /// What tokens are signed with.
     pub secret: Secret,
     /// A folder whose files are served beside the API.
@@ -83,9 +84,9 @@ impl Default for StreamLimits {
 
 impl Config {
     /// A server with this database and secret, and all else off.
-    pub fn new(database: Location, secret: Secret) -> Self {
+    pub fn new(database: impl Into<Database>, secret: Secret) -> Self {
         Self {
-            database,
+            database: database.into(),
             secret,
             static_dir: None,
             cors: Cors::Off,
@@ -96,6 +97,27 @@ impl Config {
             types: TypeRules::default(),
             retention: Some(limits::RETENTION_DEFAULT),
         }
+    }
+}
+
+/// Where records are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// In this process, for one server.
+    Sqlite(Location),
+    /// In a PostgreSQL, which several servers may share.
+    Postgres(DatabaseUrl),
+}
+
+impl From<Location> for Database {
+    fn from(location: Location) -> Self {
+        Self::Sqlite(location)
+    }
+}
+
+impl From<DatabaseUrl> for Database {
+    fn from(url: DatabaseUrl) -> Self {
+        Self::Postgres(url)
     }
 }
 

@@ -131,6 +131,41 @@ pub const COMPRESS_BYTES_MIN: u64 = 512;
 /// How long a browser may remember the answer to a CORS preflight.
 pub const CORS_MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
+/// Connections to PostgreSQL that write. Each batch holds one for some milliseconds; a server of the
+/// default size takes a hundred from all its clients together.
+pub const POSTGRES_WRITERS: u32 = 12;
+
+/// How many of them uploads may have at the same time.
+pub const POSTGRES_UPLOADS: usize = 4;
+
+/// Connections to PostgreSQL that read; apart, so that writers who wait for locks leave them alone.
+pub const POSTGRES_READERS: u32 = 8;
+
+/// How long a request waits for a connection before it is told to come back.
+pub const POSTGRES_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a statement waits for another transaction's lock: as long as SQLite's.
+pub const POSTGRES_LOCK_TIMEOUT: Duration = BUSY_TIMEOUT;
+
+/// How long a statement may take, waiting for locks included. Below [`REQUEST_TIMEOUT`], so that
+/// the client gets an answer.
+pub const POSTGRES_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long PostgreSQL keeps a transaction, and its locks, whose server has fallen silent.
+pub const POSTGRES_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a server that starts waits for another one that is migrating the database.
+pub const POSTGRES_MIGRATE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a batch that collided with another one is done again before its client is told to.
+pub const POSTGRES_ATTEMPTS: usize = 4;
+
+/// How often the connection that listens is asked whether it still does.
+pub const LISTEN_CHECK: Duration = Duration::from_secs(30);
+
+/// The longest pause between two attempts to listen again.
+pub const LISTEN_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 // Media.
 
 /// Bytes of one stored piece of a file, and so of memory that a request for a file needs: large

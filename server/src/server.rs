@@ -11,11 +11,12 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::access::TypeRules;
-use crate::config::{Config, Seed};
+use crate::config::{Config, Database, Seed};
 use crate::http::stopping::Stop;
 use crate::ids::UnixMillis;
 use crate::patience::Patient;
 use crate::seed::SeedFault;
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Seeded, Store, StoreError};
 use crate::{http, limits, seed};
@@ -49,13 +50,17 @@ pub struct Server {
 impl Server {
     /// Opens the database and imports the seed.
     pub async fn open(config: Config) -> Result<Self, ServerError> {
-        let database = config.database.clone();
-        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database)).await;
-        let store = store.map_err(|_| ServerError::Interrupted)??;
+        let store: Arc<dyn Store> = match config.database.clone() {
+            Database::Sqlite(location) => {
+                let open = tokio::task::spawn_blocking(move || SqliteStore::open(&location));
+                Arc::new(open.await.map_err(|_| ServerError::Interrupted)??)
+            }
+            Database::Postgres(url) => Arc::new(PostgresStore::open(&url).await?),
+        };
         if let Some(seed) = &config.seed {
-            import(&store, seed, &config.types).await?;
+            import(&*store, seed, &config.types).await?;
         }
-        Ok(Self::with_store(Arc::new(store), &config))
+        Ok(Self::with_store(store, &config))
     }
 
     /// A server over a store of one's own; `database` and `seed` of the configuration are not used.
@@ -68,6 +73,11 @@ impl Server {
             stop,
             kept: config.media.kept,
         }
+    }
+
+    /// Where its records are.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
     }
 
     /// All routes, to be called without a socket.
@@ -149,7 +159,7 @@ async fn sweep(store: Arc<dyn Store>, kept: Duration) {
     }
 }
 
-async fn import(store: &SqliteStore, seed: &Seed, types: &TypeRules) -> Result<(), ServerError> {
+async fn import(store: &dyn Store, seed: &Seed, types: &TypeRules) -> Result<(), ServerError> {
     let records =
         seed::load(&seed.file).map_err(|fault| ServerError::Seed(seed.file.clone(), fault))?;
     let sharing = types.sharing(&seed.record_type);

@@ -18,6 +18,7 @@ pub mod checkpoint;
 pub(crate) mod conformance;
 pub mod feed;
 pub mod media;
+pub mod postgres;
 pub mod sqlite;
 
 use std::collections::BTreeSet;
@@ -325,6 +326,9 @@ pub enum StoreError {
     /// Too much is waiting already; try again soon.
     #[error("too many writes are waiting")]
     Overloaded,
+    /// The database cannot be reached, or was busy for too long; the log says more.
+    #[error("the database is not available")]
+    Unavailable,
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
@@ -339,8 +343,8 @@ pub enum StoreError {
         /// The newest this server knows.
         known: i64,
     },
-    /// The file is a database of another program.
-    #[error("the file is an SQLite database, but not one of landfall-server")]
+    /// The database is another program's.
+    #[error("the database is not one of landfall-server, and is not empty")]
     ForeignDatabase,
     /// Something stored cannot be read back.
     #[error("stored data is damaged: {0}")]
@@ -353,6 +357,6 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same request may succeed in a moment, without anyone doing something.
     pub fn passing(&self) -> bool {
-        matches!(self, Self::Overloaded | Self::Closed)
+        matches!(self, Self::Overloaded | Self::Unavailable | Self::Closed)
     }
 }

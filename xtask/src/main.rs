@@ -15,6 +15,7 @@ mod doctor;
 mod job;
 mod npm;
 mod paths;
+mod postgres;
 mod reaper;
 mod say;
 mod setup;

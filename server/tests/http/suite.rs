@@ -1,0 +1,12 @@
+// The files of the suite; included by one program for each kind of store, which says in its module
+// `storage` where records are kept. In alphabetical order.
+mod files;
+mod harness;
+mod lifecycle;
+mod media;
+mod moody;
+mod pull;
+mod push;
+mod refusals;
+mod stream;
+mod users;
