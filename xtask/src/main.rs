@@ -13,6 +13,7 @@ mod demo;
 mod digest;
 mod doctor;
 mod job;
+mod load;
 mod npm;
 mod paths;
 mod postgres;
@@ -54,6 +55,9 @@ cargo xtask <command>
   sim [--seeds N] [--first N] [--seed S] [--planted]
                          play N stories of devices, faults and a server from seeds, or one in
                          words; --planted: how many it takes to find each bug that was planted
+  load [--clients N] [--seconds N] [--only sqlite,postgres,kinto-memory,kinto-postgres]
+                         so many clients push and pull for so long: the server over its databases,
+                         and Kinto beside it; prints a table
   test [--list] [--only STEP,STEP]
                          everything that CI runs; ends with a line `N passed, N failed`
 
@@ -127,6 +131,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "bench" => bench::run(&paths, rest),
         "crash" => crash::run(&paths, rest),
         "sim" => sim::run(&paths, rest),
+        "load" => load::run(&paths, rest),
         "test" => test::run(&paths, rest),
         unknown => fail(format!("no command `{unknown}`\n\n{HELP}")),
     }
