@@ -90,6 +90,10 @@ text_id!(
     MutationId, "`id`", limits::MUTATION_ID_BYTES_MAX
 );
 text_id!(
+    /// A file within its space.
+    MediaId, "the file's id", limits::MEDIA_ID_BYTES_MAX
+);
+text_id!(
     /// A record within its collection.
     RecordId, "the record's id", limits::RECORD_ID_BYTES_MAX
 );

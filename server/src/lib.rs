@@ -20,6 +20,7 @@ pub mod decide;
 mod http;
 pub mod ids;
 pub mod limits;
+mod patience;
 pub mod rate;
 pub mod resolution;
 pub mod retention;
@@ -32,5 +33,5 @@ pub mod token;
 pub mod types;
 pub mod wire;
 
-pub use config::{Config, Cors, Database, Demo, Seed};
+pub use config::{Config, Cors, Database, Demo, MediaLimits, Seed, StreamLimits};
 pub use server::{Server, ServerError, serve};

@@ -167,6 +167,9 @@ pub const CORS_MAX_AGE: Duration = Duration::from_secs(60 * 60);
 /// default size takes a hundred from all its clients together.
 pub const POSTGRES_WRITERS: u32 = 12;
 
+/// How many of them uploads may have at the same time.
+pub const POSTGRES_UPLOADS: usize = 4;
+
 /// Connections to PostgreSQL that read; apart, so that writers who wait for locks leave them alone.
 pub const POSTGRES_READERS: u32 = 8;
 
@@ -194,6 +197,79 @@ pub const LISTEN_CHECK: Duration = Duration::from_secs(30);
 
 /// The longest pause between two attempts to listen again.
 pub const LISTEN_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+// Media.
+
+/// Bytes of one stored piece of a file, and so of memory that a request for a file needs: large
+/// enough that a row's cost is small beside its bytes, small enough that the writer is soon free.
+pub const MEDIA_PIECE_BYTES: usize = 256 << 10;
+
+/// Bytes of a file's id: a UUID or a path.
+pub const MEDIA_ID_BYTES_MAX: usize = 256;
+
+/// Bytes of a file's media type, which is answered as it was given.
+pub const MEDIA_TYPE_BYTES_MAX: usize = 128;
+
+/// Bytes of one file, where the configuration does not say.
+pub const MEDIA_BYTES_MAX: u64 = 100 << 20;
+
+/// Bytes of all files of one user, where the configuration does not say.
+pub const MEDIA_USER_BYTES_MAX: u64 = 1 << 30;
+
+/// Uploads at the same time. Each holds up to two pieces and one place in the writer's queue, which
+/// is to have room for batches.
+pub const UPLOADS_MAX: usize = 32;
+
+/// Uploads of one user at the same time.
+pub const UPLOADS_PER_USER_MAX: usize = 4;
+
+/// An upload of which nothing comes for so long is taken for broken. What came is kept.
+pub const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an upload waits for room in the writer's queue before it tells its client to go on
+/// later.
+pub const UPLOAD_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it pauses before it tries again.
+pub const UPLOAD_QUEUE_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long an unfinished upload is kept after its last byte, where the configuration does not say.
+pub const UPLOAD_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// How often what is to be cleared away is looked for.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// Pieces that one step of clearing away deletes: a few megabytes, some milliseconds of the writer.
+pub const SWEEP_PIECES_MAX: usize = 16;
+
+// Streams.
+
+/// Between two heartbeats of a stream, where the configuration does not say: proxies commonly end
+/// what is silent for 30 s or 60 s.
+pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(20);
+
+/// How long a stream waits for more commits before it pokes, where the configuration does not say.
+pub const STREAM_DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// How often a stream asks a store that is busy, before it ends and the client comes back.
+pub const STREAM_TRIES: u32 = 6;
+
+/// How long it waits after the first time; each time twice as long.
+pub const STREAM_PAUSE: Duration = Duration::from_millis(50);
+
+/// Streams at the same time, where the configuration does not say. Each costs a connection and some
+/// 20 KB.
+pub const STREAMS_MAX: usize = 1000;
+
+/// Streams of one user at the same time, where the configuration does not say: devices, not tabs,
+/// since the tabs of a browser share one.
+pub const STREAMS_PER_USER_MAX: usize = 20;
+
+/// A connection whose peer takes nothing for so long, while there is something for it, is ended.
+pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The same while the server is shutting down.
+pub const WRITE_STALL_STOPPING_TIMEOUT: Duration = Duration::from_secs(2);
 
 // The edge: rates, configuration, readiness.
 

@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 use crate::access::TypeRules;
 use crate::config::{Config, Database, Metrics, Seed};
 use crate::http::Routers;
+use crate::http::stopping::Stop;
 use crate::ids::UnixMillis;
+use crate::patience::Patient;
 use crate::seed::SeedFault;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
@@ -48,6 +50,9 @@ pub struct Server {
     /// Where the metrics will be asked for, where that is an address of their own.
     apart: Option<TcpListener>,
     retention: Option<Duration>,
+    stop: Stop,
+    /// How long unfinished uploads are kept.
+    kept: Duration,
 }
 
 impl Server {
@@ -68,13 +73,21 @@ impl Server {
 
     /// A server over a store of one's own; `database` and `seed` of the configuration are not used.
     pub fn with_store(store: Arc<dyn Store>, config: &Config) -> Self {
-        let routers = http::routers(Arc::clone(&store), config);
+        let stop = Stop::new();
+        let routers = http::routers(Arc::clone(&store), config, stop.listener());
         Self {
             store,
             routers,
             apart: None,
             retention: config.retention,
+            stop,
+            kept: config.media.kept,
         }
+    }
+
+    /// Where its records are.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
     }
 
     /// All routes, to be called without a socket.
@@ -96,11 +109,10 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
-        // Answers are written whole: waiting to fill a packet would only delay them.
-        let listener = listener.tap_io(|stream| {
-            let _ = stream.set_nodelay(true);
-        });
-        let (stopping, stopped) = oneshot::channel();
+        // A tapped listener tells handlers the peer's address, whatever the listener.
+        let listener = Patient::new(listener, self.stop.listener()).tap_io(|_| {});
+        let sweeping = tokio::spawn(sweep(Arc::clone(&self.store), self.kept));
+        let (stop, (stopping, stopped)) = (self.stop, oneshot::channel());
         // Ends with this function: what it tells is of use as long as the rest goes on.
         let _apart = match (self.apart, self.routers.apart) {
             (Some(listener), Some(router)) => Some(apart(listener, router)?),
@@ -113,6 +125,7 @@ impl Server {
         let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
             shutdown.await;
             tracing::info!("shutting down");
+            stop.begin();
             let _ = stopping.send(());
         });
         let store = self.store;
@@ -132,6 +145,9 @@ impl Server {
             () = overdue => tracing::warn!("requests were still in flight: not waiting longer"),
         }
         purging.shutdown().await;
+        sweeping.abort();
+        // An error means that it ended by being aborted, as it was to.
+        let _ = sweeping.await;
         // Dropping the last reference waits for the writer, which may wait for a disk.
         tokio::task::spawn_blocking(move || drop(store))
             .await
@@ -170,6 +186,29 @@ fn apart(listener: TcpListener, router: Router) -> Result<JoinSet<()>, ServerErr
         }
     });
     Ok(serving)
+}
+
+/// Clears away, now and then, what nobody needs any more of media.
+async fn sweep(store: Arc<dyn Store>, kept: Duration) {
+    let Some(media) = store.media() else {
+        return;
+    };
+    let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+    let mut rounds = tokio::time::interval(limits::SWEEP_INTERVAL);
+    loop {
+        rounds.tick().await;
+        let before = UnixMillis(UnixMillis::now().0.saturating_sub(kept_ms));
+        loop {
+            match media.sweep(before).await {
+                Ok(true) => tokio::task::yield_now().await,
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "media could not be cleared away");
+                    break;
+                }
+            }
+        }
+    }
 }
 
 async fn import(store: &dyn Store, seed: &Seed, types: &TypeRules) -> Result<(), ServerError> {

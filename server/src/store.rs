@@ -17,8 +17,9 @@ pub mod checkpoint;
 #[cfg(test)]
 mod concurrency;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 pub mod feed;
+pub mod media;
 pub mod postgres;
 pub mod sqlite;
 
@@ -108,6 +109,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Where the store tells which spaces have new changes.
     fn feed(&self) -> &Feed;
+
+    /// Where files are kept, if this store keeps any.
+    fn media(&self) -> Option<&dyn media::MediaStore> {
+        None
+    }
 }
 
 /// How the changes of a batch depend on each other.

@@ -7,8 +7,14 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use landfall_server::store::media::Checksum;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const SECRET: &str = "a secret for tests, of 32 bytes or more";
 
@@ -168,7 +174,7 @@ async fn what_was_answered_survives_a_kill() {
             }
             answered
         });
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let (_, log) = process.signal("KILL");
         assert!(!log.contains("kept out"), "{log}");
         answered.extend(pushing.await.unwrap());
@@ -367,4 +373,133 @@ async fn a_busy_log_holds_no_secrets() {
         let found = log.lines().find(|line| line.contains(secret));
         assert!(found.is_none(), "{secret} is in {found:?}");
     }
+}
+
+/// The whole of a shutdown, while all of these are under way: a stream of events, an upload of which
+/// half has come, a file being read by somebody slow, and batches. The stream and the upload end at
+/// once, the upload's bytes are kept, and every batch that was answered is there after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_everything_in_good_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    let args = ["--db", text(&db), "--demo", "--log", "warn"];
+    let process = Process::start(&args);
+    let (url, token) = (process.url.clone(), token(&process.url, "demo").await);
+    let http = reqwest::Client::new();
+    let api = format!("{url}/api/v1/sync");
+    let content = vec![7; 8 << 20];
+
+    let put = |id: &str, url: &str| {
+        let digest = BASE64_STANDARD.encode(Checksum::of(&content).0);
+        let request = http
+            .put(format!("{url}/api/v1/sync/media/{id}"))
+            .bearer_auth(&token);
+        request.header("repr-digest", format!("sha-256=:{digest}:"))
+    };
+    let uploaded = put("whole", &url)
+        .body(content.clone())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(uploaded.status(), 201);
+
+    let stream = http.get(format!("{api}/stream")).bearer_auth(&token);
+    let mut stream = stream.send().await.unwrap();
+    assert!(stream.chunk().await.unwrap().is_some());
+    let streaming = tokio::spawn(async move {
+        while let Ok(Some(_)) = stream.chunk().await {}
+        Instant::now()
+    });
+
+    let slow = http.get(format!("{api}/media/whole")).bearer_auth(&token);
+    let mut slow = slow.send().await.unwrap();
+    let reading = tokio::spawn(async move {
+        let mut read = 0;
+        while let Ok(Some(chunk)) = slow.chunk().await {
+            read += chunk.len();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        read
+    });
+
+    let half = content.len() / 2 + 1;
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let mut upload = TcpStream::connect(address).await.unwrap();
+    let head = put("half", &url).body(content.clone()).build().unwrap();
+    let mut text = String::from("PUT /api/v1/sync/media/half HTTP/1.1\r\nhost: x\r\n");
+    for (name, value) in head.headers() {
+        text += &format!("{name}: {}\r\n", value.to_str().unwrap());
+    }
+    text += &format!("content-length: {}\r\n\r\n", content.len());
+    upload.write_all(text.as_bytes()).await.unwrap();
+    upload.write_all(&content[..half]).await.unwrap();
+
+    let pushing = tokio::spawn({
+        let (http, api, token) = (http.clone(), api.clone(), token.clone());
+        async move {
+            let mut answered = Vec::new();
+            for n in 0.. {
+                let record = format!("r{n}");
+                let request = http.post(format!("{api}/batch")).bearer_auth(&token);
+                let Ok(answer) = request.json(&create(&record)).send().await else {
+                    break;
+                };
+                let answer = answer.json::<Value>().await.unwrap();
+                assert_eq!(answer["results"][0]["status"], "success", "{answer}");
+                answered.push(record);
+            }
+            answered
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    let begun = Instant::now();
+    let (code, log) = tokio::task::spawn_blocking(|| process.signal("TERM"))
+        .await
+        .unwrap();
+    let took = begun.elapsed();
+    assert_eq!((code, log.as_str()), (Some(0), ""));
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    let ended = streaming.await.unwrap().saturating_duration_since(begun);
+    assert!(ended < Duration::from_secs(1), "{ended:?}");
+    assert_eq!(
+        reading.await.unwrap(),
+        content.len(),
+        "what was being read was read to its end"
+    );
+    let mut answer = String::new();
+    upload.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(
+        answer.contains(&format!("upload-offset: {half}\r\n")),
+        "{answer}"
+    );
+    let answered = pushing.await.unwrap();
+    assert!(answered.len() > 1);
+
+    let process = Process::start(&args);
+    let rest = put("half", &process.url)
+        .header(
+            "content-range",
+            format!("bytes {half}-{}/{}", content.len() - 1, content.len()),
+        )
+        .body(content[half..].to_vec());
+    assert_eq!(rest.send().await.unwrap().status(), 201);
+    let token = self::token(&process.url, "demo").await;
+    let mut kept = HashSet::new();
+    let mut since = String::new();
+    loop {
+        let page = page(&process.url, &token, &since).await;
+        let changes = page["changes"].as_array().unwrap();
+        kept.extend(
+            changes
+                .iter()
+                .map(|change| change["id"].as_str().unwrap().to_owned()),
+        );
+        since = format!("&since={}", page["checkpoint"].as_str().unwrap());
+        if page["hasMore"] == false {
+            break;
+        }
+    }
+    assert!(answered.iter().all(|record| kept.contains(record)));
 }

@@ -14,6 +14,7 @@ mod digest;
 mod doctor;
 mod fuzz;
 mod job;
+mod load;
 mod npm;
 mod paths;
 mod postgres;
@@ -60,6 +61,9 @@ cargo xtask <command>
                          make up requests by the server's OpenAPI description and check that
                          each answer is described
   fuzz [--minutes N]     libFuzzer on what the server reads from the network
+  load [--clients N] [--seconds N] [--only sqlite,postgres,kinto-memory,kinto-postgres]
+                         so many clients push and pull for so long: the server over its databases,
+                         and Kinto beside it; prints a table
   test [--list] [--only STEP,STEP]
                          everything that CI runs; ends with a line `N passed, N failed`
 
@@ -135,6 +139,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "sim" => sim::run(&paths, rest),
         "schemathesis" => schemathesis::run(&paths, rest),
         "fuzz" => fuzz::run(&paths, rest),
+        "load" => load::run(&paths, rest),
         "test" => test::run(&paths, rest),
         unknown => fail(format!("no command `{unknown}`\n\n{HELP}")),
     }

@@ -36,6 +36,10 @@ pub struct Config {
     pub demo: Demo,
     /// Records to begin with.
     pub seed: Option<Seed>,
+    /// How large files may be, and how long unfinished ones are kept.
+    pub media: MediaLimits,
+    /// How many streams there may be, and how they behave.
+    pub stream: StreamLimits,
     /// The collections, how they are shared, and what their records look like.
     pub types: TypeRules,
     /// How long tombstones, results of mutations and settled conflicts are kept; for ever without.
@@ -46,6 +50,51 @@ pub struct Config {
     pub metrics: Metrics,
     /// The header in which a proxy in front of the server says who asks.
     pub proxy_header: Option<HeaderName>,
+}
+
+/// Bounds on files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaLimits {
+    /// Bytes of one file.
+    pub file_bytes_max: u64,
+    /// Bytes of all files that one user has uploaded, wherever they are.
+    pub user_bytes_max: u64,
+    /// How long an unfinished upload is kept after its last byte.
+    pub kept: Duration,
+}
+
+impl Default for MediaLimits {
+    fn default() -> Self {
+        Self {
+            file_bytes_max: limits::MEDIA_BYTES_MAX,
+            user_bytes_max: limits::MEDIA_USER_BYTES_MAX,
+            kept: limits::UPLOAD_KEPT,
+        }
+    }
+}
+
+/// Streams of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Between two heartbeats.
+    pub heartbeat: Duration,
+    /// Between a commit and the poke, for others that may follow.
+    pub debounce: Duration,
+    /// At the same time.
+    pub all: usize,
+    /// At the same time for one user.
+    pub each: usize,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self {
+            heartbeat: limits::STREAM_HEARTBEAT,
+            debounce: limits::STREAM_DEBOUNCE,
+            all: limits::STREAMS_MAX,
+            each: limits::STREAMS_PER_USER_MAX,
+        }
+    }
 }
 
 impl Config {
@@ -63,6 +112,8 @@ impl Config {
             cors: Cors::Off,
             demo: Demo::Off,
             seed: None,
+            media: MediaLimits::default(),
+            stream: StreamLimits::default(),
             types: TypeRules::default(),
             retention: Some(limits::RETENTION_DEFAULT),
             rates: Rates::default(),

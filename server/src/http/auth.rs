@@ -19,29 +19,61 @@ impl FromRequestParts<App> for Bearer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let claimed = match claimed(parts, &app.tokens) {
-            Ok(claimed) => claimed,
-            Err(refused) => {
-                app.rates.peer(parts, &app.metrics)?;
-                return Err(refused);
-            }
-        };
-        app.rates.user(&claimed.user, 1, &app.metrics)?;
+        let Credentials { claimed, .. } = Credentials::from_request_parts(parts, app).await?;
         access(app, claimed).await.map(Self)
     }
 }
 
-/// What the request's token says.
-fn claimed(parts: &Parts, tokens: &Tokens) -> Result<Claimed, Problem> {
+/// A token that is good, and is to be looked at again: for what lasts. Never shown.
+pub(super) struct Credentials {
+    token: String,
+    claimed: Claimed,
+}
+
+impl FromRequestParts<App> for Credentials {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let good = token(parts).and_then(|token| {
+            let claimed = claimed(&token, &app.tokens)?;
+            Ok(Self { token, claimed })
+        });
+        match good {
+            Ok(credentials) => {
+                let user = &credentials.claimed.user;
+                app.rates.user(user, 1, &app.metrics)?;
+                Ok(credentials)
+            }
+            Err(refused) => {
+                app.rates.peer(parts, &app.metrics)?;
+                Err(refused)
+            }
+        }
+    }
+}
+
+impl Credentials {
+    /// What is open to the token's user now.
+    pub(super) async fn access(&self, app: &App) -> Result<Access, Problem> {
+        access(app, claimed(&self.token, &app.tokens)?).await
+    }
+}
+
+/// The request's token, whatever it is worth.
+fn token(parts: &Parts) -> Result<String, Problem> {
     let credentials = parts
         .headers
         .get(header::AUTHORIZATION)
         .and_then(|v| v.to_str().ok());
-    let token = credentials
+    credentials
         .and_then(|text| text.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim())
-        .ok_or_else(|| Problem::unauthorized("a bearer token is needed"))?;
+        .map(|(_, token)| token.trim().to_owned())
+        .ok_or_else(|| Problem::unauthorized("a bearer token is needed"))
+}
+
+/// What it says.
+fn claimed(token: &str, tokens: &Tokens) -> Result<Claimed, Problem> {
     let claimed = tokens.verify(token);
     claimed.map_err(|fault| Problem::unauthorized(fault.to_string()))
 }

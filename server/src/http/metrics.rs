@@ -74,6 +74,7 @@ pub(super) struct Metrics {
     pulled: Counter,
     limited: Family<Limited, Counter>,
     queued: Gauge,
+    streams: Gauge,
 }
 
 /// Counts one more of something while it is there.
@@ -103,6 +104,7 @@ impl Metrics {
             pulled: Counter::default(),
             limited: Family::default(),
             queued: Gauge::default(),
+            streams: Gauge::default(),
         };
         let to = &mut all.registry;
         to.register("requests", "Requests answered", all.requests.clone());
@@ -136,6 +138,11 @@ impl Metrics {
             "writes_queued",
             "Batches waiting for the writer",
             all.queued.clone(),
+        );
+        to.register(
+            "streams_open",
+            "Event streams that are open",
+            all.streams.clone(),
         );
         all
     }
@@ -192,8 +199,9 @@ impl Metrics {
     }
 
     /// The text.
-    pub(super) fn render(&self, queued: usize) -> Result<Response, Problem> {
+    pub(super) fn render(&self, queued: usize, streams: usize) -> Result<Response, Problem> {
         self.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
+        self.streams.set(i64::try_from(streams).unwrap_or(i64::MAX));
         let mut text = String::new();
         encode(&mut text, &self.registry)
             .map_err(|_| Problem::unavailable("the metrics cannot be written"))?;

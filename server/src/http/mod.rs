@@ -12,20 +12,24 @@ mod conflicts;
 mod demo;
 mod files;
 mod guard;
+mod media;
 mod metrics;
 mod openapi;
+mod places;
 mod problem;
 mod pull;
 mod rates;
 mod status;
+pub(crate) mod stopping;
+mod stream;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
@@ -35,10 +39,12 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use self::guard::{Gate, REQUEST_ID};
 use self::metrics::Metrics;
+use self::places::Places;
 use self::problem::Problem;
 use self::rates::Rates;
+use self::stopping::Stopping;
 use crate::access::TypeRules;
-use crate::config::{self, Config, Cors, Demo};
+use crate::config::{self, Config, Cors, Demo, MediaLimits, StreamLimits};
 use crate::limits;
 use crate::store::Store;
 use crate::token::Tokens;
@@ -52,6 +58,11 @@ struct App {
     store: Arc<dyn Store>,
     tokens: Arc<Tokens>,
     demo: Demo,
+    media_limits: MediaLimits,
+    uploads: Arc<Places>,
+    stream_limits: StreamLimits,
+    streams: Arc<Places>,
+    stopping: Stopping,
     types: TypeRules,
     rates: Arc<Rates>,
     metrics: Arc<Metrics>,
@@ -66,11 +77,16 @@ pub(crate) struct Routers {
 }
 
 /// All routes with all their layers.
-pub(crate) fn routers(store: Arc<dyn Store>, config: &Config) -> Routers {
+pub(crate) fn routers(store: Arc<dyn Store>, config: &Config, stopping: Stopping) -> Routers {
     let app = App {
         store,
         tokens: Arc::clone(&config.tokens),
         demo: config.demo,
+        media_limits: config.media.clone(),
+        uploads: Places::new(limits::UPLOADS_MAX, limits::UPLOADS_PER_USER_MAX),
+        stream_limits: config.stream.clone(),
+        streams: Places::new(config.stream.all, config.stream.each),
+        stopping,
         types: config.types.clone(),
         rates: Arc::new(Rates::new(config)),
         metrics: Arc::new(Metrics::new()),
@@ -86,6 +102,7 @@ pub(crate) fn routers(store: Arc<dyn Store>, config: &Config) -> Routers {
         config::Metrics::Beside => counted(),
         config::Metrics::Off | config::Metrics::Apart(_) => Router::new(),
     };
+    let gate = Gate::new();
 
     let mut routes = Router::new()
         .nest(API, api())
@@ -98,7 +115,7 @@ pub(crate) fn routers(store: Arc<dyn Store>, config: &Config) -> Routers {
             Router::new()
                 .route("/demo/token", post(demo::token))
                 .layer(body_limits())
-                .with_state(app),
+                .with_state(app.clone()),
         );
     }
     routes = match &config.static_dir {
@@ -108,7 +125,8 @@ pub(crate) fn routers(store: Arc<dyn Store>, config: &Config) -> Routers {
 
     let routes = routes
         .layer(compression())
-        .layer(from_fn_with_state(Gate::new(), guard::admit))
+        .layer(from_fn_with_state(gate.clone(), guard::admit))
+        .merge(long(&gate).with_state(app))
         .layer(CatchPanicLayer::custom(problem::of_panic));
     let routes = match cors(&config.cors) {
         Some(cors) => routes.layer(cors),
@@ -157,6 +175,20 @@ fn api() -> Router<App> {
         ))
 }
 
+/// What takes as long as a network or a user does: neither compressed nor bounded in time as a whole,
+/// and with places of its own, so that it takes none from the rest.
+fn long(gate: &Gate) -> Router<App> {
+    let brief =
+        |methods: MethodRouter<App>| methods.layer(from_fn_with_state(gate.clone(), guard::admit));
+    let routes = media::routes(brief).route("/stream", get(stream::stream));
+    // Answers belong to the bearer of a token.
+    let routes = routes.layer(SetResponseHeaderLayer::if_not_present(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store"),
+    ));
+    Router::new().nest(API, routes)
+}
+
 /// Bounds what a handler reads, which is what the decompression made of it: a gzip bomb ends here
 /// after the first byte too many.
 fn body_limits() -> DefaultBodyLimit {
@@ -185,12 +217,12 @@ fn cors(cors: &Cors) -> Option<CorsLayer> {
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
             header::CONTENT_ENCODING,
-            // Parts of files, both ways, and what a stream has seen.
             header::CONTENT_RANGE,
-            header::RANGE,
-            header::IF_RANGE,
             header::IF_NONE_MATCH,
-            HeaderName::from_static("last-event-id"),
+            header::IF_RANGE,
+            header::RANGE,
+            stream::LAST_EVENT_ID,
+            media::REPR_DIGEST,
             REQUEST_ID,
         ])
         // Clients read the server's clock, how long to wait and which part of a file they got; pages
@@ -201,6 +233,9 @@ fn cors(cors: &Cors) -> Option<CorsLayer> {
             header::ACCEPT_RANGES,
             header::CONTENT_RANGE,
             header::ETAG,
+            media::REPR_DIGEST,
+            media::UPLOAD_LENGTH,
+            media::UPLOAD_OFFSET,
             REQUEST_ID,
         ])
         .max_age(limits::CORS_MAX_AGE);

@@ -35,7 +35,7 @@ struct Document<'a> {
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
             status,
             code,
@@ -105,14 +105,24 @@ impl Problem {
     }
 
     /// Asked too much: nothing of the request was done, and it may be sent again after the wait.
-    pub(super) fn rate_limited(retry_after_s: u64) -> Self {
+    pub(super) fn asked_too_much(retry_after_s: u64) -> Self {
         Self {
             retry_after_s: Some(retry_after_s.max(1)),
             ..Self::of_status(StatusCode::TOO_MANY_REQUESTS)
         }
     }
 
-    fn internal() -> Self {
+    /// One user asks for more at once than is theirs.
+    pub(super) fn rate_limited(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", detail)
+    }
+
+    /// Whether the same may succeed in a moment.
+    pub(super) fn passes(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
+    pub(super) fn internal() -> Self {
         Self::of_status(StatusCode::INTERNAL_SERVER_ERROR)
     }
 

@@ -78,7 +78,7 @@ impl Rates {
 fn refused(wait: Duration, by: By, metrics: &Metrics) -> Problem {
     metrics.rate_limited(by);
     // Rounded up: who comes back a moment too early has come for nothing.
-    Problem::rate_limited(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+    Problem::asked_too_much(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub(super) async fn ready(State(app): State<App>) -> Result<&'static str, Proble
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    app.metrics.render(app.store.queued())
+    app.metrics.render(app.store.queued(), app.streams.count())
 }
 
 /// A time as `2026-11-21T10:00:00.000Z`.

@@ -179,6 +179,7 @@ async fn metrics_count_and_name_nobody() {
         "landfall_request_duration_seconds_count{route=\"/api/v1/sync/pull\"} 1",
         "landfall_records_pulled_total 2",
         "landfall_writes_queued 0",
+        "landfall_streams_open 0",
         "landfall_requests_in_flight 1",
         "# EOF",
     ] {

@@ -62,6 +62,14 @@ impl TestServer {
         Self::run(Server::with_store(Arc::new(store), &config)).await
     }
 
+    /// With a hand on its store.
+    pub(crate) async fn and_store(mut config: Config) -> (Self, Arc<dyn Store>) {
+        config.database = storage::place(config.database);
+        let server = Server::open(config).await.unwrap();
+        let store = server.store();
+        (Self::run(server).await, store)
+    }
+
     async fn run(server: Server) -> Self {
         let server = server.layered(|router| router.layer(from_fn(described::check)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

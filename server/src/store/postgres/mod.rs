@@ -10,6 +10,7 @@
 //! | `schema` | tables and migrations |
 //! | `push`, `load`, `draft`, `flush` | a batch: locked, loaded, worked out in memory, stored |
 //! | `pull`, `conflicts` | pages, the conflict log |
+//! | `media` | files |
 //! | `listen` | news from other servers |
 
 mod address;
@@ -20,6 +21,7 @@ mod fault;
 mod flush;
 mod listen;
 mod load;
+mod media;
 mod pools;
 mod pull;
 mod purge;
@@ -36,6 +38,7 @@ use std::sync::Arc;
 
 use sqlx::postgres::PgPool;
 use sqlx::{Connection, PgConnection};
+use tokio::sync::Semaphore;
 
 pub use self::address::{DatabaseUrl, InvalidUrl};
 use self::fault::startup;
@@ -44,6 +47,7 @@ use self::seed::Import;
 use self::turns::Turns;
 use super::checkpoint::DatabaseId;
 use super::feed::Feed;
+use super::media::MediaStore;
 use super::{
     Answer, ConflictEntry, ConflictId, Mode, Page, PullQuery, Purged, Resolution, Resolved, Seeded,
     Standing, Store, StoreError, Verdict,
@@ -65,6 +69,8 @@ struct Inner {
     writers: PgPool,
     readers: PgPool,
     turns: Turns,
+    /// The writers that uploads may have.
+    uploads: Semaphore,
     id: DatabaseId,
     feed: Feed,
 }
@@ -89,6 +95,7 @@ impl PostgresStore {
                 writers: pools::pool(options.clone(), limits::POSTGRES_WRITERS),
                 readers: pools::pool(options, limits::POSTGRES_READERS),
                 turns: Turns::new(limits::WRITE_QUEUE_MAX),
+                uploads: Semaphore::new(limits::POSTGRES_UPLOADS),
                 id,
                 feed,
             }),
@@ -205,5 +212,9 @@ impl Store for PostgresStore {
 
     fn feed(&self) -> &Feed {
         &self.inner.feed
+    }
+
+    fn media(&self) -> Option<&dyn MediaStore> {
+        Some(self)
     }
 }

@@ -15,7 +15,10 @@ use crate::store::checkpoint::DatabaseId;
 const LOCK: i64 = 0x6C61_6E64_6661_6C6C;
 
 /// In their order; never edited once released, only added to.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/1.sql"),
+    include_str!("migrations/2.sql"),
+];
 
 /// Brings a database to the newest schema and returns its id, which is minted with it.
 ///

@@ -9,6 +9,7 @@ use crate::access::Space;
 use crate::store::concurrency::{concurrency, member, visit};
 use crate::store::conformance::{conformance, create, since, update, user};
 use crate::store::feed::{News, Subscription};
+use crate::store::media::conformance::media_conformance;
 
 async fn open(database: &Database) -> PostgresStore {
     let url = database.url.parse().unwrap();
@@ -35,6 +36,7 @@ mod conforms {
     use super::*;
     concurrency!(fresh().await);
     conformance!(fresh().await);
+    media_conformance!(fresh().await);
 }
 
 #[tokio::test]

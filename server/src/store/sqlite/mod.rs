@@ -7,6 +7,7 @@
 mod assignments;
 mod conflicts;
 mod heads;
+mod media;
 mod memory;
 mod pull;
 mod purge;
@@ -30,6 +31,7 @@ use self::readers::Readers;
 use self::writer::Writer;
 use super::checkpoint::DatabaseId;
 use super::feed::Feed;
+use super::media::MediaStore;
 use super::{
     Answer, ConflictEntry, ConflictId, Mode, Page, PullQuery, Purged, Resolution, Resolved, Seeded,
     Standing, Store, StoreError, Verdict,
@@ -222,6 +224,10 @@ impl Store for SqliteStore {
 
     fn feed(&self) -> &Feed {
         &self.feed
+    }
+
+    fn media(&self) -> Option<&dyn MediaStore> {
+        Some(self)
     }
 }
 

@@ -13,7 +13,11 @@ use crate::store::checkpoint::DatabaseId;
 const APPLICATION_ID: i64 = 0x4C4E_4446;
 
 /// In their order; never edited once released, only added to.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+];
 
 /// Brings a database to the newest schema and returns its id, which is minted with it.
 pub(super) fn prepare(connection: &mut Connection) -> Result<DatabaseId, StoreError> {

@@ -8,6 +8,7 @@ use crate::ids::Version;
 use crate::store::Outcome;
 use crate::store::concurrency::concurrency;
 use crate::store::conformance::{code, conflict_id, conformance, create, since, update, user};
+use crate::store::media::conformance::media_conformance;
 use crate::wire::PulledRecord;
 
 fn file() -> (SqliteStore, TempDir) {
@@ -19,12 +20,14 @@ fn file() -> (SqliteStore, TempDir) {
 mod in_memory {
     use super::*;
     conformance!((SqliteStore::open(&Location::Memory).unwrap(), ()));
+    media_conformance!((SqliteStore::open(&Location::Memory).unwrap(), ()));
 }
 
 mod in_a_file {
     use super::*;
     concurrency!(file());
     conformance!(file());
+    media_conformance!(file());
 }
 
 #[tokio::test]
