@@ -3,9 +3,10 @@
 //! Every record lives in one [`Space`]: its user's own, or an entity's (a site, a project), which
 //! everybody shares who is assigned to that entity. An [`Access`] is somebody who asks, with the
 //! spaces that are open to them; a store reads and writes nothing outside of it. Which types are
-//! shared, and by which of their fields, is the operator's to say ([`TypeRules`]).
+//! shared, by which of their fields, and what their records look like is the operator's to say
+//! ([`TypeRules`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::change::Failure;
 use crate::data::RecordData;
 use crate::ids::{EntityId, RecordType, UserId};
 use crate::limits;
+pub use crate::types::TypeRules;
 
 /// Where a record lives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +56,7 @@ pub struct TooManyEntities;
 pub struct Access {
     user: UserId,
     entities: BTreeSet<EntityId>,
+    rules: TypeRules,
 }
 
 impl Access {
@@ -62,7 +65,17 @@ impl Access {
         if entities.len() > limits::ENTITIES_MAX {
             return Err(TooManyEntities);
         }
-        Ok(Self { user, entities })
+        Ok(Self {
+            user,
+            entities,
+            rules: TypeRules::default(),
+        })
+    }
+
+    /// The same, who may write only what keeps to these rules.
+    #[must_use]
+    pub fn under(self, rules: TypeRules) -> Self {
+        Self { rules, ..self }
     }
 
     /// A user who has only what is their own.
@@ -70,6 +83,7 @@ impl Access {
         Self {
             user,
             entities: BTreeSet::new(),
+            rules: TypeRules::default(),
         }
     }
 
@@ -89,6 +103,11 @@ impl Access {
             Space::Own(user) => *user == self.user,
             Space::Entity(entity) => self.entities.contains(entity),
         }
+    }
+
+    /// Whether a record may be as it is, as far as its type's rule goes.
+    pub fn admits(&self, record_type: &RecordType, data: &RecordData) -> Result<(), Failure> {
+        self.rules.admit(record_type, data)
     }
 
     /// All spaces that are open to them: their own first, then the entities' in their order.
@@ -129,29 +148,6 @@ impl Sharing {
             Some(Ok(entity)) => Ok(Space::Entity(entity)),
             _ => Err(Failure::invalid(format!("`{field}` names no entity"))),
         }
-    }
-}
-
-/// How the records of each type are shared; private where nothing is said. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TypeRules {
-    shared: Arc<BTreeMap<RecordType, Arc<str>>>,
-}
-
-impl TypeRules {
-    /// The shared types, each with the field that names a record's entity.
-    pub fn shared(types: impl IntoIterator<Item = (RecordType, String)>) -> Self {
-        let types = types.into_iter();
-        let shared = types.map(|(name, field)| (name, field.into())).collect();
-        Self {
-            shared: Arc::new(shared),
-        }
-    }
-
-    /// How this type is shared.
-    pub fn sharing(&self, record_type: &RecordType) -> Sharing {
-        let field = self.shared.get(record_type).cloned();
-        field.map_or(Sharing::Private, Sharing::Entity)
     }
 }
 

@@ -218,6 +218,9 @@ impl Change {
             (Action::Delete, _, _) => Edit::Delete,
         };
         let record_type = RecordType::new(wire.record_type)?;
+        if !rules.knows(&record_type) {
+            return Err(Failure::invalid("there is no such `type` here"));
+        }
         Ok(Self {
             mutation: MutationId::new(wire.id)?,
             client: client.clone(),

@@ -1,9 +1,10 @@
-//! The reference server of landfall: what `docs/PROTOCOL.md` says, over SQLite.
+//! The reference server of landfall: what `docs/PROTOCOL.md` says, over SQLite or
+//! PostgreSQL.
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
 //! | rules | [`ruling`], [`decide`], [`access`], [`change`], [`data`], [`ids`], [`limits`] | no I/O, no clock |
-//! | storage | [`store`]: one trait, and SQLite behind it | transactions, idempotency, checkpoints |
+//! | storage | [`store`]: one trait, SQLite and PostgreSQL behind it | transactions, idempotency, checkpoints |
 //! | wire | [`wire`], `http` | JSON, tokens, status codes |
 //! | shell | [`config`], [`cli`], [`server`] | files, sockets, signals |
 //!
@@ -20,13 +21,17 @@ mod http;
 pub mod ids;
 pub mod limits;
 mod patience;
+pub mod rate;
 pub mod resolution;
+pub mod retention;
 pub mod ruling;
+pub mod schema;
 mod seed;
 pub mod server;
 pub mod store;
 pub mod token;
+pub mod types;
 pub mod wire;
 
-pub use config::{Config, Cors, Demo, MediaLimits, Seed, StreamLimits};
+pub use config::{Config, Cors, Database, Demo, MediaLimits, Seed, StreamLimits};
 pub use server::{Server, ServerError, serve};

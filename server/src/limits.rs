@@ -76,8 +76,31 @@ pub const VERSION_MAX: u64 = (1 << 53) - 1;
 /// Bytes of a secret for HS256, at least: the length of the hash (RFC 7518, section 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
 
-/// How far the clocks of token issuer and server may differ.
+/// How far the clocks of token issuer and server may differ, unless the configuration says.
 pub const TOKEN_LEEWAY_S: u64 = 30;
+
+/// The most that the configuration may say: a token that lives an hour longer than its issuer meant is
+/// another token.
+pub const TOKEN_LEEWAY_S_MAX: u64 = 60 * 60;
+
+/// Bytes of a token. HTTP servers commonly bound all headers by 8 to 16 KiB.
+pub const TOKEN_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of a key set. Providers publish two to four keys of about 1 KiB.
+pub const JWKS_BYTES_MAX: u64 = 256 << 10;
+
+/// Keys in a key set.
+pub const JWKS_KEYS_MAX: usize = 100;
+
+/// How long a key set is used before its file is looked at again: soon enough for a new key, seldom
+/// enough to cost nothing.
+pub const JWKS_LOOK: Duration = Duration::from_secs(1);
+
+/// Bits of an RSA key, at least (RFC 7518, section 3.3).
+pub const RSA_BITS_MIN: usize = 2048;
+
+/// Bits of an RSA key, at most: verifying takes time that grows with the square.
+pub const RSA_BITS_MAX: usize = 8192;
 
 /// The longest life of a token from the demo endpoint.
 pub const DEMO_TOKEN_S_MAX: u64 = 24 * 60 * 60;
@@ -122,6 +145,15 @@ pub const RETENTION_DEFAULT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Rows of each kind that one step of a purge deletes: a few milliseconds of the writer's time.
 pub const PURGE_ROWS: usize = 500;
 
+/// Between two steps of a purge: others write meanwhile.
+pub const PURGE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Between two purges. What is kept an hour longer than 90 days harms nobody.
+pub const PURGE_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Before the first purge: a start has better things to do.
+pub const PURGE_DELAY: Duration = Duration::from_secs(10);
+
 /// Conflicts in one page of the log. Each holds two records.
 pub const CONFLICTS_MAX: usize = 100;
 
@@ -130,6 +162,41 @@ pub const COMPRESS_BYTES_MIN: u64 = 512;
 
 /// How long a browser may remember the answer to a CORS preflight.
 pub const CORS_MAX_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// Connections to PostgreSQL that write. Each batch holds one for some milliseconds; a server of the
+/// default size takes a hundred from all its clients together.
+pub const POSTGRES_WRITERS: u32 = 12;
+
+/// How many of them uploads may have at the same time.
+pub const POSTGRES_UPLOADS: usize = 4;
+
+/// Connections to PostgreSQL that read; apart, so that writers who wait for locks leave them alone.
+pub const POSTGRES_READERS: u32 = 8;
+
+/// How long a request waits for a connection before it is told to come back.
+pub const POSTGRES_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a statement waits for another transaction's lock: as long as SQLite's.
+pub const POSTGRES_LOCK_TIMEOUT: Duration = BUSY_TIMEOUT;
+
+/// How long a statement may take, waiting for locks included. Below [`REQUEST_TIMEOUT`], so that
+/// the client gets an answer.
+pub const POSTGRES_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long PostgreSQL keeps a transaction, and its locks, whose server has fallen silent.
+pub const POSTGRES_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a server that starts waits for another one that is migrating the database.
+pub const POSTGRES_MIGRATE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a batch that collided with another one is done again before its client is told to.
+pub const POSTGRES_ATTEMPTS: usize = 4;
+
+/// How often the connection that listens is asked whether it still does.
+pub const LISTEN_CHECK: Duration = Duration::from_secs(30);
+
+/// The longest pause between two attempts to listen again.
+pub const LISTEN_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 // Media.
 
@@ -203,3 +270,35 @@ pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The same while the server is shutting down.
 pub const WRITE_STALL_STOPPING_TIMEOUT: Duration = Duration::from_secs(2);
+
+// The edge: rates, configuration, readiness.
+
+/// Units a second that one user may ask for, unless the configuration says: a request is one, and each
+/// further change of a batch. A tenth of what the writer does, so that ten users at their limit
+/// still leave nobody waiting.
+pub const USER_PER_SECOND: u32 = 2_000;
+
+/// Units that one user may ask for at once: a device that comes back after weeks, or is set up with some
+/// tens of thousands of records, sends without pause.
+pub const USER_BURST: u32 = 100_000;
+
+/// Requests a second from one address without a valid token, unless the configuration says.
+pub const PEER_PER_SECOND: u32 = 10;
+
+/// Such requests at once: many devices behind one address whose tokens expire together.
+pub const PEER_BURST: u32 = 300;
+
+/// Buckets of one kind: 100,000 of them take a few megabytes.
+pub const RATE_KEYS_MAX: usize = 100_000;
+
+/// Bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a JSON Schema.
+pub const SCHEMA_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a request's id that a client or a proxy chose: a UUID or a trace's id.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// How long readiness waits for the store: shorter than the time-outs of those who ask (a second or two).
+pub const READY_TIMEOUT: Duration = Duration::from_millis(800);

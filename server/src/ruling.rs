@@ -12,6 +12,8 @@
 //! | an update or a delete of a record that does not exist | failed `forbidden` |
 //! | all else | as [`decide`] says; it lives where its new content says |
 //!
+//! Whatever is to be written, private or shared, keeps to its type's schema: failed `invalid` if not.
+//!
 //! Every `forbidden` is the same, word for word, so that an answer does not tell a foreign record
 //! from one that does not exist, nor a foreign entity from one that does not. The one thing that
 //! cannot be hidden is that a free id is free: a create in an entity of one's own takes it.
@@ -51,7 +53,7 @@ pub fn rule(access: &Access, change: &Change, current: Option<&Located>) -> Ruli
         return Ruling::Fail(failure);
     }
     match decide(change, current.map(|current| &current.record)) {
-        Decision::Write(record) => match home(access, change, &record, current) {
+        Decision::Write(record) => match settle(access, change, &record, current) {
             Ok(space) => Ruling::Write(Located { space, record }),
             Err(failure) => Ruling::Fail(failure),
         },
@@ -74,6 +76,22 @@ fn may(access: &Access, change: &Change, current: Option<&Located>) -> Result<()
         (Edit::Replace(_) | Edit::Patch { .. } | Edit::Delete, None) => Err(Failure::forbidden()),
         _ => Ok(()),
     }
+}
+
+/// Whether the record may be as it would become, and where it is to live. The schema is asked of the
+/// whole record, which only here is known where the change is partial; and last, so that its answer
+/// tells nothing of a record that is not the asker's.
+fn settle(
+    access: &Access,
+    change: &Change,
+    record: &Record,
+    current: Option<&Located>,
+) -> Result<Space, Failure> {
+    let space = home(access, change, record, current)?;
+    if let Some(data) = &record.data {
+        access.admits(&change.record_type, data)?;
+    }
+    Ok(space)
 }
 
 /// Where the record is to live. Asked again of the whole record: a partial change may have left the

@@ -15,9 +15,12 @@
 
 pub mod checkpoint;
 #[cfg(test)]
+mod concurrency;
+#[cfg(test)]
 pub(crate) mod conformance;
 pub mod feed;
 pub mod media;
+pub mod postgres;
 pub mod sqlite;
 
 use std::collections::BTreeSet;
@@ -54,11 +57,17 @@ pub trait Store: Send + Sync + 'static {
     /// order of their commits.
     fn pull<'a>(&'a self, access: &'a Access, query: PullQuery) -> Answer<'a, Page>;
 
+    /// Batches that wait for their turn to be written, where the store has such a queue.
+    fn queued(&self) -> usize {
+        0
+    }
+
     /// Where the asker's data stands.
     fn standing<'a>(&'a self, access: &'a Access) -> Answer<'a, Standing>;
 
-    /// The asker's conflict log after an entry (0: from the beginning), oldest first, at most
-    /// `limit` entries. Only what lies in spaces that are open to the asker now.
+    /// The asker's conflict log after an entry (0: from the beginning), oldest first: `limit`
+    /// entries, or fewer once they hold [`limits::PAGE_BYTES_MAX`]. Only what lies in spaces that
+    /// are open to the asker now.
     fn conflicts<'a>(
         &'a self,
         access: &'a Access,
@@ -211,6 +220,14 @@ pub struct ConflictEntry {
     pub outcome: Outcome,
 }
 
+impl ConflictEntry {
+    /// Bytes of record data in it.
+    pub fn bytes(&self) -> usize {
+        let both = [&self.local, &self.remote].into_iter().flatten();
+        both.map(|data| data.as_str().len()).sum()
+    }
+}
+
 /// What has become of a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -325,6 +342,9 @@ pub enum StoreError {
     /// Too much is waiting already; try again soon.
     #[error("too many writes are waiting")]
     Overloaded,
+    /// The database cannot be reached, or was busy for too long; the log says more.
+    #[error("the database is not available")]
+    Unavailable,
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
@@ -339,8 +359,8 @@ pub enum StoreError {
         /// The newest this server knows.
         known: i64,
     },
-    /// The file is a database of another program.
-    #[error("the file is an SQLite database, but not one of landfall-server")]
+    /// The database is another program's.
+    #[error("the database is not one of landfall-server, and is not empty")]
     ForeignDatabase,
     /// Something stored cannot be read back.
     #[error("stored data is damaged: {0}")]
@@ -353,6 +373,6 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same request may succeed in a moment, without anyone doing something.
     pub fn passing(&self) -> bool {
-        matches!(self, Self::Overloaded | Self::Closed)
+        matches!(self, Self::Overloaded | Self::Unavailable | Self::Closed)
     }
 }

@@ -218,8 +218,20 @@ fn faults_at_the_start_are_told_in_a_sentence() {
     drop(database);
     let text_file = folder.path().join("text");
     std::fs::write(&text_file, "this is no database, but a text of some length").unwrap();
+    let misspelt = folder.path().join("landfall.toml");
+    std::fs::write(&misspelt, "[rates]\nuser_brust = 5\n").unwrap();
     for (args, sentence) in [
         (vec!["--db", ":memory:"], "no secret"),
+        (
+            vec!["--db", ":memory:", "--jwt-secret-file", text(&text_file)],
+            "no types",
+        ),
+        (vec!["--demo"], "no database"),
+        (
+            vec!["--config", text(&misspelt)],
+            "unknown field `user_brust`",
+        ),
+        (vec!["--config", text(&misspelt)], "line 2"),
         (vec!["--db", text(&newer), "--demo"], "schema version 99"),
         (
             vec!["--db", text(&text_file), "--demo"],
@@ -235,6 +247,131 @@ fn faults_at_the_start_are_told_in_a_sentence() {
         assert_eq!(output.status.code(), Some(1));
         assert!(output.stdout.is_empty());
         assert!(told.contains(sentence), "{told}");
+    }
+}
+
+#[test]
+fn the_configuration_in_force_is_shown_without_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, secret) = (
+        folder.path().join("landfall.toml"),
+        folder.path().join("secret"),
+    );
+    std::fs::write(&secret, SECRET).unwrap();
+    std::fs::write(
+        &file,
+        "log = \"debug\"\n[database]\npath = \"here.db\"\n[tokens]\nsecret_file = \"secret\"\n\
+         [types.sites]\nentity = \"site\"\n",
+    )
+    .unwrap();
+    let show = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_landfall-server"))
+            .arg("check-config")
+            .args(args)
+            .env("LANDFALL_JWT_SECRET", SECRET)
+            .env("LANDFALL_LOG", "warn")
+            .env("LANDFALL_USER_RATE", "7")
+            .output()
+            .unwrap();
+        let (told, error) = (output.stdout, String::from_utf8(output.stderr).unwrap());
+        assert!(output.status.success(), "{error}");
+        String::from_utf8(told).unwrap()
+    };
+    // The command line over the environment over the file over the defaults.
+    let shown = show(&["--config", text(&file), "--user-rate", "9"]);
+    for line in [
+        "user_per_second = 9",
+        "log = \"warn\"",
+        "[types.sites]",
+        "entity = \"site\"",
+        "leeway_s = 30",
+        "open_types = false",
+        "metrics = \"off\"",
+    ] {
+        assert!(shown.contains(line), "{line} should be in {shown}");
+    }
+    assert!(!shown.contains(SECRET));
+    let demo = show(&["--db", ":memory:", "--demo"]);
+    assert!(demo.contains("LANDFALL_JWT_SECRET") && !demo.contains(SECRET));
+    // What is shown sets the same.
+    let again = folder.path().join("again.toml");
+    std::fs::write(&again, &shown).unwrap();
+    assert_eq!(show(&["--config", text(&again), "--user-rate", "9"]), shown);
+    assert!(
+        !folder.path().join("here.db").exists(),
+        "nothing was opened"
+    );
+}
+
+#[tokio::test]
+async fn metrics_can_have_an_address_of_their_own() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap().to_string();
+    drop(port);
+    let process = Process::start(&["--db", ":memory:", "--demo", "--metrics", &address]);
+    let get = async |url: String| reqwest::get(url).await.unwrap();
+    let apart = get(format!("http://{address}/metrics")).await;
+    let kind = apart.headers()["content-type"].to_str().unwrap().to_owned();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    assert!(apart.text().await.unwrap().contains("landfall_requests"));
+    assert_eq!(get(format!("http://{address}/readyz")).await.status(), 200);
+    let beside = get(format!("{}/metrics", process.url)).await;
+    assert_eq!(beside.status(), 404);
+}
+
+/// Everything that goes wrong at once, at the most talkative level: nothing of what clients sent
+/// may be in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_log_holds_no_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    let process = Process::start(&["--db", text(&db), "--demo", "--log", "trace", "--log-json"]);
+    let (url, http) = (process.url.clone(), reqwest::Client::new());
+    let token = token(&url, "a-secret-user").await;
+    let api = format!("{url}/api/v1/sync");
+    let long = "x".repeat(5000);
+    let bodies = [
+        create("a-secret-record").to_string(),
+        create("a-secret-record")
+            .to_string()
+            .replace("create", "update"),
+        create("a-secret-record")
+            .to_string()
+            .replace("sites", "a-secret,type"),
+        create("a-secret-record")
+            .to_string()
+            .replace("{\"private\"", "[\"private\""),
+        "{\"a-secret\": \"a-secret-text\", nonsense".into(),
+        "\"a-secret-text\"".into(),
+        format!("{{\"a-secret\":\"{long}\"}}"),
+    ];
+    for bearer in [&token, "a-secret.token.that-is-none"] {
+        for body in &bodies {
+            let push = http.post(format!("{api}/batch?a-secret-query=1"));
+            let push = push.bearer_auth(bearer).header("x-request-id", "shown-id");
+            push.body(body.clone()).send().await.unwrap();
+        }
+        for path in [
+            "/pull?since=a-secret-checkpoint",
+            "/pull?types=a-secret,,b&limit=0",
+            "/pull?limit=a-secret",
+            "/status?access_token=a-secret",
+        ] {
+            let get = http.get(format!("{api}{path}")).bearer_auth(bearer);
+            get.send().await.unwrap();
+        }
+    }
+    let (_, log) = process.signal("TERM");
+    assert!(
+        log.contains("shown-id") && log.contains("/api/v1/sync/batch"),
+        "{log}"
+    );
+    let parts: Vec<&str> = token.split('.').collect();
+    for secret in [
+        "a-secret", "private", "kept out", SECRET, parts[1], parts[2],
+    ] {
+        let found = log.lines().find(|line| line.contains(secret));
+        assert!(found.is_none(), "{secret} is in {found:?}");
     }
 }
 

@@ -12,11 +12,15 @@ mod debian;
 mod demo;
 mod digest;
 mod doctor;
+mod fuzz;
 mod job;
+mod load;
 mod npm;
 mod paths;
+mod postgres;
 mod reaper;
 mod say;
+mod schemathesis;
 mod setup;
 mod shorten;
 mod sim;
@@ -53,6 +57,13 @@ cargo xtask <command>
   sim [--seeds N] [--first N] [--seed S] [--planted]
                          play N stories of devices, faults and a server from seeds, or one in
                          words; --planted: how many it takes to find each bug that was planted
+  schemathesis [--seconds N] [--seed S]
+                         make up requests by the server's OpenAPI description and check that
+                         each answer is described
+  fuzz [--minutes N]     libFuzzer on what the server reads from the network
+  load [--clients N] [--seconds N] [--only sqlite,postgres,kinto-memory,kinto-postgres]
+                         so many clients push and pull for so long: the server over its databases,
+                         and Kinto beside it; prints a table
   test [--list] [--only STEP,STEP]
                          everything that CI runs; ends with a line `N passed, N failed`
 
@@ -126,6 +137,9 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "bench" => bench::run(&paths, rest),
         "crash" => crash::run(&paths, rest),
         "sim" => sim::run(&paths, rest),
+        "schemathesis" => schemathesis::run(&paths, rest),
+        "fuzz" => fuzz::run(&paths, rest),
+        "load" => load::run(&paths, rest),
         "test" => test::run(&paths, rest),
         unknown => fail(format!("no command `{unknown}`\n\n{HELP}")),
     }

@@ -9,7 +9,7 @@ use super::App;
 use super::problem::Problem;
 use crate::access::Access;
 use crate::ids::EntityId;
-use crate::token::Claimed;
+use crate::token::{Claimed, Tokens};
 
 /// The access of the user whose token the request carries. A handler that takes it cannot be reached
 /// without one.
@@ -19,38 +19,63 @@ impl FromRequestParts<App> for Bearer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let credentials = Credentials::from_request_parts(parts, app).await?;
-        credentials.access(app).await.map(Self)
+        let Credentials { claimed, .. } = Credentials::from_request_parts(parts, app).await?;
+        access(app, claimed).await.map(Self)
     }
 }
 
-/// The token itself, not looked at yet: for what lasts, and has to look at it more than once. Never
-/// shown.
-pub(super) struct Credentials(String);
+/// A token that is good, and is to be looked at again: for what lasts. Never shown.
+pub(super) struct Credentials {
+    token: String,
+    claimed: Claimed,
+}
 
 impl FromRequestParts<App> for Credentials {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
-        let credentials = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|v| v.to_str().ok());
-        credentials
-            .and_then(|text| text.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| Self(token.trim().to_owned()))
-            .ok_or_else(|| Problem::unauthorized("a bearer token is needed"))
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let good = token(parts).and_then(|token| {
+            let claimed = claimed(&token, &app.tokens)?;
+            Ok(Self { token, claimed })
+        });
+        match good {
+            Ok(credentials) => {
+                let user = &credentials.claimed.user;
+                app.rates.user(user, 1, &app.metrics)?;
+                Ok(credentials)
+            }
+            Err(refused) => {
+                app.rates.peer(parts, &app.metrics)?;
+                Err(refused)
+            }
+        }
     }
 }
 
 impl Credentials {
     /// What is open to the token's user now.
     pub(super) async fn access(&self, app: &App) -> Result<Access, Problem> {
-        let claimed = app.tokens.verify(&self.0);
-        let claimed = claimed.map_err(|fault| Problem::unauthorized(fault.to_string()))?;
-        access(app, claimed).await
+        access(app, claimed(&self.token, &app.tokens)?).await
     }
+}
+
+/// The request's token, whatever it is worth.
+fn token(parts: &Parts) -> Result<String, Problem> {
+    let credentials = parts
+        .headers
+        .get(header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok());
+    credentials
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim().to_owned())
+        .ok_or_else(|| Problem::unauthorized("a bearer token is needed"))
+}
+
+/// What it says.
+fn claimed(token: &str, tokens: &Tokens) -> Result<Claimed, Problem> {
+    let claimed = tokens.verify(token);
+    claimed.map_err(|fault| Problem::unauthorized(fault.to_string()))
 }
 
 async fn access(app: &App, claimed: Claimed) -> Result<Access, Problem> {
@@ -60,5 +85,7 @@ async fn access(app: &App, claimed: Claimed) -> Result<Access, Problem> {
         let entity = EntityId::new(entity);
         open.insert(entity.map_err(|fault| Problem::unauthorized(fault.to_string()))?);
     }
-    Access::new(user, open).map_err(|fault| Problem::forbidden(fault.to_string()))
+    let access = Access::new(user, open);
+    let access = access.map_err(|fault| Problem::forbidden(fault.to_string()))?;
+    Ok(access.under(app.types.clone()))
 }

@@ -27,6 +27,7 @@ pub(super) async fn pull(
 ) -> Result<Json<PullAnswer>, Problem> {
     let Query(params) = params.map_err(|fault| Problem::malformed(fault.body_text()))?;
     let page = app.store.pull(&access, query(params)?).await?;
+    app.metrics.pulled(page.records.len());
     Ok(Json(PullAnswer {
         changes: page.records,
         checkpoint: page.checkpoint,

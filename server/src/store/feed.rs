@@ -29,6 +29,11 @@ impl Feed {
         }
     }
 
+    /// Says that any space may have new changes: the store cannot tell what it has missed.
+    pub fn notify_all(&self) {
+        let _ = self.0.send([].into());
+    }
+
     /// Everything that is told from now on.
     pub fn subscribe(&self) -> Subscription {
         Subscription(self.0.subscribe())
@@ -44,7 +49,7 @@ pub struct Subscription(Receiver<Arc<[Space]>>);
 pub enum News {
     /// These spaces have new changes.
     Spaces(Arc<[Space]>),
-    /// This listener was too slow to hear it all: any space may have.
+    /// Not all could be told, or this listener was too slow to hear it: any space may have.
     Anything,
     /// The store is closed.
     Closed,
@@ -54,6 +59,7 @@ impl Subscription {
     /// Waits for the next news.
     pub async fn next(&mut self) -> News {
         match self.0.recv().await {
+            Ok(spaces) if spaces.is_empty() => News::Anything,
             Ok(spaces) => News::Spaces(spaces),
             Err(RecvError::Lagged(_)) => News::Anything,
             Err(RecvError::Closed) => News::Closed,
@@ -83,6 +89,9 @@ mod tests {
             feed.notify(&[space(n)]);
         }
         assert_eq!(slow.next().await, News::Anything);
+        let mut told = feed.subscribe();
+        feed.notify_all();
+        assert_eq!(told.next().await, News::Anything);
         drop(feed);
         while quick.next().await != News::Closed {}
     }

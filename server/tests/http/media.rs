@@ -1,15 +1,13 @@
 //! Files: up in parts, down in ranges, and what is refused.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use landfall_server::ids::{EntityId, UserId};
-use landfall_server::store::Store;
 use landfall_server::store::media::Checksum;
-use landfall_server::store::sqlite::{Location, SqliteStore};
+use landfall_server::store::sqlite::Location;
 use landfall_server::{Config, MediaLimits, limits};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -507,9 +505,8 @@ async fn two_users_share_no_files() {
 /// answer is the same whether entity and file exist or not.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entitys_files_are_for_those_assigned_to_it() {
-    let store = Arc::new(SqliteStore::open(&Location::Memory).unwrap());
     let config = Config::new(Location::Memory, secret());
-    let server = TestServer::beside(&store, &config).await;
+    let (server, store) = TestServer::and_store(config).await;
     let north = EntityId::new("north").unwrap();
     for user in ["ann", "bob"] {
         let user = UserId::new(user).unwrap();

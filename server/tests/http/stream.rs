@@ -1,12 +1,10 @@
 //! Streams: when they poke, whom, and when they end.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use landfall_server::access::TypeRules;
 use landfall_server::ids::{EntityId, RecordType, UserId};
-use landfall_server::store::Store;
-use landfall_server::store::sqlite::{Location, SqliteStore};
+use landfall_server::store::sqlite::Location;
 use landfall_server::token::Tokens;
 use landfall_server::{Config, StreamLimits, limits};
 use reqwest::Response;
@@ -210,11 +208,10 @@ fn site(mutation: &str, record: &str, entity: &str) -> Value {
 /// changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_askers_spaces_poke() {
-    let store = Arc::new(SqliteStore::open(&Location::Memory).unwrap());
     let mut config = config(quick());
     let sites = RecordType::new("sites").unwrap();
     config.types = TypeRules::shared([(sites, "siteId".into())]);
-    let server = TestServer::beside(&store, &config).await;
+    let (server, store) = TestServer::and_store(config).await;
     let north = EntityId::new("north").unwrap();
     let (ann, bob) = (server.client("ann"), server.client("bob"));
     let (ann_id, bob_id) = (UserId::new("ann").unwrap(), UserId::new("bob").unwrap());

@@ -236,7 +236,7 @@ impl Inflow {
         let appended = loop {
             let (number, now) = (self.media.number, UnixMillis::now());
             match store.append(number, self.from, bytes.clone(), now).await {
-                Err(StoreError::Overloaded) if Instant::now() < patience => {
+                Err(error) if error.passing() && Instant::now() < patience => {
                     sleep(limits::UPLOAD_QUEUE_PAUSE).await;
                 }
                 appended => break appended.map_err(Trouble::Store)?,

@@ -8,6 +8,7 @@ use crate::access::{Access, Space};
 use crate::change::{Change, Edit};
 use crate::data::RecordData;
 use crate::ids::{MutationId, UnixMillis, Version};
+use crate::limits;
 use crate::ruling::Located;
 use crate::store::{ConflictEntry, ConflictId, Outcome, StoreError, Verdict};
 
@@ -121,9 +122,14 @@ pub(super) fn conflicts(
             limit
         ])
         .map_err(engine)?;
-    let mut entries = Vec::new();
+    let (mut entries, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next().map_err(engine)? {
-        entries.push(entry(row)?);
+        let entry = entry(row)?;
+        bytes += entry.bytes();
+        entries.push(entry);
+        if bytes >= limits::PAGE_BYTES_MAX {
+            break;
+        }
     }
     Ok(entries)
 }

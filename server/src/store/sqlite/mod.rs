@@ -152,6 +152,10 @@ impl Store for SqliteStore {
         Box::pin(self.read(move |connection| pull::standing(connection, &id, &access)))
     }
 
+    fn queued(&self) -> usize {
+        self.writer.waiting()
+    }
+
     fn conflicts<'a>(
         &'a self,
         access: &'a Access,

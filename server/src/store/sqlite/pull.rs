@@ -27,6 +27,16 @@ const DEPARTURES: &str = "SELECT type, id, version, NULL, at, seq FROM departure
                        WHERE r.realm = '' AND r.type = d.type AND r.id = d.id
                          AND r.space IN (SELECT value FROM json_each(?5)))";
 
+/// Reads a user's own space.
+pub(super) fn own() -> String {
+    format!("{RECORDS} ORDER BY seq LIMIT ?3")
+}
+
+/// Reads an entity's space.
+pub(super) fn shared() -> String {
+    format!("{RECORDS} UNION ALL {DEPARTURES} ORDER BY seq LIMIT ?3")
+}
+
 /// Reads a page. Rows and heads come from one transaction, so they are of one moment.
 pub(super) fn page(
     connection: &mut Connection,
@@ -87,8 +97,8 @@ impl Reading<'_> {
             return Ok(());
         }
         let sql = match position.space {
-            Space::Own(_) => format!("{RECORDS} ORDER BY seq LIMIT ?3"),
-            Space::Entity(_) => format!("{RECORDS} UNION ALL {DEPARTURES} ORDER BY seq LIMIT ?3"),
+            Space::Own(_) => own(),
+            Space::Entity(_) => shared(),
         };
         let mut statement = self.connection.prepare_cached(&sql).map_err(engine)?;
         // One more than asked for tells whether there is more.

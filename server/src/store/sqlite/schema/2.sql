@@ -39,6 +39,7 @@ ALTER TABLE sync_conflicts ADD COLUMN settled_ms INTEGER;
 ALTER TABLE sync_conflicts ADD COLUMN settled_version INTEGER;
 ALTER TABLE sync_conflicts ADD COLUMN merged TEXT;
 UPDATE sync_conflicts SET space = 'u:' || user;
+CREATE INDEX sync_conflicts_by_user ON sync_conflicts (user);
 CREATE INDEX open_conflicts_by_record ON sync_conflicts (user, type, record)
     WHERE outcome = 'open';
 CREATE INDEX settled_conflicts_by_age ON sync_conflicts (settled_ms)

@@ -1,23 +1,33 @@
 //! What a server is told before it starts.
+//!
+//! [`settings`] is the form in which people write it, in a file, in the environment or on the command
+//! line; [`resolve`] makes a [`Config`] of it, which holds only what has been checked.
 
+pub mod resolve;
+pub mod settings;
+
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderName, HeaderValue};
 
-use crate::access::TypeRules;
 use crate::ids::{RecordType, UserId};
 use crate::limits;
+use crate::rate::Rate;
+use crate::store::postgres::DatabaseUrl;
 use crate::store::sqlite::Location;
-use crate::token::Secret;
+use crate::token::{Secret, Tokens};
+use crate::types::TypeRules;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the database is.
-    pub database: Location,
-    /// What tokens are signed with.
-    pub secret: Secret,
+    pub database: Database,
+    /// Which tokens are valid.
+    pub tokens: Arc<Tokens>,
     /// A folder whose files are served beside the API.
     pub static_dir: Option<PathBuf>,
     /// Which pages of other origins may call the API.
@@ -30,10 +40,16 @@ pub struct Config {
     pub media: MediaLimits,
     /// How many streams there may be, and how they behave.
     pub stream: StreamLimits,
-    /// Which types are shared by entity.
+    /// The collections, how they are shared, and what their records look like.
     pub types: TypeRules,
     /// How long tombstones, results of mutations and settled conflicts are kept; for ever without.
     pub retention: Option<Duration>,
+    /// How much one user and one address may ask for.
+    pub rates: Rates,
+    /// Who may read the metrics.
+    pub metrics: Metrics,
+    /// The header in which a proxy in front of the server says who asks.
+    pub proxy_header: Option<HeaderName>,
 }
 
 /// Bounds on files.
@@ -82,11 +98,16 @@ impl Default for StreamLimits {
 }
 
 impl Config {
-    /// A server with this database and secret, and all else off.
-    pub fn new(database: Location, secret: Secret) -> Self {
+    /// A server with this database and secret that takes records of any type, with the usual limits,
+    /// and all else off.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a secret is handed over, not left behind"
+    )]
+    pub fn new(database: impl Into<Database>, secret: Secret) -> Self {
         Self {
-            database,
-            secret,
+            database: database.into(),
+            tokens: Arc::new(Tokens::new(&secret)),
             static_dir: None,
             cors: Cors::Off,
             demo: Demo::Off,
@@ -95,7 +116,68 @@ impl Config {
             stream: StreamLimits::default(),
             types: TypeRules::default(),
             retention: Some(limits::RETENTION_DEFAULT),
+            rates: Rates::default(),
+            metrics: Metrics::Off,
+            proxy_header: None,
         }
+    }
+}
+
+/// Bounds on what is asked for; `None` is without bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// For one user, by a valid token.
+    pub user: Option<Rate>,
+    /// For one address, without a valid token.
+    pub peer: Option<Rate>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            user: Some(Rate {
+                per_second: limits::USER_PER_SECOND,
+                burst: limits::USER_BURST,
+            }),
+            peer: Some(Rate {
+                per_second: limits::PEER_PER_SECOND,
+                burst: limits::PEER_BURST,
+            }),
+        }
+    }
+}
+
+/// Where `/metrics` is. It asks for no token, since those who scrape it have none: so it is either not
+/// there, or beside the API where all who reach that may read it, or at an address of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metrics {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// Beside the API.
+    Beside,
+    /// At this address, with `/healthz` and `/readyz`.
+    Apart(SocketAddr),
+}
+
+/// Where records are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// In this process, for one server.
+    Sqlite(Location),
+    /// In a PostgreSQL, which several servers may share.
+    Postgres(DatabaseUrl),
+}
+
+impl From<Location> for Database {
+    fn from(location: Location) -> Self {
+        Self::Sqlite(location)
+    }
+}
+
+impl From<DatabaseUrl> for Database {
+    fn from(url: DatabaseUrl) -> Self {
+        Self::Postgres(url)
     }
 }
 
