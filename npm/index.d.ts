@@ -213,6 +213,12 @@ export interface Backend {
     limit: number,
     context: { signal: AbortSignal; clientId: string; refresh: boolean },
   ): Promise<PullAnswer>;
+  /**
+   * Calls `poke` whenever something has changed, and `lost` when the connection has broken. Answers, when
+   * the connection is up, a function that ends it; throws or rejects where it cannot be had. Called in
+   * the tab that syncs, and again, with growing pauses, after `lost` or a failure.
+   */
+  subscribe?(poke: () => void, lost: (error?: unknown) => void): (() => void) | Promise<() => void>;
 }
 
 /**
@@ -236,6 +242,8 @@ export interface RestOptions {
   timeout?: number;
   /** Compress request bodies over 1 KiB. Default true. */
   gzip?: boolean;
+  /** Keep `GET /stream` open, so that changes of others come at once. Default false. */
+  realtime?: boolean;
   fetch?: typeof fetch;
 }
 
@@ -298,7 +306,8 @@ export interface StatusError {
 export interface Status {
   readonly phase: "idle" | "syncing" | "offline" | "paused" | "needs-auth" | "error" | "closed";
   readonly network: "online" | "offline" | "unreachable";
-  readonly realtime: "off";
+  /** `polling`: the connection is down, and changes come with the interval until it is back. */
+  readonly realtime: "off" | "connecting" | "live" | "polling";
   readonly leader: boolean;
   readonly outbox: {
     readonly pending: number;

@@ -7,6 +7,7 @@ import { LandfallError, fail, toError } from "./errors.js";
 import { Lifeboat } from "./lifeboat.js";
 import { LiveQueries } from "./live.js";
 import { WriteQueue } from "./queue.js";
+import { Realtime } from "./realtime.js";
 import { deepFreeze } from "./record.js";
 import { Presence, Tabs } from "./tabs.js";
 import { runTransaction } from "./transaction.js";
@@ -18,12 +19,15 @@ const EVENTS = [...NOTICES, "recovered", "error"];
 const LEADING = [
   "phase",
   "network",
+  "realtime",
   "progress",
   "lastSyncedAt",
   "syncedThrough",
   "nextSyncAt",
   "error",
 ];
+/** Phases in which a tab that leads does not look for changes. */
+const AT_REST = ["offline", "paused", "needs-auth", "closed"];
 /** Why a manager closes by itself: its database is not there any more, or not for this version. */
 const GONE = ["database-newer", "database-lost"];
 const STORAGE_EVERY_MS = 30_000;
@@ -41,6 +45,7 @@ export class SyncManager {
   #closed = false;
   #tabs = null;
   #presence;
+  #realtime = null;
   #rescue = null;
   #recovered = null;
   #leader = null;
@@ -117,6 +122,7 @@ export class SyncManager {
         this.#changed();
       },
     });
+    if (backend?.subscribe) this.#realtime = this.#makeRealtime(backend);
     // A migration at open was a commit that nobody has heard of yet.
     if (options.version > 1) this.#tabs.send("wrote");
     this.#measureStorage();
@@ -267,6 +273,7 @@ export class SyncManager {
     if (this.#core === null) return;
     this.#dirty = false;
     const own = this.#core.status();
+    own.realtime = this.#realtime?.state ?? "off";
     if (!own.leader && own.phase !== "closed" && this.#leader !== null) {
       const { error } = own;
       for (const field of LEADING) own[field] = this.#leader[field];
@@ -275,7 +282,6 @@ export class SyncManager {
       own.outbox.pending -= syncing;
       own.outbox.syncing = syncing;
     }
-    own.realtime = "off";
     own.storage = this.#storage;
     own.recovered = this.#recovered;
     const text = JSON.stringify(own);
@@ -292,6 +298,7 @@ export class SyncManager {
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
+      this.#realtime?.follow(this.#looksForChanges());
       // Where nobody looks, it is made when somebody does.
       const watched = this.#subscribers.size + this.#waiters.size > 0 || this.#tabs?.company;
       if (!watched && this.#core?.isOpen()) return;
@@ -307,6 +314,19 @@ export class SyncManager {
       for (const waiter of [...this.#waiters]) waiter(now);
       if (now.leader) this.#tellTabs();
     });
+  }
+
+  #makeRealtime(backend) {
+    const subscribe = (poke, lost) => backend.subscribe(poke, lost);
+    const poke = () => this.#core?.signal("poke");
+    queueMicrotask(() => this.#changed());
+    return new Realtime(subscribe, poke, () => this.#changed());
+  }
+
+  #looksForChanges() {
+    if (this.#core === null || this.#closed) return false;
+    const { leader, phase } = this.#core.status();
+    return leader && !AT_REST.includes(phase);
   }
 
   #tellTabs() {

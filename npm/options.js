@@ -74,6 +74,11 @@ export function checkOptions(options) {
     durability === undefined || typeof durability === "string",
     'durability: "relaxed" or "strict"',
   );
+  const subscribe = options.backend?.subscribe;
+  need(
+    subscribe === undefined || typeof subscribe === "function",
+    "backend: subscribe is a function",
+  );
   need(isObject(collections), 'collections: an object like { sites: { key: "id" } }');
   need(
     version === undefined || (Number.isInteger(version) && version >= 1),

@@ -2,6 +2,7 @@
 // callback, gzip. It says how a request failed; what that means is the engine's business.
 
 import { BackendError, fail } from "./errors.js";
+import { readEvents } from "./stream.js";
 
 const TIMEOUT_MS = 30_000;
 const GZIP_FROM_BYTES = 1024;
@@ -9,7 +10,7 @@ const GZIP_FROM_BYTES = 1024;
 const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
 
 export function rest(options) {
-  const { url, headers, timeout = TIMEOUT_MS, gzip = true } = options ?? {};
+  const { url, headers, timeout = TIMEOUT_MS, gzip = true, realtime = false } = options ?? {};
   if (typeof url !== "string" && !(url instanceof URL)) {
     throw fail("invalid-options", "rest: url is missing");
   }
@@ -21,6 +22,15 @@ export function rest(options) {
   }
   const base = String(url).replace(/\/+$/, "");
   const send = options.fetch ?? ((...args) => fetch(...args));
+
+  /** Where the newest pull has got to: a poke that says the same tells nothing new. */
+  let pulled = null;
+
+  const authorized = async (refresh, accept) => {
+    const all = new Headers(headers ? await headers({ refresh }) : undefined);
+    all.set("accept", accept);
+    return all;
+  };
 
   async function request(path, { signal, refresh }, body) {
     const limit = new AbortController();
@@ -37,8 +47,7 @@ export function rest(options) {
     });
     given.catch(() => {});
     const attempt = async () => {
-      const all = new Headers(headers ? await headers({ refresh }) : undefined);
-      all.set("accept", "application/json");
+      const all = await authorized(refresh, "application/json");
       const init = { method: "GET", headers: all, signal: limit.signal, cache: "no-store" };
       if (body !== undefined) {
         init.method = "POST";
@@ -97,17 +106,40 @@ export function rest(options) {
     return json("/batch", context, body);
   }
 
+  /** Resolves when the stream is open; `lost` is called when it has ended without `stop`. */
+  async function subscribe(poke, lost) {
+    const end = new AbortController();
+    const open = async (refresh) => {
+      const all = await authorized(refresh, "text/event-stream");
+      return send(`${base}/stream`, { headers: all, signal: end.signal, cache: "no-store" });
+    };
+    const limit = setTimeout(() => end.abort(), timeout);
+    try {
+      let response = await open(false);
+      if (response.status === 401) response = await open(true);
+      if (!response.ok || !response.body) throw refusal(response, await response.text());
+      const heard = (checkpoint) => checkpoint !== pulled && poke();
+      readEvents(response.body, heard).then(lost, lost);
+    } finally {
+      clearTimeout(limit);
+    }
+    return () => end.abort();
+  }
+
   return {
+    ...(realtime && { subscribe }),
     push: (changes, context) =>
       push(
         changes.map((change) => JSON.stringify(change)),
         context,
       ),
     pushJson: push,
-    pull: (checkpoint, limit, context) => {
+    pull: async (checkpoint, limit, context) => {
       const query = new URLSearchParams({ limit: String(limit) });
       if (checkpoint !== null) query.set("since", checkpoint);
-      return json(`/pull?${query}`, context);
+      const page = await json(`/pull?${query}`, context);
+      pulled = page.checkpoint;
+      return page;
     },
   };
 }

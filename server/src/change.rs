@@ -2,6 +2,7 @@
 //! [`WireChange`]; one that is well-formed but means nothing (an empty id, a create without data)
 //! becomes a [`Failure`] of its own and leaves the rest of the batch alone.
 
+use crate::access::{Sharing, TypeRules};
 use crate::data::{DataFault, RecordData};
 use crate::ids::{ClientId, InvalidId, MutationId, RecordId, RecordType, Stamp, Version};
 use crate::limits;
@@ -23,6 +24,8 @@ pub struct Change {
     pub base: Version,
     /// When it was made, by the client's clock.
     pub at: Stamp,
+    /// How the records of its type are shared.
+    pub sharing: Sharing,
     /// What it does.
     pub edit: Edit,
 }
@@ -62,6 +65,18 @@ impl Edit {
             Self::Delete => None,
         }
     }
+
+    /// The data that says to which entity the record is to belong, where the edit says it: a whole
+    /// record, or a part that changes the field in question.
+    pub fn entity_source(&self, sharing: &Sharing) -> Option<&RecordData> {
+        match (self, sharing) {
+            (_, Sharing::Private) | (Self::Delete, _) => None,
+            (Self::Create(data) | Self::Replace(data), _) => Some(data),
+            (Self::Patch { data, changed }, Sharing::Entity(field)) => {
+                changed.iter().any(|name| **name == **field).then_some(data)
+            }
+        }
+    }
 }
 
 /// A change that cannot take effect, as its sender is told.
@@ -80,8 +95,12 @@ pub enum FailureCode {
     NotFound,
     /// The change means nothing.
     Invalid,
+    /// The record, or what it would become, is not the sender's to change.
+    Forbidden,
     /// The record would be too large.
     TooLarge,
+    /// Another change of the same atomic batch cannot take effect.
+    Aborted,
     /// The server's fault.
     Internal,
 }
@@ -92,7 +111,9 @@ impl FailureCode {
         match self {
             Self::NotFound => "not-found",
             Self::Invalid => "invalid",
+            Self::Forbidden => "forbidden",
             Self::TooLarge => "too-large",
+            Self::Aborted => "aborted",
             Self::Internal => "internal",
         }
     }
@@ -102,7 +123,9 @@ impl FailureCode {
         [
             Self::NotFound,
             Self::Invalid,
+            Self::Forbidden,
             Self::TooLarge,
+            Self::Aborted,
             Self::Internal,
         ]
         .into_iter()
@@ -112,7 +135,7 @@ impl FailureCode {
     /// Whether the same change may succeed later. Such a failure is not remembered: a repeat is
     /// tried anew.
     pub fn retryable(self) -> bool {
-        matches!(self, Self::Internal)
+        matches!(self, Self::Internal | Self::Aborted)
     }
 }
 
@@ -122,6 +145,22 @@ impl Failure {
         Self {
             code: FailureCode::Invalid,
             message: message.into(),
+        }
+    }
+
+    /// Not the sender's. Always the same words: they must not tell what exists.
+    pub fn forbidden() -> Self {
+        Self {
+            code: FailureCode::Forbidden,
+            message: "the record is in no entity of yours".into(),
+        }
+    }
+
+    /// It could take effect, but another of its batch cannot.
+    pub fn aborted() -> Self {
+        Self {
+            code: FailureCode::Aborted,
+            message: "another change of the batch cannot take effect".into(),
         }
     }
 
@@ -156,7 +195,7 @@ impl From<DataFault> for Failure {
 impl Change {
     /// Checks a change by itself. This depends on nothing but the change, so its failures need not
     /// be remembered: a repeat fails in the same way.
-    pub fn check(wire: WireChange, client: &ClientId) -> Result<Self, Failure> {
+    pub fn check(wire: WireChange, client: &ClientId, rules: &TypeRules) -> Result<Self, Failure> {
         if wire.version_number > limits::VERSION_MAX - 1 {
             return Err(Failure::invalid("`versionNumber` is too large"));
         }
@@ -178,10 +217,15 @@ impl Change {
             }
             (Action::Delete, _, _) => Edit::Delete,
         };
+        let record_type = RecordType::new(wire.record_type)?;
+        if !rules.knows(&record_type) {
+            return Err(Failure::invalid("there is no such `type` here"));
+        }
         Ok(Self {
             mutation: MutationId::new(wire.id)?,
             client: client.clone(),
-            record_type: RecordType::new(wire.record_type)?,
+            sharing: rules.sharing(&record_type),
+            record_type,
             record,
             base: Version(wire.version_number),
             at: Stamp::new(wire.at)?,
@@ -205,7 +249,7 @@ mod tests {
             change[name] = value.clone();
         }
         let wire = serde_json::from_str(&change.to_string()).unwrap();
-        Change::check(wire, &ClientId::new("c1").unwrap())
+        Change::check(wire, &ClientId::new("c1").unwrap(), &TypeRules::default())
     }
 
     #[test]
@@ -257,6 +301,9 @@ mod tests {
         for code in [
             FailureCode::NotFound,
             FailureCode::Invalid,
+            FailureCode::Forbidden,
+            FailureCode::TooLarge,
+            FailureCode::Aborted,
             FailureCode::Internal,
         ] {
             assert_eq!(FailureCode::parse(code.as_str()), Some(code));

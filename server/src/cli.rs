@@ -1,177 +1,246 @@
 //! The command line.
 
+mod assign;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use axum::http::HeaderValue;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Cors, Demo, Seed};
-use crate::ids::{InvalidId, RecordType, UserId};
-use crate::store::sqlite::Location;
-use crate::token::{Secret, SecretTooShort};
+pub use self::assign::{AssignError, Command as Assign};
+pub use crate::config::resolve::{ConfigFault, SECRET_VARIABLE};
+use crate::config::settings::{self, Hidden, Settings, SettingsFault};
 
-/// The variable that holds the secret where no file does. There is no option for it: the arguments
-/// of a process can be read by all users of a machine.
-pub const SECRET_VARIABLE: &str = "LANDFALL_JWT_SECRET";
+/// The variable that holds the database's URL, password included, where no option does.
+pub const DATABASE_VARIABLE: &str = "LANDFALL_DATABASE_URL";
 
 /// The reference server of landfall.
 ///
-/// Tokens are JSON Web Tokens (HS256); their secret, of at least 32 bytes, comes from
-/// --jwt-secret-file or from the variable LANDFALL_JWT_SECRET. The first line on standard output
-/// tells the address once the server accepts connections; the log goes to standard error.
+/// Tokens are JSON Web Tokens, HS256 by a secret of at least 32 bytes (--jwt-secret-file, or the variable
+/// LANDFALL_JWT_SECRET), RS256 and ES256 by the public keys of --jwks-file. What is not given here is
+/// taken from the environment, then from the file of --config, then from the defaults. The first
+/// line on standard output tells the address once the server accepts connections; the log goes to
+/// standard error.
 #[derive(Debug, Parser)]
-#[command(name = "landfall-server", version)]
+#[command(
+    name = "landfall-server",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Args {
-    /// Address and port; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:8787")]
-    pub listen: SocketAddr,
-    /// The database: a file, created where it does not exist, or `:memory:`.
-    #[arg(long, value_name = "PATH")]
-    pub db: PathBuf,
+    /// Something else than serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What is set.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What else the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the configuration and print what is in force, as a file that would set the same. Secrets
+    /// are not shown.
+    CheckConfig(Box<Flags>),
+    /// Who works with which entity.
+    #[command(flatten)]
+    Assignments(Assign),
+}
+
+/// The options that set something. Each has a variable, and most a key in the file.
+#[derive(Debug, clap::Args)]
+pub struct Flags {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "LANDFALL_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address and port; port 0 takes a free one. 127.0.0.1:8787 if not given.
+    #[arg(long, value_name = "ADDRESS", env = "LANDFALL_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// The database: an SQLite file, created where it does not exist, or `:memory:`.
+    #[arg(long, value_name = "PATH", env = "LANDFALL_DB")]
+    pub db: Option<PathBuf>,
+    /// The database: a PostgreSQL (`postgres://user:password@host/name`). Better said by the
+    /// variable, since all users of a machine can read a process's arguments.
+    #[arg(long, value_name = "URL", env = DATABASE_VARIABLE, hide_env_values = true)]
+    pub database_url: Option<Hidden>,
     /// Serve the files of this folder beside the API.
-    #[arg(long = "static", value_name = "DIR")]
+    #[arg(long = "static", value_name = "DIR", env = "LANDFALL_STATIC")]
     pub static_dir: Option<PathBuf>,
     /// Read the secret of the tokens from this file; a line break at its end is not part of it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "LANDFALL_JWT_SECRET_FILE")]
     pub jwt_secret_file: Option<PathBuf>,
-    /// Let pages of this origin call the API; may be repeated; `*` for any.
-    #[arg(long, value_name = "ORIGIN")]
-    pub cors_origin: Vec<String>,
-    /// Give out tokens at POST /demo/token, to this machine; a random secret unless one is given.
-    #[arg(long)]
-    pub demo: bool,
-    /// Give demo tokens to other machines as well.
-    #[arg(long, requires = "demo")]
-    pub demo_allow_remote: bool,
-    /// Import this JSON array of records, unless the user has any of the type.
+    /// Read public keys (a JSON Web Key Set) from this file; a new one takes effect by itself.
+    #[arg(long, value_name = "FILE", env = "LANDFALL_JWKS_FILE")]
+    pub jwks_file: Option<PathBuf>,
+    /// Tokens must name this audience; may be repeated, one of them is enough.
     #[arg(
         long,
-        value_name = "FILE",
-        requires = "seed_type",
-        requires = "seed_user"
+        value_name = "NAME",
+        env = "LANDFALL_AUDIENCE",
+        value_delimiter = ','
     )]
+    pub audience: Option<Vec<String>>,
+    /// Tokens must come from this issuer.
+    #[arg(long, value_name = "NAME", env = "LANDFALL_ISSUER")]
+    pub issuer: Option<String>,
+    /// How far the clocks of issuer and server may differ.
+    #[arg(long, value_name = "SECONDS", env = "LANDFALL_LEEWAY")]
+    pub leeway: Option<u64>,
+    /// The claim that lists a user's entities: a name, or a JSON pointer. `entities` if not given.
+    #[arg(long, value_name = "CLAIM", env = "LANDFALL_ENTITIES_CLAIM")]
+    pub entities_claim: Option<String>,
+    /// Let pages of this origin call the API; may be repeated; `*` for any.
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "LANDFALL_CORS_ORIGIN",
+        value_delimiter = ','
+    )]
+    pub cors_origin: Option<Vec<String>>,
+    /// Take records of types that are not listed in the configuration file.
+    #[arg(long, value_name = "BOOL", env = "LANDFALL_OPEN_TYPES",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub open_types: Option<bool>,
+    /// Requests and changes a second of one user; 0 for no bound.
+    #[arg(long, value_name = "N", env = "LANDFALL_USER_RATE")]
+    pub user_rate: Option<u32>,
+    /// As many at once.
+    #[arg(long, value_name = "N", env = "LANDFALL_USER_BURST")]
+    pub user_burst: Option<u32>,
+    /// Requests a second from one address without a valid token; 0 for no bound.
+    #[arg(long, value_name = "N", env = "LANDFALL_PEER_RATE")]
+    pub peer_rate: Option<u32>,
+    /// As many at once.
+    #[arg(long, value_name = "N", env = "LANDFALL_PEER_BURST")]
+    pub peer_burst: Option<u32>,
+    /// The header in which a proxy in front tells who asks (the last address in it counts).
+    #[arg(long, value_name = "NAME", env = "LANDFALL_PROXY_HEADER")]
+    pub proxy_header: Option<String>,
+    /// Prometheus metrics: `off`, `on` (beside the API, for all), or an address of their own.
+    #[arg(long, value_name = "WHERE", env = "LANDFALL_METRICS")]
+    pub metrics: Option<String>,
+    /// Give out tokens at POST /demo/token, to this machine; a random secret unless one is given.
+    #[arg(long, value_name = "BOOL", env = "LANDFALL_DEMO",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub demo: Option<bool>,
+    /// Give demo tokens to other machines as well.
+    #[arg(long, value_name = "BOOL", env = "LANDFALL_DEMO_ALLOW_REMOTE",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub demo_allow_remote: Option<bool>,
+    /// Import this JSON array of records, unless the user has any of the type.
+    #[arg(long, value_name = "FILE", env = "LANDFALL_SEED")]
     pub seed: Option<PathBuf>,
     /// The collection of the imported records.
-    #[arg(long, value_name = "TYPE", requires = "seed")]
+    #[arg(long, value_name = "TYPE", env = "LANDFALL_SEED_TYPE")]
     pub seed_type: Option<String>,
     /// The user of the imported records.
-    #[arg(long, value_name = "USER", requires = "seed")]
+    #[arg(long, value_name = "USER", env = "LANDFALL_SEED_USER")]
     pub seed_user: Option<String>,
-    /// What to log: `error`, `warn`, `info`, `debug`, `off`, or `target=level,…`.
-    #[arg(long, value_name = "FILTER", default_value = "info")]
-    pub log: String,
+    /// Days that tombstones, results of mutations and settled conflicts are kept; 0 for ever.
+    #[arg(long, value_name = "DAYS", env = "LANDFALL_RETENTION_DAYS")]
+    pub retention_days: Option<u32>,
+    /// What to log: `error`, `warn`, `info`, `debug`, `off`, or `target=level,…`. `info` if not given.
+    #[arg(long, value_name = "FILTER", env = "LANDFALL_LOG")]
+    pub log: Option<String>,
     /// Log as JSON, one object a line.
-    #[arg(long)]
-    pub log_json: bool,
+    #[arg(long, value_name = "BOOL", env = "LANDFALL_LOG_JSON",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub log_json: Option<bool>,
 }
 
-/// Why the arguments make no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ArgsError {
-    /// No secret was given, and no demo asked for.
-    #[error("no secret: give --jwt-secret-file or set {SECRET_VARIABLE} (or use --demo)")]
-    NoSecret,
-    /// The secret cannot be read.
-    #[error("cannot read the secret from {0}: {1}")]
-    SecretFile(PathBuf, std::io::Error),
-    /// The secret is too short.
-    #[error(transparent)]
-    SecretTooShort(#[from] SecretTooShort),
-    /// No randomness for a demo's secret.
-    #[error("no randomness: {0}")]
-    Random(#[from] getrandom::Error),
-    /// An origin that cannot stand in a header.
-    #[error("{0:?} is not an origin")]
-    Origin(String),
-    /// A type or user that cannot be one.
-    #[error(transparent)]
-    Id(#[from] InvalidId),
-}
+impl Flags {
+    /// All that is set: these options over the file over the defaults.
+    pub fn settings(self) -> Result<Settings, SettingsFault> {
+        let file = self.config.as_deref().map(Settings::read).transpose()?;
+        let below = file.unwrap_or_default().over(&Settings::defaults())?;
+        self.layer().over(&below)
+    }
 
-impl Args {
-    /// Makes a configuration; `variable` is the value of [`SECRET_VARIABLE`].
-    pub fn into_config(self, variable: Option<String>) -> Result<Config, ArgsError> {
-        let secret = match (&self.jwt_secret_file, variable) {
-            (Some(file), _) => {
-                let bytes = std::fs::read(file)
-                    .map_err(|error| ArgsError::SecretFile(file.clone(), error))?;
-                Secret::new(bytes.trim_ascii_end())?
-            }
-            (None, Some(text)) => Secret::new(text)?,
-            (None, None) if self.demo => Secret::random()?,
-            (None, None) => return Err(ArgsError::NoSecret),
-        };
-        let database = match self.db.to_str() {
-            Some(":memory:") => Location::Memory,
-            _ => Location::File(self.db),
-        };
-        let seed = match (self.seed, self.seed_type, self.seed_user) {
-            (Some(file), Some(record_type), Some(user)) => Some(Seed {
-                file,
-                record_type: RecordType::new(record_type)?,
-                user: UserId::new(user)?,
-            }),
-            _ => None,
-        };
-        Ok(Config {
+    fn layer(self) -> Settings {
+        Settings {
+            listen: self.listen,
             static_dir: self.static_dir,
-            cors: cors(self.cors_origin)?,
-            demo: match (self.demo, self.demo_allow_remote) {
-                (false, _) => Demo::Off,
-                (true, false) => Demo::Loopback,
-                (true, true) => Demo::Anyone,
+            metrics: self.metrics,
+            proxy_header: self.proxy_header,
+            log: self.log,
+            log_json: self.log_json,
+            open_types: self.open_types,
+            database: settings::Database {
+                path: self.db,
+                url: self.database_url,
             },
-            seed,
-            ..Config::new(database, secret)
-        })
+            tokens: settings::Tokens {
+                secret_file: self.jwt_secret_file,
+                jwks_file: self.jwks_file,
+                audience: self.audience,
+                issuer: self.issuer,
+                leeway_s: self.leeway,
+                entities_claim: self.entities_claim,
+            },
+            cors: settings::Cors {
+                origins: self.cors_origin,
+            },
+            rates: settings::Rates {
+                user_per_second: self.user_rate,
+                user_burst: self.user_burst,
+                peer_per_second: self.peer_rate,
+                peer_burst: self.peer_burst,
+            },
+            demo: settings::Demo {
+                enabled: self.demo,
+                allow_remote: self.demo_allow_remote,
+            },
+            seed: settings::Seed {
+                file: self.seed,
+                r#type: self.seed_type,
+                user: self.seed_user,
+            },
+            retention: settings::Retention {
+                days: self.retention_days,
+            },
+            types: Default::default(),
+        }
     }
-}
-
-fn cors(origins: Vec<String>) -> Result<Cors, ArgsError> {
-    if origins.is_empty() {
-        return Ok(Cors::Off);
-    }
-    if origins.iter().any(|origin| origin == "*") {
-        return Ok(Cors::Any);
-    }
-    let parse = |origin: String| {
-        let shaped = origin.contains("://") && !origin.ends_with('/');
-        let value = HeaderValue::from_str(&origin).ok().filter(|_| shaped);
-        value.ok_or(ArgsError::Origin(origin))
-    };
-    Ok(Cors::Origins(
-        origins.into_iter().map(parse).collect::<Result<_, _>>()?,
-    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Demo};
+    use crate::store::sqlite::Location;
 
-    fn config(args: &[&str], variable: Option<&str>) -> Result<Config, ArgsError> {
+    fn flags(args: &[&str]) -> Flags {
         let args = ["landfall-server"].iter().chain(args);
-        Args::try_parse_from(args)
-            .unwrap()
+        Args::try_parse_from(args).unwrap().flags
+    }
+
+    fn config(args: &[&str], variable: Option<&str>) -> Result<Config, ConfigFault> {
+        flags(args)
+            .settings()?
             .into_config(variable.map(Into::into))
     }
 
     #[test]
     fn a_secret_is_needed_unless_it_is_a_demo() {
         let long = "s".repeat(32);
+        let open = ["--db", ":memory:", "--open-types"];
+        assert!(matches!(config(&open, None), Err(ConfigFault::NoSecret)));
         assert!(matches!(
-            config(&["--db", ":memory:"], None),
-            Err(ArgsError::NoSecret)
+            config(&open, Some("short")),
+            Err(ConfigFault::SecretTooShort(_))
         ));
-        assert!(matches!(
-            config(&["--db", ":memory:"], Some("short")),
-            Err(ArgsError::SecretTooShort(_))
-        ));
-        let plain = config(&["--db", ":memory:"], Some(&long)).unwrap();
-        assert_eq!((plain.database, plain.demo), (Location::Memory, Demo::Off));
+        let plain = config(&open, Some(&long)).unwrap();
+        assert_eq!(
+            (plain.database, plain.demo),
+            (Location::Memory.into(), Demo::Off)
+        );
         let demo = config(&["--db", "a.db", "--demo"], None).unwrap();
-        assert_eq!(demo.database, Location::File("a.db".into()));
+        assert_eq!(demo.database, Location::File("a.db".into()).into());
         assert_eq!(demo.demo, Demo::Loopback);
+        assert!(matches!(
+            config(&["--demo"], None),
+            Err(ConfigFault::NoDatabase)
+        ));
     }
 
     #[test]
@@ -179,48 +248,90 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
         std::fs::write(&file, format!("{}\n", "s".repeat(31))).unwrap();
+        let file_name = file.to_str().unwrap();
         let args = [
             "--db",
             ":memory:",
+            "--open-types",
             "--jwt-secret-file",
-            file.to_str().unwrap(),
+            file_name,
         ];
         assert!(matches!(
             config(&args, None),
-            Err(ArgsError::SecretTooShort(_))
+            Err(ConfigFault::SecretTooShort(_))
         ));
         std::fs::write(&file, format!("{}\n", "s".repeat(32))).unwrap();
         assert!(config(&args, None).is_ok());
     }
 
     #[test]
+    fn a_database_is_one_of_two_and_its_password_is_not_shown() {
+        let url = "postgres://ann:hush-hush@db.example/landfall";
+        let given = flags(&["--demo", "--database-url", url]);
+        assert!(!format!("{given:?}").contains("hush"), "{given:?}");
+        let settings = given.settings().unwrap();
+        assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
+        let shown = settings.clone().completed().shown().unwrap();
+        assert!(
+            !shown.contains("hush") && shown.contains("database.url"),
+            "{shown}"
+        );
+        let config = settings.into_config(None).unwrap();
+        assert!(!format!("{config:?}").contains("hush"), "{config:?}");
+        let fault = |args: &[&str]| config_of(args).unwrap_err().to_string();
+        let both = fault(&["--demo", "--database-url", url, "--db", "a.db"]);
+        assert!(both.contains("one of them"), "{both}");
+        let wrong = fault(&["--demo", "--database-url", "mysql://ann:hush@db"]);
+        assert!(!wrong.contains("hush"), "{wrong}");
+    }
+
+    fn config_of(args: &[&str]) -> Result<Config, ConfigFault> {
+        config(args, None)
+    }
+
+    #[test]
     fn a_seed_needs_its_type_and_user() {
-        let parse = |args: &[&str]| {
-            Args::try_parse_from(["landfall-server", "--db", "a"].iter().chain(args)).is_ok()
+        let seed = |args: &[&str]| {
+            config(&[&["--db", "a", "--demo"], args].concat(), None).map(|config| config.seed)
         };
-        assert!(!parse(&["--seed", "f.json"]));
-        assert!(!parse(&["--seed", "f.json", "--seed-type", "sites"]));
-        assert!(!parse(&["--seed-type", "sites", "--seed-user", "demo"]));
-        assert!(parse(&[
+        let wrong = [
+            &["--seed", "f.json"][..],
+            &["--seed", "f.json", "--seed-type", "sites"],
+            &["--seed-type", "sites", "--seed-user", "demo"],
+        ];
+        for args in wrong {
+            assert!(matches!(seed(args), Err(ConfigFault::Seed)), "{args:?}");
+        }
+        let whole = [
             "--seed",
             "f.json",
             "--seed-type",
             "sites",
             "--seed-user",
-            "demo"
-        ]));
-        assert!(!parse(&["--demo-allow-remote"]));
+            "demo",
+        ];
+        assert!(seed(&whole).unwrap().is_some());
     }
 
     #[test]
-    fn origins_are_origins() {
-        assert_eq!(cors(vec![]).unwrap(), Cors::Off);
-        assert_eq!(cors(vec!["*".into()]).unwrap(), Cors::Any);
-        assert!(matches!(
-            cors(vec!["https://a.example".into()]),
-            Ok(Cors::Origins(_))
-        ));
-        assert!(cors(vec!["a.example".into()]).is_err());
-        assert!(cors(vec!["https://a.example/".into()]).is_err());
+    fn the_command_line_wins_over_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("landfall.toml");
+        let text = "log = \"debug\"\ndemo.enabled = true\ndatabase.path = \"here.db\"\n\
+                    cors.origins = [\"https://a.example\"]";
+        std::fs::write(&file, text).unwrap();
+        let args = [
+            "--config",
+            file.to_str().unwrap(),
+            "--log",
+            "warn",
+            "--demo=false",
+        ];
+        let settings = flags(&args).settings().unwrap();
+        assert_eq!(settings.log.as_deref(), Some("warn"));
+        assert_eq!(settings.demo.enabled, Some(false));
+        assert_eq!(settings.database.path, Some(folder.path().join("here.db")));
+        assert_eq!(settings.cors.origins.unwrap().len(), 1);
+        assert_eq!(settings.rates.user_burst, Some(crate::limits::USER_BURST));
     }
 }

@@ -97,6 +97,12 @@ impl RecordData {
         Self::from_stored(text)
     }
 
+    /// A top-level field that holds text.
+    pub fn text_field(&self, name: &str) -> Option<String> {
+        let fields = self.fields().ok()?;
+        serde_json::from_str(fields.get(name)?.get()).ok()
+    }
+
     fn fields(&self) -> Result<Fields<'_>, DataFault> {
         serde_json::from_str(self.0.get()).map_err(|_| DataFault::Unreadable)
     }

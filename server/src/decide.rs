@@ -111,6 +111,7 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
+    use crate::access::Sharing;
     use crate::ids::{MutationId, RecordId, RecordType};
     use crate::limits;
 
@@ -128,6 +129,7 @@ mod tests {
             record: RecordId::new("s1").unwrap(),
             base: Version(base),
             at: Stamp::new(AT).unwrap(),
+            sharing: Sharing::Private,
             edit,
         }
     }

@@ -77,12 +77,21 @@ text_id!(
     UserId, "the user", limits::USER_ID_BYTES_MAX
 );
 text_id!(
+    /// What several users share: a site, a project, a team. Its records are theirs who are
+    /// assigned to it.
+    EntityId, "the entity", limits::ENTITY_ID_BYTES_MAX
+);
+text_id!(
     /// One installation of an app: `clientId` of a batch.
     ClientId, "`clientId`", limits::CLIENT_ID_BYTES_MAX
 );
 text_id!(
     /// A mutation, fixed when it was queued.
     MutationId, "`id`", limits::MUTATION_ID_BYTES_MAX
+);
+text_id!(
+    /// A file within its space.
+    MediaId, "the file's id", limits::MEDIA_ID_BYTES_MAX
 );
 text_id!(
     /// A record within its collection.

@@ -6,14 +6,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use landfall_server::Server;
-use landfall_server::cli::{Args, SECRET_VARIABLE};
+use landfall_server::cli::{Args, Assign, Command, Flags, SECRET_VARIABLE};
+use landfall_server::config::settings::Settings;
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
-    match start(Args::parse()) {
+    let args = Args::parse();
+    let done = match args.command {
+        None => start(args.flags),
+        Some(Command::CheckConfig(flags)) => check_config(*flags),
+        Some(Command::Assignments(command)) => assign(command),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("landfall-server: {error}");
@@ -22,10 +29,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(args: Args) -> Result<(), Box<dyn Error>> {
-    start_log(&args)?;
-    let listen = args.listen;
-    let config = args.into_config(std::env::var(SECRET_VARIABLE).ok())?;
+fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
+    let settings = flags.settings()?;
+    start_log(&settings)?;
+    let listen = settings.address();
+    let config = settings.into_config(secret())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -44,12 +52,43 @@ fn start(args: Args) -> Result<(), Box<dyn Error>> {
     })
 }
 
+/// Prints what is in force once all of it has been checked; the database is not opened.
+fn check_config(flags: Flags) -> Result<(), Box<dyn Error>> {
+    let settings = flags.settings()?;
+    let shown = settings.clone().completed().shown()?;
+    let secret = secret();
+    let from_variable = secret.is_some() && settings.tokens.secret_file.is_none();
+    settings.into_config(secret)?;
+    let mut stdout = std::io::stdout();
+    if from_variable {
+        writeln!(
+            stdout,
+            "# The secret of the tokens is in {SECRET_VARIABLE}."
+        )?;
+    }
+    write!(stdout, "{shown}")?;
+    Ok(())
+}
+
+fn assign(command: Assign) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(command.run())?;
+    writeln!(std::io::stdout(), "{done}")?;
+    Ok(())
+}
+
+fn secret() -> Option<String> {
+    std::env::var(SECRET_VARIABLE).ok()
+}
+
 /// To standard error: standard output is for the address.
-fn start_log(args: &Args) -> Result<(), Box<dyn Error>> {
-    let filter: Targets = args.log.parse()?;
+fn start_log(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let filter: Targets = settings.log.as_deref().unwrap_or("info").parse()?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
-    if args.log_json {
+    if settings.log_json.unwrap_or_default() {
         registry.with(lines.json()).init();
     } else {
         let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());

@@ -5,23 +5,38 @@
 //! - **One effect per mutation.** A mutation's first result is stored in the transaction that
 //!   applied it; a repeat, also a concurrent one or one after a restart, gets that result. Only a
 //!   failure that is worth another try is not remembered.
-//! - **Each change by itself.** A change that fails leaves the others of its batch alone.
-//! - **Users apart.** Nothing is read or written but under the given user.
-//! - **Checkpoints never skip.** A row that commits later has a higher position than every
-//!   position that a reader has been told.
+//! - **Each change by itself**, unless they are asked to stand together: a change that fails leaves
+//!   the others of its batch alone.
+//! - **Spaces apart.** Nothing is read or written but in the spaces of the given [`Access`], and no
+//!   answer tells what others hold.
+//! - **Checkpoints never skip.** A row that commits later has a higher position in its space than
+//!   every position that a reader has been told. What was purged before a reader came to it makes
+//!   its checkpoint unknown.
 
 pub mod checkpoint;
 #[cfg(test)]
-mod conformance;
+mod concurrency;
+#[cfg(test)]
+pub(crate) mod conformance;
+pub mod feed;
+pub mod media;
+pub mod postgres;
 pub mod sqlite;
 
+use std::collections::BTreeSet;
 use std::error::Error;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use self::feed::Feed;
+use crate::access::{Access, Sharing};
 use crate::change::{Change, Failure};
 use crate::data::RecordData;
-use crate::ids::{ClientId, MutationId, RecordId, RecordType, Stamp, UnixMillis, UserId, Version};
+use crate::ids::{
+    ClientId, EntityId, MutationId, RecordId, RecordType, Stamp, UnixMillis, UserId, Version,
+};
+use crate::limits;
 use crate::wire::PulledRecord;
 
 /// What a store's method returns: boxed, so that a server can hold any store (`dyn Store`).
@@ -32,29 +47,85 @@ pub trait Store: Send + Sync + 'static {
     /// Applies the changes in their order and answers with one verdict for each.
     fn push<'a>(
         &'a self,
-        user: &'a UserId,
+        access: &'a Access,
         changes: Vec<Change>,
+        mode: Mode,
         now: UnixMillis,
     ) -> Answer<'a, Vec<Verdict>>;
 
-    /// The user's records that changed after a checkpoint, in the order of their commits.
-    fn pull<'a>(&'a self, user: &'a UserId, query: PullQuery) -> Answer<'a, Page>;
+    /// The records of the asker's spaces that changed after a checkpoint; within a space in the
+    /// order of their commits.
+    fn pull<'a>(&'a self, access: &'a Access, query: PullQuery) -> Answer<'a, Page>;
 
-    /// Where the user's data stands.
-    fn standing<'a>(&'a self, user: &'a UserId) -> Answer<'a, Standing>;
+    /// Batches that wait for their turn to be written, where the store has such a queue.
+    fn queued(&self) -> usize {
+        0
+    }
 
-    /// The user's conflict log, oldest first, at most `limit` entries.
-    fn conflicts<'a>(&'a self, user: &'a UserId, limit: usize) -> Answer<'a, Vec<ConflictEntry>>;
+    /// Where the asker's data stands.
+    fn standing<'a>(&'a self, access: &'a Access) -> Answer<'a, Standing>;
 
-    /// Imports records of one type, all or none, unless the user has any of that type, tombstones
-    /// included.
+    /// The asker's conflict log after an entry (0: from the beginning), oldest first: `limit`
+    /// entries, or fewer once they hold [`limits::PAGE_BYTES_MAX`]. Only what lies in spaces that
+    /// are open to the asker now.
+    fn conflicts<'a>(
+        &'a self,
+        access: &'a Access,
+        after: ConflictId,
+        limit: usize,
+    ) -> Answer<'a, Vec<ConflictEntry>>;
+
+    /// Settles one of the asker's conflicts, once.
+    fn resolve<'a>(
+        &'a self,
+        access: &'a Access,
+        resolution: Resolution,
+        now: UnixMillis,
+    ) -> Answer<'a, Resolved>;
+
+    /// The entities that a user is assigned to in the store; a token may name others.
+    fn assignments<'a>(&'a self, user: &'a UserId) -> Answer<'a, BTreeSet<EntityId>>;
+
+    /// Assigns a user to an entity; whether that is new. At most [`limits::ENTITIES_MAX`].
+    fn assign<'a>(&'a self, user: &'a UserId, entity: &'a EntityId) -> Answer<'a, bool>;
+
+    /// Takes an assignment back; whether there was one.
+    fn unassign<'a>(&'a self, user: &'a UserId, entity: &'a EntityId) -> Answer<'a, bool>;
+
+    /// Deletes some of what is older than `horizon` and needed no longer: tombstones, results of
+    /// mutations, settled conflicts. To be called until nothing is left.
+    fn purge(&self, horizon: UnixMillis) -> Answer<'_, Purged>;
+
+    /// Imports records of one type, all or none, unless there are any of that type (of a private
+    /// one: of this user), tombstones included. For operators: nobody's access is asked.
     fn seed<'a>(
         &'a self,
         user: &'a UserId,
         record_type: &'a RecordType,
+        sharing: Sharing,
         records: Vec<(RecordId, RecordData)>,
         now: UnixMillis,
     ) -> Answer<'a, Seeded>;
+
+    /// Where the store tells which spaces have new changes.
+    fn feed(&self) -> &Feed;
+
+    /// Where files are kept, if this store keeps any.
+    fn media(&self) -> Option<&dyn media::MediaStore> {
+        None
+    }
+}
+
+/// How the changes of a batch depend on each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Not at all: each takes effect or fails by itself.
+    Each,
+    /// All take effect, or none: where one is refused, the others are `aborted`.
+    Together,
+    /// As [`Mode::Together`], where it is known already that one is refused (it is not even valid):
+    /// none may take effect.
+    Doomed,
 }
 
 /// What became of a change.
@@ -64,6 +135,8 @@ pub enum Verdict {
     Success(Version),
     /// It was made on another version; the record as it stood then.
     Conflict {
+        /// Its entry in the conflict log.
+        id: ConflictId,
         /// The record's version.
         version: Version,
         /// Its content; `None` for a tombstone.
@@ -93,11 +166,11 @@ pub struct Page {
     pub records: Vec<PulledRecord>,
     /// Where the next page begins.
     pub checkpoint: String,
-    /// Whether there was more when the page was read.
+    /// Whether there may be more than this page held when it was read.
     pub has_more: bool,
 }
 
-/// Where a user's data stands.
+/// Where somebody's data stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The newest checkpoint.
@@ -106,31 +179,142 @@ pub struct Standing {
     pub conflicts: u64,
 }
 
+/// An entry of the conflict log. Positive; says nothing by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConflictId(pub i64);
+
+impl fmt::Display for ConflictId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// One detected conflict: both versions, who, when, outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConflictEntry {
     /// Its number in this store.
-    pub id: i64,
+    pub id: ConflictId,
     /// The collection.
     pub record_type: RecordType,
     /// The record.
     pub record: RecordId,
     /// The mutation that was refused.
     pub mutation: MutationId,
+    /// What it was to do: `create`, `update`, `delete`.
+    pub action: String,
     /// The version that the mutation was made on.
     pub base: Version,
     /// The record's version then.
     pub version: Version,
     /// What the mutation carried.
     pub local: Option<RecordData>,
+    /// The fields that `local` changes, where it is not the whole record.
+    pub changed: Option<Vec<String>>,
     /// The record's content then; `None` for a tombstone.
     pub remote: Option<RecordData>,
     /// Who sent the mutation.
     pub client: ClientId,
     /// When it was detected, by the server's clock.
     pub detected_at: UnixMillis,
-    /// `open` until it is settled.
-    pub outcome: String,
+    /// What has become of it.
+    pub outcome: Outcome,
+}
+
+impl ConflictEntry {
+    /// Bytes of record data in it.
+    pub fn bytes(&self) -> usize {
+        let both = [&self.local, &self.remote].into_iter().flatten();
+        both.map(|data| data.as_str().len()).sum()
+    }
+}
+
+/// What has become of a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing yet.
+    Open,
+    /// Settled: the refused change was applied.
+    Local,
+    /// Settled: the record stays as it is.
+    Remote,
+    /// Settled with content of its own.
+    Merged,
+    /// Its client has since changed the record on top of the version it collided with.
+    Rebased,
+}
+
+impl Outcome {
+    /// The outcome on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::Merged => "merged",
+            Self::Rebased => "rebased",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        [
+            Self::Open,
+            Self::Local,
+            Self::Remote,
+            Self::Merged,
+            Self::Rebased,
+        ]
+        .into_iter()
+        .find(|outcome| outcome.as_str() == text)
+    }
+}
+
+/// How a conflict is to be settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// Which.
+    pub conflict: ConflictId,
+    /// How.
+    pub choice: Choice,
+    /// How the records of its type are shared.
+    pub sharing: Sharing,
+}
+
+/// The ways to settle a conflict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Apply the refused change on top of the record as it stands.
+    Local,
+    /// Leave the record as it stands.
+    Remote,
+    /// Give the record this content.
+    Merged(RecordData),
+}
+
+/// What became of a resolution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// It is settled so, now or since an equal resolution before; the record's version then.
+    Settled(Version),
+    /// It has been settled otherwise.
+    Already(Outcome),
+    /// The asker has no such conflict.
+    Unknown,
+    /// The record cannot become that.
+    Refused(Failure),
+}
+
+/// What a step of a purge has deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Tombstones, and traces of records that have moved to another entity.
+    pub tombstones: usize,
+    /// Results of mutations.
+    pub mutations: usize,
+    /// Settled conflicts.
+    pub conflicts: usize,
+    /// Whether there may be more.
+    pub more: bool,
 }
 
 /// What became of a seed.
@@ -138,19 +322,29 @@ pub struct ConflictEntry {
 pub enum Seeded {
     /// So many records were imported.
     Imported(usize),
-    /// The user has records of that type: nothing was done.
+    /// There are records of that type: nothing was done.
     Present,
 }
 
 /// Why a store cannot do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The checkpoint is from another database, from a later state of this one, or no checkpoint.
-    #[error("the checkpoint is not from this database")]
+    /// The checkpoint is from another database, from a later state of this one, from before what was
+    /// purged, of spaces that are no longer the asker's, or no checkpoint.
+    #[error("the checkpoint is not known here, or no longer")]
     CheckpointUnknown,
+    /// The user has [`limits::ENTITIES_MAX`] entities already.
+    #[error("a user is assigned to at most {} entities", limits::ENTITIES_MAX)]
+    TooManyEntities,
+    /// A seed's record names no entity.
+    #[error("the record {0} names no entity")]
+    NoEntity(RecordId),
     /// Too much is waiting already; try again soon.
     #[error("too many writes are waiting")]
     Overloaded,
+    /// The database cannot be reached, or was busy for too long; the log says more.
+    #[error("the database is not available")]
+    Unavailable,
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
@@ -165,8 +359,8 @@ pub enum StoreError {
         /// The newest this server knows.
         known: i64,
     },
-    /// The file is a database of another program.
-    #[error("the file is an SQLite database, but not one of landfall-server")]
+    /// The database is another program's.
+    #[error("the database is not one of landfall-server, and is not empty")]
     ForeignDatabase,
     /// Something stored cannot be read back.
     #[error("stored data is damaged: {0}")]
@@ -179,6 +373,6 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same request may succeed in a moment, without anyone doing something.
     pub fn passing(&self) -> bool {
-        matches!(self, Self::Overloaded | Self::Closed)
+        matches!(self, Self::Overloaded | Self::Unavailable | Self::Closed)
     }
 }

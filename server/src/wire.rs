@@ -1,12 +1,18 @@
 //! The protocol's documents (`docs/PROTOCOL.md`), as they are read and written. Nothing here has
 //! been checked beyond its form, and nothing here is meant for a log.
 
-use serde::{Deserialize, Serialize};
+pub mod conflicts;
+
+use std::fmt;
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::change::Failure;
 use crate::data::RecordData;
 use crate::ids::{RecordId, RecordType, Stamp, Version};
+use crate::limits;
 use crate::store::Verdict;
 
 /// The version of the protocol that is spoken here.
@@ -17,6 +23,7 @@ pub const PROTOCOL: u64 = 1;
 #[serde(rename_all = "camelCase")]
 pub struct BatchRequest {
     /// [`PROTOCOL`].
+    #[serde(deserialize_with = "whole")]
     pub protocol: u64,
     /// Who sends it.
     pub client_id: String,
@@ -40,6 +47,7 @@ pub struct WireChange {
     /// The key that the server uses, where the client knows it.
     pub server_id: Option<String>,
     /// The version the change was made on; 0 for none.
+    #[serde(deserialize_with = "whole")]
     pub version_number: u64,
     /// The record, or what changed of it.
     pub data: Option<Box<RawValue>>,
@@ -47,6 +55,34 @@ pub struct WireChange {
     pub changed: Option<Vec<String>>,
     /// The hybrid clock's reading.
     pub at: String,
+}
+
+/// Reads a whole number, also one that is written as `7.0` or `7e0`, as JSON's own integers may be.
+pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    struct Whole;
+
+    impl Visitor<'_> for Whole {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number that is not negative")
+        }
+
+        fn visit_u64<E: Error>(self, value: u64) -> Result<u64, E> {
+            Ok(value)
+        }
+
+        fn visit_f64<E: Error>(self, value: f64) -> Result<u64, E> {
+            // Beyond that, a float is whole only because it is not exact.
+            let exact = value.fract() == 0.0 && (0.0..=limits::VERSION_MAX as f64).contains(&value);
+            match exact {
+                true => Ok(value as u64),
+                false => Err(E::invalid_type(Unexpected::Float(value), &self)),
+            }
+        }
+    }
+
+    deserializer.deserialize_any(Whole)
 }
 
 /// What a change does.
@@ -81,6 +117,8 @@ pub struct ChangeResult {
     version_number: Option<Version>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<RecordData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflict_id: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     deleted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +165,7 @@ impl Echo {
             status: Status::Success,
             version_number: None,
             data: None,
+            conflict_id: None,
             deleted: false,
             at: None,
             message: None,
@@ -135,8 +174,14 @@ impl Echo {
         };
         match verdict {
             Verdict::Success(version) => result.version_number = Some(version),
-            Verdict::Conflict { version, data, at } => {
+            Verdict::Conflict {
+                id,
+                version,
+                data,
+                at,
+            } => {
                 result.status = Status::Conflict;
+                result.conflict_id = Some(id.to_string());
                 result.version_number = Some(version);
                 result.deleted = data.is_none();
                 result.data = data;
@@ -216,6 +261,7 @@ pub struct StatusLimits {
 mod tests {
     use super::*;
     use crate::ids::{ClientId, UnixMillis};
+    use crate::store::ConflictId;
 
     fn echo() -> Echo {
         Echo {
@@ -230,6 +276,20 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_are_whole_however_they_are_written() {
+        let read = |text: &str| {
+            let mut json = serde_json::Deserializer::from_str(text);
+            whole(&mut json).map_err(|error| error.to_string())
+        };
+        for (text, value) in [("0", 0), ("7", 7), ("7.0", 7), ("7e0", 7), ("70e-1", 7)] {
+            assert_eq!(read(text), Ok(value), "{text}");
+        }
+        for wrong in ["7.5", "-1", "-1.0", "1e300", "\"7\"", "null", "[7]", "1e17"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn results_have_only_the_fields_of_their_status() {
         let head = r#"{"id":"m","offlineId":"o","serverId":"o","status":"#;
         let at = Stamp::at(UnixMillis(1), &ClientId::new("c").unwrap());
@@ -239,12 +299,13 @@ mod tests {
         );
         assert_eq!(
             json(Verdict::Conflict {
+                id: ConflictId(3),
                 version: Version(7),
                 data: None,
                 at
             }),
             format!(
-                r#"{head}"conflict","versionNumber":7,"deleted":true,"at":"0000000000001-0000-c"}}"#
+                r#"{head}"conflict","versionNumber":7,"conflictId":"3","deleted":true,"at":"0000000000001-0000-c"}}"#
             )
         );
         assert_eq!(

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use landfall_server::access::Sharing;
 use landfall_server::change::{Change, Edit, FailureCode};
 use landfall_server::data::RecordData;
 use landfall_server::decide::{Decision, Record, decide};
@@ -26,6 +27,7 @@ fn change(edit: Edit, base: u64) -> Change {
         record: RecordId::new("s1").unwrap(),
         base: Version(base),
         at: Stamp::new("1763690000000-0000-c1").unwrap(),
+        sharing: Sharing::Private,
         edit,
     }
 }

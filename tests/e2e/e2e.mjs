@@ -15,6 +15,7 @@ import { conflictChoices } from "./cases/conflict-choices.mjs";
 import { conflicts } from "./cases/conflicts.mjs";
 import { durability } from "./cases/durability.mjs";
 import { golden } from "./cases/golden.mjs";
+import { realtime } from "./cases/realtime.mjs";
 import { refusals } from "./cases/refusals.mjs";
 import { rekey } from "./cases/rekey.mjs";
 import { rescue } from "./cases/rescue.mjs";
@@ -26,6 +27,7 @@ const tests = [
   ...durability,
   ...backendFaults,
   ...signIn,
+  ...realtime,
   ...refusals,
   ...conflicts,
   ...conflictChoices,

@@ -21,6 +21,7 @@ test("the message names the field that is wrong", () => {
     [{ ...good, interval: "5" }, "interval"],
     [{ ...good, autoStart: 1 }, "autoStart"],
     [{ ...good, persist: "yes" }, "persist"],
+    [{ ...good, backend: { subscribe: true } }, "subscribe"],
     [{ ...good, version: 0 }, "version"],
     [{ ...good, version: "2" }, "version"],
     [{ ...good, migrate: () => {} }, "migrate"],

@@ -30,6 +30,7 @@ export async function openDevice(id: DeviceId): Promise<Device> {
       url: new URL("/api/v1/sync", location.href),
       headers: session.headers,
       fetch: network.fetch,
+      realtime: true,
     }),
     collections,
   });

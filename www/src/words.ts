@@ -85,7 +85,10 @@ export function phaseWords(status: Status): Said {
       }
       return queued > 0
         ? { text: `${count(queued)} waiting`, tone: "waiting" }
-        : { text: "All changes synced", tone: "good" };
+        : {
+            text: `All changes synced${status.realtime === "live" ? " · live" : ""}`,
+            tone: "good",
+          };
     case "syncing":
       return { text: progressWords(status) ?? `Syncing${rest}`, tone: "busy" };
     case "offline":

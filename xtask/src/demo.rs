@@ -182,7 +182,8 @@ fn open(paths: &Paths, url: &str) {
     }
 }
 
-fn listening(output: &str) -> Option<&str> {
+/// The address in the server's first line, once that is there.
+pub(crate) fn listening(output: &str) -> Option<&str> {
     let complete = &output[..output.rfind('\n')?];
     complete
         .lines()

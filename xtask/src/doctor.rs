@@ -7,7 +7,7 @@ use crate::job::Job;
 use crate::paths::{Paths, on_path};
 use crate::toolchain::{self, TARGET, Toolchain};
 use crate::tools::{self, Tool};
-use crate::{Result, npm, say, version};
+use crate::{Result, npm, postgres, say, version};
 
 /// One line of the table.
 struct Line {
@@ -32,6 +32,7 @@ pub(crate) fn run(paths: &Paths) -> Result<ExitCode> {
     for program in [CHROMIUM, CHROMEDRIVER, FIREFOX] {
         lines.push(program_line(paths, &program));
     }
+    lines.push(postgres_line(paths));
     let widest = lines
         .iter()
         .map(|line| line.what.len())
@@ -141,6 +142,17 @@ fn tool_line(paths: &Paths, tool: &Tool) -> Line {
         what: tool.programs[0].to_owned(),
         found: found
             .ok_or_else(|| format!("version {} is neither cached nor on PATH", tool.version)),
+    }
+}
+
+fn postgres_line(paths: &Paths) -> Line {
+    let found = postgres::get().ok().and_then(|folder| {
+        let version = postgres::version(paths, &folder)?;
+        Some((version, folder.display().to_string()))
+    });
+    Line {
+        what: "postgres".to_owned(),
+        found: found.ok_or_else(|| "its programs are not here".to_owned()),
     }
 }
 

@@ -13,12 +13,16 @@ mod debian;
 mod demo;
 mod digest;
 mod doctor;
+mod fuzz;
 mod job;
+mod load;
 mod mutants;
 mod npm;
 mod paths;
+mod postgres;
 mod reaper;
 mod say;
+mod schemathesis;
 mod setup;
 mod shorten;
 mod sim;
@@ -59,6 +63,13 @@ cargo xtask <command>
                          under 95 % for those that matter most; --lines names the others
   mutants [--file FILE]  change the core in one place after the other (hours) and name the changes
                          that no test notices and docs/MUTANTS.md does not explain
+  schemathesis [--seconds N] [--seed S]
+                         make up requests by the server's OpenAPI description and check that
+                         each answer is described
+  fuzz [--minutes N]     libFuzzer on what the server reads from the network
+  load [--clients N] [--seconds N] [--only sqlite,postgres,kinto-memory,kinto-postgres]
+                         so many clients push and pull for so long: the server over its databases,
+                         and Kinto beside it; prints a table
   test [--list] [--only STEP,STEP]
                          everything that CI runs; ends with a line `N passed, N failed`
 
@@ -134,6 +145,9 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "sim" => sim::run(&paths, rest),
         "mutants" => mutants::run(&paths, rest),
         "coverage" => coverage::run(&paths, rest),
+        "schemathesis" => schemathesis::run(&paths, rest),
+        "fuzz" => fuzz::run(&paths, rest),
+        "load" => load::run(&paths, rest),
         "test" => test::run(&paths, rest),
         unknown => fail(format!("no command `{unknown}`\n\n{HELP}")),
     }

@@ -6,14 +6,15 @@ use crate::browsers::{self, CHROMEDRIVER, CHROMIUM, FIREFOX};
 use crate::paths::{Paths, lock};
 use crate::toolchain::{self, Toolchain};
 use crate::tools::{self, Tool};
-use crate::{Result, debian, fail, npm, say};
+use crate::{Result, debian, fail, npm, postgres, say};
 
 /// What a command needs beyond what a build does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Needs {
     /// Chromium, which Playwright drives.
     pub(crate) chromium: bool,
-    /// What runs the tests in browsers, and the checkers of formatting and style.
+    /// What runs the tests in browsers, the server's other database, and the checkers of formatting
+    /// and style.
     pub(crate) tests: bool,
 }
 
@@ -60,6 +61,7 @@ pub(crate) fn run(paths: &Paths, needs: Needs) -> Result<Ready> {
     if needs.tests {
         browsers::install(paths, &[CHROMIUM, CHROMEDRIVER, FIREFOX])?;
         browsers::check_driver(paths)?;
+        postgres::install(paths)?;
         tools::install_checkers(paths)?;
         if !tools::has_clippy(paths, &toolchain) && toolchain != Toolchain::Active {
             debian::install(paths, &["rust-web-clippy"])?;

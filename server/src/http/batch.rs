@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
 use serde::Deserialize;
 
 use super::App;
@@ -13,23 +13,33 @@ use super::problem::Problem;
 use crate::change::Change;
 use crate::ids::{ClientId, UnixMillis};
 use crate::limits;
-use crate::store::{StoreError, Verdict};
+use crate::store::{Mode, StoreError, Verdict};
 use crate::wire::{BatchAnswer, BatchRequest, Echo, PROTOCOL};
+
+#[derive(Deserialize)]
+pub(super) struct Params {
+    atomic: Option<String>,
+}
 
 pub(super) async fn batch(
     State(app): State<App>,
-    Bearer(user): Bearer,
+    Bearer(access): Bearer,
+    params: Result<Query<Params>, QueryRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<BatchAnswer>, Problem> {
+    let atomic = atomic(params)?;
     let request = read_request(&decompressed(body)?)?;
     let client = ClientId::new(request.client_id)
         .map_err(|fault| Problem::malformed(format!("clientId: {fault}")))?;
+    // The request itself was the first.
+    let more = request.changes.len().saturating_sub(1);
+    app.rates.user(access.user(), more, &app.metrics)?;
 
     // What is invalid by itself is answered here; the rest goes to the store, in its order.
     let (mut valid, mut slots) = (Vec::new(), Vec::with_capacity(request.changes.len()));
     for wire in request.changes {
         let echo = Echo::of(&wire);
-        match Change::check(wire, &client) {
+        match Change::check(wire, &client, &app.types) {
             Ok(change) => {
                 valid.push(change);
                 slots.push((echo, None));
@@ -38,33 +48,42 @@ pub(super) async fn batch(
         }
     }
     let count = valid.len();
+    let mode = match (atomic, count == slots.len()) {
+        (false, _) => Mode::Each,
+        (true, true) => Mode::Together,
+        (true, false) => Mode::Doomed,
+    };
     let verdicts = match count {
         0 => Vec::new(),
-        _ => app.store.push(&user, valid, UnixMillis::now()).await?,
+        _ => {
+            app.store
+                .push(&access, valid, mode, UnixMillis::now())
+                .await?
+        }
     };
     if verdicts.len() != count {
         return Err(StoreError::Damaged("verdicts do not match their changes").into());
     }
-    tally(&verdicts, slots.len() - count);
 
     let mut verdicts = verdicts.into_iter();
     let results = slots.into_iter().filter_map(|(echo, failure)| {
-        let verdict = failure.map(Verdict::Failed).or_else(|| verdicts.next());
-        verdict.map(|verdict| echo.result(verdict))
+        let verdict = failure.map(Verdict::Failed).or_else(|| verdicts.next())?;
+        app.metrics.change(&verdict);
+        Some(echo.result(verdict))
     });
     Ok(Json(BatchAnswer {
         results: results.collect(),
     }))
 }
 
-fn tally(verdicts: &[Verdict], invalid: usize) {
-    let count = |kind: fn(&Verdict) -> bool| verdicts.iter().filter(|v| kind(v)).count();
-    tracing::debug!(
-        success = count(|verdict| matches!(verdict, Verdict::Success(_))),
-        conflict = count(|verdict| matches!(verdict, Verdict::Conflict { .. })),
-        failed = count(|verdict| matches!(verdict, Verdict::Failed(_))) + invalid,
-        "batch"
-    );
+/// Whether the changes are to stand together.
+fn atomic(params: Result<Query<Params>, QueryRejection>) -> Result<bool, Problem> {
+    let Query(params) = params.map_err(|fault| Problem::malformed(fault.body_text()))?;
+    match params.atomic.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Problem::malformed("atomic: is `true` or `false`")),
+    }
 }
 
 fn read_request(body: &[u8]) -> Result<BatchRequest, Problem> {

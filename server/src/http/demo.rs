@@ -17,13 +17,17 @@ use super::status::rfc3339;
 use crate::config::Demo;
 use crate::ids::{UnixMillis, UserId};
 use crate::limits;
+use crate::wire::whole;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Ask {
     user: String,
-    ttl_seconds: Option<u64>,
+    ttl_seconds: Option<Seconds>,
 }
+
+#[derive(Deserialize)]
+struct Seconds(#[serde(deserialize_with = "whole")] u64);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,13 +36,14 @@ pub(super) struct Given {
     expires_at: String,
 }
 
-/// Where the request comes from, for handlers that care.
+/// Where the request comes from. Whoever asks for a token has none: their address is charged.
 pub(super) struct Peer(Option<SocketAddr>);
 
-impl<S: Sync> FromRequestParts<S> for Peer {
+impl FromRequestParts<App> for Peer {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        app.rates.peer(parts, &app.metrics)?;
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         Ok(Self(peer.map(|ConnectInfo(address)| *address)))
     }
@@ -56,7 +61,9 @@ pub(super) async fn token(
     let ask: Ask = parse(&decompressed(body)?)?;
     let user =
         UserId::new(ask.user).map_err(|fault| Problem::malformed(format!("user: {fault}")))?;
-    let ttl_s = ask.ttl_seconds.unwrap_or(limits::DEMO_TOKEN_S_DEFAULT);
+    let ttl_s = ask
+        .ttl_seconds
+        .map_or(limits::DEMO_TOKEN_S_DEFAULT, |Seconds(ttl_s)| ttl_s);
     if !(1..=limits::DEMO_TOKEN_S_MAX).contains(&ttl_s) {
         let detail = format!("ttlSeconds: is from 1 to {}", limits::DEMO_TOKEN_S_MAX);
         return Err(Problem::malformed(detail));

@@ -4,13 +4,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 use super::problem::Problem;
 use crate::limits;
+
+/// The header of a request's id.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Counts the requests in flight.
 #[derive(Clone)]
@@ -33,14 +38,61 @@ pub(super) async fn admit(State(gate): State<Gate>, request: Request, next: Next
         .unwrap_or_else(|_| Problem::unavailable("the request took too long").into_response())
 }
 
-/// One line for each request. Neither headers nor bodies nor the query: they hold tokens and
-/// people's data.
+/// One line for each request, and the request's id on every line that is written while it is at work.
+///
+/// Neither headers nor bodies nor the query are logged: they hold tokens and people's data. Of the
+/// path only the route's pattern is, where there is one: the rest may be an id. The request's own id is
+/// the client's or the proxy's (`X-Request-Id`) if it can stand in a log, else a new one, and goes back
+/// with the answer.
 pub(super) async fn log(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = next.run(request).await;
-    let took = started.elapsed();
-    let status = response.status().as_u16();
-    tracing::info!(%method, path, status, ?took, "request");
+    let id = request_id(request.headers().get(REQUEST_ID));
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+    let answered = async {
+        let started = Instant::now();
+        let method = request.method().clone();
+        let matched = request.extensions().get::<MatchedPath>();
+        let path = matched
+            .map_or(request.uri().path(), MatchedPath::as_str)
+            .to_owned();
+        let response = next.run(request).await;
+        let took = started.elapsed();
+        let status = response.status().as_u16();
+        tracing::info!(%method, path, status, ?took, "request");
+        response
+    };
+    let mut response = answered.instrument(span).await;
+    response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// The id that was given, if it is short and plain; else a new one.
+fn request_id(given: Option<&HeaderValue>) -> HeaderValue {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let fits = |id: &&HeaderValue| {
+        let bytes = id.as_bytes();
+        (1..=limits::REQUEST_ID_BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(plain)
+    };
+    if let Some(id) = given.filter(fits) {
+        return id.clone();
+    }
+    let mut random = [0; 8];
+    // Without randomness all ids are the same, which is no reason to refuse requests.
+    let _ = getrandom::fill(&mut random);
+    let id = format!("{:016x}", u64::from_be_bytes(random));
+    HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_plain_or_new() {
+        let of = |text: &'static str| request_id(Some(&HeaderValue::from_static(text)));
+        assert_eq!(of("a-1_b.C"), "a-1_b.C");
+        for odd in ["", "a b", "a\tb", "{\"a\":1}", "x".repeat(65).leak()] {
+            assert_eq!(of(odd).len(), 16, "{odd}");
+        }
+        assert_ne!(request_id(None), request_id(None));
+    }
 }

@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::change::{Failure, FailureCode};
 use crate::limits;
 use crate::store::StoreError;
 
@@ -21,6 +22,7 @@ pub(super) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
+    retry_after_s: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -33,11 +35,12 @@ struct Document<'a> {
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
             status,
             code,
             detail: detail.into(),
+            retry_after_s: None,
         }
     }
 
@@ -68,11 +71,58 @@ impl Problem {
         Self::new(StatusCode::UPGRADE_REQUIRED, "protocol-version", detail)
     }
 
+    /// One's own conflict, settled otherwise.
+    pub(super) fn already_settled(outcome: &str) -> Self {
+        let detail = format!("the conflict is settled already: {outcome}");
+        Self::new(StatusCode::CONFLICT, "already-settled", detail)
+    }
+
+    /// The same for one that does not exist and one that is another's.
+    pub(super) fn unknown_conflict() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "there is no such conflict",
+        )
+    }
+
+    /// What a batch would have answered as `failed`, where the request is about one record.
+    pub(super) fn refused(failure: Failure) -> Self {
+        match failure.code {
+            FailureCode::Forbidden => Self::forbidden(failure.message),
+            FailureCode::TooLarge => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", failure.message)
+            }
+            FailureCode::Internal | FailureCode::Aborted => Self::internal(),
+            FailureCode::Invalid | FailureCode::NotFound => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", failure.message)
+            }
+        }
+    }
+
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
-    fn internal() -> Self {
+    /// Asked too much: nothing of the request was done, and it may be sent again after the wait.
+    pub(super) fn asked_too_much(retry_after_s: u64) -> Self {
+        Self {
+            retry_after_s: Some(retry_after_s.max(1)),
+            ..Self::of_status(StatusCode::TOO_MANY_REQUESTS)
+        }
+    }
+
+    /// One user asks for more at once than is theirs.
+    pub(super) fn rate_limited(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", detail)
+    }
+
+    /// Whether the same may succeed in a moment.
+    pub(super) fn passes(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
+    pub(super) fn internal() -> Self {
         Self::of_status(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
@@ -95,6 +145,9 @@ impl Problem {
                 "unsupported-encoding",
                 "a body must be plain or gzip".into(),
             ),
+            StatusCode::TOO_MANY_REQUESTS => {
+                ("rate-limited", "too many requests or changes".into())
+            }
             StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "try again soon".into()),
             status if status.is_client_error() => ("malformed", "the request is not valid".into()),
             _ => (
@@ -125,11 +178,9 @@ impl IntoResponse for Problem {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(
-                    header::RETRY_AFTER,
-                    HeaderValue::from(limits::RETRY_AFTER_S),
-                );
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                let seconds = self.retry_after_s.unwrap_or(limits::RETRY_AFTER_S);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             _ => {}
         }

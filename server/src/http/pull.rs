@@ -22,11 +22,12 @@ pub(super) struct Params {
 
 pub(super) async fn pull(
     State(app): State<App>,
-    Bearer(user): Bearer,
+    Bearer(access): Bearer,
     params: Result<Query<Params>, QueryRejection>,
 ) -> Result<Json<PullAnswer>, Problem> {
     let Query(params) = params.map_err(|fault| Problem::malformed(fault.body_text()))?;
-    let page = app.store.pull(&user, query(params)?).await?;
+    let page = app.store.pull(&access, query(params)?).await?;
+    app.metrics.pulled(page.records.len());
     Ok(Json(PullAnswer {
         changes: page.records,
         checkpoint: page.checkpoint,

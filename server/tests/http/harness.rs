@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::middleware::from_fn;
+
 use landfall_server::Config;
 use landfall_server::Server;
 use landfall_server::ids::{UnixMillis, UserId};
@@ -15,6 +17,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use crate::described;
+
+use crate::storage;
 
 pub(crate) const SECRET: &str = "a secret for tests, of 32 bytes or more";
 
@@ -46,7 +52,8 @@ impl TestServer {
         Self::with(Config::new(Location::File(file.into()), secret())).await
     }
 
-    pub(crate) async fn with(config: Config) -> Self {
+    pub(crate) async fn with(mut config: Config) -> Self {
+        config.database = storage::place(config.database);
         Self::run(Server::open(config).await.unwrap()).await
     }
 
@@ -55,7 +62,16 @@ impl TestServer {
         Self::run(Server::with_store(Arc::new(store), &config)).await
     }
 
+    /// With a hand on its store.
+    pub(crate) async fn and_store(mut config: Config) -> (Self, Arc<dyn Store>) {
+        config.database = storage::place(config.database);
+        let server = Server::open(config).await.unwrap();
+        let store = server.store();
+        (Self::run(server).await, store)
+    }
+
     async fn run(server: Server) -> Self {
+        let server = server.layered(|router| router.layer(from_fn(described::check)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();

@@ -1,67 +1,14 @@
 //! Panics, overload, shutdown, CORS, the demo.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_server::change::Change;
-use landfall_server::data::RecordData;
-use landfall_server::ids::{RecordId, RecordType, UnixMillis, UserId, Version};
 use landfall_server::store::sqlite::Location;
-use landfall_server::store::{
-    Answer, ConflictEntry, Page, PullQuery, Seeded, Standing, Store, StoreError, Verdict,
-};
 use landfall_server::{Config, Cors, Demo, limits};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::harness::{TestServer, create, problem, secret};
-
-/// A store whose push waits for a permit, whose pull panics and whose status is overloaded.
-struct Moody(Arc<Semaphore>);
-
-impl Moody {
-    fn new() -> (Self, Arc<Semaphore>) {
-        let permits = Arc::new(Semaphore::new(0));
-        (Self(Arc::clone(&permits)), permits)
-    }
-}
-
-impl Store for Moody {
-    fn push<'a>(
-        &'a self,
-        _: &'a UserId,
-        changes: Vec<Change>,
-        _: UnixMillis,
-    ) -> Answer<'a, Vec<Verdict>> {
-        Box::pin(async move {
-            let _permit = self.0.acquire().await;
-            Ok(vec![Verdict::Success(Version(1)); changes.len()])
-        })
-    }
-
-    fn pull<'a>(&'a self, _: &'a UserId, _: PullQuery) -> Answer<'a, Page> {
-        Box::pin(async { panic!("on purpose") })
-    }
-
-    fn standing<'a>(&'a self, _: &'a UserId) -> Answer<'a, Standing> {
-        Box::pin(async { Err(StoreError::Overloaded) })
-    }
-
-    fn conflicts<'a>(&'a self, _: &'a UserId, _: usize) -> Answer<'a, Vec<ConflictEntry>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn seed<'a>(
-        &'a self,
-        _: &'a UserId,
-        _: &'a RecordType,
-        _: Vec<(RecordId, RecordData)>,
-        _: UnixMillis,
-    ) -> Answer<'a, Seeded> {
-        Box::pin(async { Ok(Seeded::Present) })
-    }
-}
+use crate::moody::Moody;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_an_internal_problem_and_the_server_lives_on() {

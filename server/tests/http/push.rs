@@ -129,7 +129,9 @@ async fn a_repeat_gets_the_first_answer_also_after_a_restart() {
         change("m5", "delete", "b", 1),
     ];
     let first = client.push(&batch).await;
+    // By another client: of its own, the conflict would be settled by that.
     client
+        .named("c2")
         .push(&[create("m6", "missing"), change("m7", "update", "a", 2)])
         .await;
     let records = client.records().await;

@@ -7,7 +7,7 @@ import { gunzipSync } from "node:zlib";
 export async function startFaultProxy(targetPort) {
   /** Each: `{ match, left, act }`; the first that matches and is not used up acts. */
   const rules = [];
-  /** What came: `{ method, path, at, body }`. */
+  /** What came: `{ method, path, at, body, open }`; `open` while an answer is under way. */
   const requests = [];
   const agent = new http.Agent({ keepAlive: true });
 
@@ -18,7 +18,7 @@ export async function startFaultProxy(targetPort) {
       const seen = { method: request.method, path, at: Date.now(), body: decoded(request, body) };
       if (path.startsWith("/api/")) requests.push(seen);
       const rule = rules.find((one) => one.left > 0 && one.match === `${seen.method} ${path}`);
-      if (!rule) return pass(response, await forward(request, body, request.headers));
+      if (!rule) return await relay(request, body, response, seen);
       rule.left -= 1;
       rule.used += 1;
       const plain = { ...request.headers, "accept-encoding": "identity" };
@@ -34,6 +34,31 @@ export async function startFaultProxy(targetPort) {
       request.socket.destroy();
     }
   });
+
+  /** As it comes: a stream has no end to wait for. */
+  function relay(request, body, response, seen) {
+    return new Promise((resolve, reject) => {
+      const { method, url: path, headers } = request;
+      const upstream = http.request(
+        { host: "127.0.0.1", port: targetPort, method, path, headers, agent },
+        (answer) => {
+          seen.open = true;
+          response.writeHead(answer.statusCode, kept(answer.headers));
+          // A stream's first event may be long in coming.
+          response.flushHeaders();
+          answer.on("error", reject);
+          answer.pipe(response);
+        },
+      );
+      upstream.on("error", reject);
+      response.on("close", () => {
+        seen.open = false;
+        upstream.destroy();
+        resolve();
+      });
+      upstream.end(body);
+    });
+  }
 
   function forward(request, body, headers) {
     return new Promise((resolve, reject) => {
@@ -74,6 +99,7 @@ export async function startFaultProxy(targetPort) {
 
 export const BATCH = "POST /api/v1/sync/batch";
 export const PULL = "GET /api/v1/sync/pull";
+export const STREAM = "GET /api/v1/sync/stream";
 
 export const json = { "content-type": "application/json" };
 
@@ -94,10 +120,13 @@ function decoded(request, body) {
 }
 
 function pass(response, { status, headers, body }) {
-  const kept = { ...headers };
-  delete kept["transfer-encoding"];
-  delete kept["connection"];
-  delete kept["content-length"];
-  response.writeHead(status, kept);
+  response.writeHead(status, kept(headers));
   response.end(body);
+}
+
+/** The headers without those that are about the connection. */
+function kept(headers) {
+  const end = { ...headers };
+  for (const name of ["transfer-encoding", "connection", "content-length"]) delete end[name];
+  return end;
 }

@@ -12,7 +12,7 @@ export function addLab() {
     phases: [],
     errors: [],
 
-    async open({ user, token, fresh, timeout, name = "lab", ...more }) {
+    async open({ user, token, fresh, timeout, realtime, name = "lab", ...more }) {
       const { open, rest } = window.landfall;
       const { lab } = window;
       lab.token = token;
@@ -25,6 +25,7 @@ export function addLab() {
           return { authorization: `Bearer ${lab.token}` };
         },
         ...(timeout === undefined ? {} : { timeout }),
+        ...(realtime === undefined ? {} : { realtime }),
       });
       const collections = {
         sites: { key: "id", indexes: ["name"] },

@@ -48,6 +48,7 @@ export async function startServer({ server: bin, static: folder, seed }) {
       port: Number(new URL(origin).port),
       token,
       records: (user) => pullAll(origin, token(user)),
+      write: (user, key) => createSite(origin, token(user), key),
       stop,
     };
   } catch (error) {
@@ -62,6 +63,22 @@ function mintToken(secret, user, ttlS) {
   const exp = Math.floor(Date.now() / 1_000) + ttlS;
   const body = `${encode({ alg: "HS256", typ: "JWT" })}.${encode({ sub: user, exp })}`;
   return `${body}.${createHmac("sha256", secret).update(body).digest("base64url")}`;
+}
+
+/** Creates a site as a device of its own would. */
+async function createSite(origin, token, key) {
+  const clientId = "another-device";
+  const change = { id: `${key}-created`, type: "sites", action: "create", offlineId: key };
+  const at = `${String(Date.now()).padStart(13, "0")}-0000-${clientId}`;
+  Object.assign(change, { versionNumber: 0, data: { id: key, name: key }, at });
+  const response = await fetch(`${origin}/api/v1/sync/batch`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+    body: JSON.stringify({ protocol: 1, clientId, changes: [change] }),
+    signal: AbortSignal.timeout(REQUEST_LIMIT_MS),
+  });
+  const { results } = await response.json();
+  if (results?.[0].status !== "success") throw new Error(`create: ${JSON.stringify(results)}`);
 }
 
 /**

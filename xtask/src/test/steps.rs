@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::job::{Ended, Job};
 use crate::toolchain::Toolchain;
-use crate::{Failure, Result, build, crash, demo, fail, say, sim, size, tools};
+use crate::{Failure, Result, build, crash, demo, fail, postgres, say, sim, size, tools};
 
 use super::counts::{self, Counts};
 use super::{Context, hygiene, wasm};
@@ -261,6 +261,7 @@ fn unit(context: &Context) -> Result<Outcome> {
         .cargo(&context.paths, "cargo test")
         .args(["test", "--workspace", "--no-fail-fast"])
         .env("CARGO_TARGET_DIR", &context.paths.target)
+        .env(postgres::BIN_VARIABLE, postgres::get()?)
         .limit_s(1_800)
         .run()?;
     Ok(counted(&ended, Counts::of_cargo(&ended.output)))

@@ -4,15 +4,24 @@
 //! in WAL mode only that syncs the log at each commit, and a `success` promises that the change
 //! survives the loss of power, not only of the process.
 
+mod assignments;
+mod conflicts;
+mod heads;
+mod media;
+mod memory;
 mod pull;
+mod purge;
 mod push;
 mod readers;
+mod records;
+mod resolve;
 mod schema;
 mod seed;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,10 +30,16 @@ use rusqlite::{Connection, OpenFlags};
 use self::readers::Readers;
 use self::writer::Writer;
 use super::checkpoint::DatabaseId;
-use super::{Answer, ConflictEntry, Page, PullQuery, Seeded, Standing, Store, StoreError, Verdict};
+use super::feed::Feed;
+use super::media::MediaStore;
+use super::{
+    Answer, ConflictEntry, ConflictId, Mode, Page, PullQuery, Purged, Resolution, Resolved, Seeded,
+    Standing, Store, StoreError, Verdict,
+};
+use crate::access::{Access, Sharing, Space};
 use crate::change::Change;
 use crate::data::RecordData;
-use crate::ids::{RecordId, RecordType, UnixMillis, UserId};
+use crate::ids::{ClientId, EntityId, RecordId, RecordType, Stamp, UnixMillis, UserId};
 use crate::limits;
 
 /// Where the database is.
@@ -42,6 +57,7 @@ pub struct SqliteStore {
     /// None for a database in memory, which only the writer's connection can see.
     readers: Option<Arc<Readers>>,
     id: DatabaseId,
+    feed: Feed,
 }
 
 impl SqliteStore {
@@ -77,7 +93,21 @@ impl SqliteStore {
             writer: Writer::start(connection)?,
             readers,
             id,
+            feed: Feed::default(),
         })
+    }
+
+    /// Does `work` in a transaction and, once it is committed, tells the feed of the spaces that
+    /// it names.
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<(T, Vec<Space>), StoreError> + Send + 'static,
+    {
+        let feed = self.feed.clone();
+        let tell = move |(_, spaces): &(T, Vec<Space>)| feed.notify(spaces);
+        let (value, _) = self.writer.write_and_tell(work, tell).await?;
+        Ok(value)
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -103,44 +133,101 @@ fn open_reader(path: &PathBuf) -> Result<Connection, rusqlite::Error> {
 impl Store for SqliteStore {
     fn push<'a>(
         &'a self,
-        user: &'a UserId,
+        access: &'a Access,
         changes: Vec<Change>,
+        mode: Mode,
         now: UnixMillis,
     ) -> Answer<'a, Vec<Verdict>> {
-        let user = user.clone();
+        let access = access.clone();
+        Box::pin(self.write(move |connection| push::push(connection, &access, &changes, mode, now)))
+    }
+
+    fn pull<'a>(&'a self, access: &'a Access, query: PullQuery) -> Answer<'a, Page> {
+        let (access, id) = (access.clone(), self.id.clone());
+        Box::pin(self.read(move |connection| pull::page(connection, &id, &access, &query)))
+    }
+
+    fn standing<'a>(&'a self, access: &'a Access) -> Answer<'a, Standing> {
+        let (access, id) = (access.clone(), self.id.clone());
+        Box::pin(self.read(move |connection| pull::standing(connection, &id, &access)))
+    }
+
+    fn queued(&self) -> usize {
+        self.writer.waiting()
+    }
+
+    fn conflicts<'a>(
+        &'a self,
+        access: &'a Access,
+        after: ConflictId,
+        limit: usize,
+    ) -> Answer<'a, Vec<ConflictEntry>> {
+        let access = access.clone();
         Box::pin(
-            self.writer
-                .write(move |connection| push::push(connection, &user, &changes, now)),
+            self.read(move |connection| conflicts::conflicts(connection, &access, after, limit)),
         )
     }
 
-    fn pull<'a>(&'a self, user: &'a UserId, query: PullQuery) -> Answer<'a, Page> {
-        let (user, id) = (user.clone(), self.id.clone());
-        Box::pin(self.read(move |connection| pull::page(connection, &id, &user, &query)))
+    fn resolve<'a>(
+        &'a self,
+        access: &'a Access,
+        resolution: Resolution,
+        now: UnixMillis,
+    ) -> Answer<'a, Resolved> {
+        let access = access.clone();
+        Box::pin(
+            self.write(move |connection| resolve::resolve(connection, &access, &resolution, now)),
+        )
     }
 
-    fn standing<'a>(&'a self, user: &'a UserId) -> Answer<'a, Standing> {
-        let (user, id) = (user.clone(), self.id.clone());
-        Box::pin(self.read(move |connection| pull::standing(connection, &id, &user)))
-    }
-
-    fn conflicts<'a>(&'a self, user: &'a UserId, limit: usize) -> Answer<'a, Vec<ConflictEntry>> {
+    fn assignments<'a>(&'a self, user: &'a UserId) -> Answer<'a, BTreeSet<EntityId>> {
         let user = user.clone();
-        Box::pin(self.read(move |connection| pull::conflicts(connection, &user, limit)))
+        Box::pin(self.read(move |connection| assignments::assignments(connection, &user)))
+    }
+
+    fn assign<'a>(&'a self, user: &'a UserId, entity: &'a EntityId) -> Answer<'a, bool> {
+        let (user, entity) = (user.clone(), entity.clone());
+        Box::pin(self.write(move |connection| {
+            let new = assignments::assign(connection, &user, &entity)?;
+            Ok((new, vec![Space::Own(user)]))
+        }))
+    }
+
+    fn unassign<'a>(&'a self, user: &'a UserId, entity: &'a EntityId) -> Answer<'a, bool> {
+        let (user, entity) = (user.clone(), entity.clone());
+        Box::pin(self.write(move |connection| {
+            let was = assignments::unassign(connection, &user, &entity)?;
+            Ok((was, vec![Space::Own(user)]))
+        }))
+    }
+
+    fn purge(&self, horizon: UnixMillis) -> Answer<'_, Purged> {
+        Box::pin(
+            self.writer
+                .write(move |connection| purge::purge(connection, horizon)),
+        )
     }
 
     fn seed<'a>(
         &'a self,
         user: &'a UserId,
         record_type: &'a RecordType,
+        sharing: Sharing,
         records: Vec<(RecordId, RecordData)>,
         now: UnixMillis,
     ) -> Answer<'a, Seeded> {
         let (user, record_type) = (user.clone(), record_type.clone());
-        Box::pin(
-            self.writer
-                .write(move |connection| seed::seed(connection, &user, &record_type, records, now)),
-        )
+        Box::pin(self.write(move |connection| {
+            seed::seed(connection, &user, &record_type, &sharing, records, now)
+        }))
+    }
+
+    fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    fn media(&self) -> Option<&dyn MediaStore> {
+        Some(self)
     }
 }
 
@@ -160,4 +247,16 @@ fn from_sql(number: i64) -> Result<u64, StoreError> {
 fn stored_data(text: Option<String>) -> Result<Option<RecordData>, StoreError> {
     let data = text.map(RecordData::from_stored).transpose();
     data.map_err(|_| StoreError::Damaged("a record's data"))
+}
+
+fn stored_stamp(text: String) -> Result<Stamp, StoreError> {
+    Stamp::new(text).map_err(|_| StoreError::Damaged("a stamp"))
+}
+
+fn stored_client(text: String) -> Result<ClientId, StoreError> {
+    ClientId::new(text).map_err(|_| StoreError::Damaged("a client's id"))
+}
+
+fn stored_space(text: &str) -> Result<Space, StoreError> {
+    Space::parse(text).ok_or(StoreError::Damaged("a space"))
 }

@@ -1,143 +1,163 @@
-//! Reading: pages of records, where a user stands, the conflict log.
+//! Reading: pages of records, and where somebody's data stands.
+//!
+//! A page takes from each of the asker's spaces that has news, the spaces one after the other. No
+//! space can starve the others: first each gets an equal share of the page, then what is left over
+//! goes to those that have more. Spaces without news cost one look at their head.
 
 use rusqlite::{Connection, params};
 
-use super::push::{head, stored_stamp};
-use super::{engine, from_sql, stored_data, to_sql};
-use crate::ids::{ClientId, MutationId, RecordId, RecordType, UnixMillis, UserId, Version};
+use super::conflicts::{open_conflicts, spaces};
+use super::heads::heads;
+use super::{engine, from_sql, stored_data, stored_stamp, to_sql};
+use crate::access::{Access, Space};
+use crate::ids::{RecordId, RecordType, Version};
 use crate::limits;
-use crate::store::checkpoint::{DatabaseId, Seq};
-use crate::store::{ConflictEntry, Page, PullQuery, Standing, StoreError};
+use crate::store::checkpoint::{DatabaseId, Position};
+use crate::store::{Page, PullQuery, Standing, StoreError};
 use crate::wire::PulledRecord;
 
-/// Reads a page. Rows and head come from one transaction, so they are of one moment.
+/// The plus keeps the planner on the index by position: rows must come in its order.
+const RECORDS: &str = "SELECT type, id, version, data, at, seq FROM records
+     WHERE space = ?1 AND seq > ?2 AND (?4 IS NULL OR +type IN (SELECT value FROM json_each(?4)))";
+
+/// Those that have left the space, unless the asker sees them where they are now.
+const DEPARTURES: &str = "SELECT type, id, version, NULL, at, seq FROM departures d
+     WHERE space = ?1 AND seq > ?2 AND (?4 IS NULL OR +type IN (SELECT value FROM json_each(?4)))
+       AND NOT EXISTS (SELECT 1 FROM records r
+                       WHERE r.realm = '' AND r.type = d.type AND r.id = d.id
+                         AND r.space IN (SELECT value FROM json_each(?5)))";
+
+/// Reads a user's own space.
+pub(super) fn own() -> String {
+    format!("{RECORDS} ORDER BY seq LIMIT ?3")
+}
+
+/// Reads an entity's space.
+pub(super) fn shared() -> String {
+    format!("{RECORDS} UNION ALL {DEPARTURES} ORDER BY seq LIMIT ?3")
+}
+
+/// Reads a page. Rows and heads come from one transaction, so they are of one moment.
 pub(super) fn page(
     connection: &mut Connection,
     id: &DatabaseId,
-    user: &UserId,
+    access: &Access,
     query: &PullQuery,
 ) -> Result<Page, StoreError> {
-    let since = query
-        .since
-        .as_deref()
-        .map_or(Ok(0), |checkpoint| id.position(checkpoint))?;
     let transaction = connection.transaction().map_err(engine)?;
-    let head = head(&transaction, user)?;
-    if since > head {
-        // From a state that this database has lost (an older backup was restored): only a pull
-        // from the beginning makes the client equal again.
-        return Err(StoreError::CheckpointUnknown);
+    let heads = heads(&transaction, access)?;
+    let mut positions = id.positions(query.since.as_deref(), heads)?;
+    let mut reading = Reading {
+        connection: &transaction,
+        types: names(query)?,
+        spaces: spaces(access)?,
+        left: query.limit,
+        bytes: 0,
+        records: Vec::new(),
+    };
+    let behind = positions
+        .iter()
+        .filter(|position| position.behind())
+        .count();
+    let share = (query.limit / behind.max(1)).max(1);
+    for share in [share, query.limit] {
+        for position in positions.iter_mut().filter(|position| position.behind()) {
+            reading.take(position, share)?;
+        }
     }
-    let (records, last, has_more) = records(&transaction, user, since, query)?;
-    // Past the last row there may be others of types that were not asked for.
-    let reached = if has_more { last } else { head };
+    let records = reading.records;
     Ok(Page {
         records,
-        checkpoint: id.checkpoint(reached),
-        has_more,
+        checkpoint: id.checkpoint(&positions),
+        has_more: positions.iter().any(Position::behind),
     })
 }
 
-fn records(
-    connection: &Connection,
-    user: &UserId,
-    since: Seq,
-    query: &PullQuery,
-) -> Result<(Vec<PulledRecord>, Seq, bool), StoreError> {
-    let types = query.types.as_ref().map(|types| {
-        serde_json::to_string(types).map_err(|_| StoreError::Damaged("the names of types"))
-    });
-    let types = types.transpose()?;
-    // The plus keeps the planner on the index by position: rows must come in its order.
-    let sql = "SELECT type, id, version, data, at, seq FROM records
-               WHERE user = ?1 AND seq > ?2
-                 AND (?4 IS NULL OR +type IN (SELECT value FROM json_each(?4)))
-               ORDER BY seq LIMIT ?3";
-    let mut statement = connection.prepare_cached(sql).map_err(engine)?;
-    // One more than asked for tells whether there is more.
-    let rows_max = to_sql(query.limit as u64 + 1);
-    let mut rows = statement
-        .query(params![user.as_str(), to_sql(since), rows_max, types])
-        .map_err(engine)?;
-    let (mut records, mut last, mut bytes) = (Vec::new(), since, 0);
-    while let Some(row) = rows.next().map_err(engine)? {
-        let data = stored_data(row.get(3).map_err(engine)?)?;
-        bytes += data.as_ref().map_or(0, |data| data.as_str().len());
-        let full = records.len() == query.limit || bytes > limits::PAGE_BYTES_MAX;
-        // A page has at least one record, or the client would never come further.
-        if full && !records.is_empty() {
-            return Ok((records, last, true));
-        }
-        records.push(PulledRecord {
-            record_type: stored_type(row.get(0).map_err(engine)?)?,
-            id: stored_id(row.get(1).map_err(engine)?)?,
-            version_number: Version(from_sql(row.get(2).map_err(engine)?)?),
-            deleted: data.is_none(),
-            data,
-            at: stored_stamp(row.get(4).map_err(engine)?)?,
-        });
-        last = from_sql(row.get(5).map_err(engine)?)?;
-    }
-    Ok((records, last, false))
+fn names(query: &PullQuery) -> Result<Option<String>, StoreError> {
+    let names = query.types.as_ref().map(serde_json::to_string).transpose();
+    names.map_err(|_| StoreError::Damaged("the names of types"))
 }
 
-/// Where the user's data stands.
+/// A page being filled.
+struct Reading<'a> {
+    connection: &'a Connection,
+    types: Option<String>,
+    spaces: String,
+    left: usize,
+    bytes: usize,
+    records: Vec<PulledRecord>,
+}
+
+impl Reading<'_> {
+    /// Takes at most `share` records of a space, and moves the position past them; to the head,
+    /// where there are no more: past the last row there may be others that were not asked for.
+    fn take(&mut self, position: &mut Position, share: usize) -> Result<(), StoreError> {
+        let mut share = share.min(self.left);
+        if share == 0 {
+            return Ok(());
+        }
+        let sql = match position.space {
+            Space::Own(_) => own(),
+            Space::Entity(_) => shared(),
+        };
+        let mut statement = self.connection.prepare_cached(&sql).map_err(engine)?;
+        // One more than asked for tells whether there is more.
+        let rows_max = to_sql(share as u64 + 1);
+        let (space, seq) = (position.space.to_string(), to_sql(position.seq));
+        let mut rows = match position.space {
+            Space::Own(_) => statement.query(params![space, seq, rows_max, self.types]),
+            Space::Entity(_) => {
+                statement.query(params![space, seq, rows_max, self.types, self.spaces])
+            }
+        }
+        .map_err(engine)?;
+        while let Some(row) = rows.next().map_err(engine)? {
+            let data = stored_data(row.get(3).map_err(engine)?)?;
+            self.bytes += data.as_ref().map_or(0, |data| data.as_str().len());
+            // A page has at least one record, or the client would never come further.
+            if self.bytes > limits::PAGE_BYTES_MAX && !self.records.is_empty() {
+                self.left = 0;
+            }
+            if share == 0 || self.left == 0 {
+                return Ok(());
+            }
+            (share, self.left) = (share - 1, self.left - 1);
+            self.records.push(PulledRecord {
+                record_type: stored_type(row.get(0).map_err(engine)?)?,
+                id: stored_id(row.get(1).map_err(engine)?)?,
+                version_number: Version(from_sql(row.get(2).map_err(engine)?)?),
+                deleted: data.is_none(),
+                data,
+                at: stored_stamp(row.get(4).map_err(engine)?)?,
+            });
+            position.seq = from_sql(row.get(5).map_err(engine)?)?;
+        }
+        position.seq = position.head.seq;
+        Ok(())
+    }
+}
+
+/// Where the asker's data stands.
 pub(super) fn standing(
     connection: &mut Connection,
     id: &DatabaseId,
-    user: &UserId,
+    access: &Access,
 ) -> Result<Standing, StoreError> {
     let transaction = connection.transaction().map_err(engine)?;
-    let head = head(&transaction, user)?;
-    let sql = "SELECT count(*) FROM sync_conflicts WHERE user = ?1 AND outcome = 'open'";
-    let mut statement = transaction.prepare_cached(sql).map_err(engine)?;
-    let open = statement
-        .query_row([user.as_str()], |row| row.get(0))
-        .map_err(engine)?;
+    let mut positions = id.positions(None, heads(&transaction, access)?)?;
+    for position in &mut positions {
+        position.seq = position.head.seq;
+    }
     Ok(Standing {
-        checkpoint: id.checkpoint(head),
-        conflicts: from_sql(open)?,
+        checkpoint: id.checkpoint(&positions),
+        conflicts: open_conflicts(&transaction, access)?,
     })
 }
 
-/// The user's conflict log, oldest first.
-pub(super) fn conflicts(
-    connection: &Connection,
-    user: &UserId,
-    limit: usize,
-) -> Result<Vec<ConflictEntry>, StoreError> {
-    let sql = "SELECT id, type, record, mutation, base_version, server_version, local, remote,
-                      client, detected_ms, outcome
-               FROM sync_conflicts WHERE user = ?1 ORDER BY id LIMIT ?2";
-    let mut statement = connection.prepare_cached(sql).map_err(engine)?;
-    let mut rows = statement
-        .query(params![user.as_str(), to_sql(limit as u64)])
-        .map_err(engine)?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next().map_err(engine)? {
-        let mutation: String = row.get(3).map_err(engine)?;
-        let client: String = row.get(8).map_err(engine)?;
-        entries.push(ConflictEntry {
-            id: row.get(0).map_err(engine)?,
-            record_type: stored_type(row.get(1).map_err(engine)?)?,
-            record: stored_id(row.get(2).map_err(engine)?)?,
-            mutation: MutationId::new(mutation).map_err(|_| StoreError::Damaged("an id"))?,
-            base: Version(from_sql(row.get(4).map_err(engine)?)?),
-            version: Version(from_sql(row.get(5).map_err(engine)?)?),
-            local: stored_data(row.get(6).map_err(engine)?)?,
-            remote: stored_data(row.get(7).map_err(engine)?)?,
-            client: ClientId::new(client).map_err(|_| StoreError::Damaged("a client's id"))?,
-            detected_at: UnixMillis(from_sql(row.get(9).map_err(engine)?)?),
-            outcome: row.get(10).map_err(engine)?,
-        });
-    }
-    Ok(entries)
-}
-
-fn stored_type(text: String) -> Result<RecordType, StoreError> {
+pub(super) fn stored_type(text: String) -> Result<RecordType, StoreError> {
     RecordType::new(text).map_err(|_| StoreError::Damaged("a type"))
 }
 
-fn stored_id(text: String) -> Result<RecordId, StoreError> {
+pub(super) fn stored_id(text: String) -> Result<RecordId, StoreError> {
     RecordId::new(text).map_err(|_| StoreError::Damaged("a record's id"))
 }

@@ -3,42 +3,53 @@
 use rusqlite::{Connection, params};
 
 use super::engine;
-use super::push::{head, put, set_head};
+use super::heads::Numbering;
+use super::records::{Key, put};
+use crate::access::{Sharing, Space};
 use crate::data::RecordData;
 use crate::decide::Record;
 use crate::ids::{ClientId, RecordId, RecordType, Stamp, UnixMillis, UserId, Version};
+use crate::ruling::Located;
 use crate::store::{Seeded, StoreError};
 
-/// Imports the records, inside the caller's transaction, unless the user has any of that type.
+/// Imports the records, inside the caller's transaction, unless there are any of that type; the
+/// spaces that have new records.
 pub(super) fn seed(
     connection: &Connection,
     user: &UserId,
     record_type: &RecordType,
+    sharing: &Sharing,
     records: Vec<(RecordId, RecordData)>,
     now: UnixMillis,
-) -> Result<Seeded, StoreError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM records WHERE user = ?1 AND type = ?2)";
-    let key = params![user.as_str(), record_type.as_str()];
+) -> Result<(Seeded, Vec<Space>), StoreError> {
+    let realm = sharing.realm(user);
+    let sql = "SELECT EXISTS (SELECT 1 FROM records WHERE realm = ?1 AND type = ?2)";
     if connection
-        .query_row(sql, key, |row| row.get(0))
+        .query_row(sql, params![realm, record_type.as_str()], |row| row.get(0))
         .map_err(engine)?
     {
-        return Ok(Seeded::Present);
+        return Ok((Seeded::Present, Vec::new()));
     }
     let client = ClientId::new("seed").map_err(|_| StoreError::Damaged("the seed's client"))?;
     let at = Stamp::at(now, &client);
-    let mut seq = head(connection, user)?;
+    let mut numbering = Numbering::default();
     let count = records.len();
     for (id, data) in records {
-        seq = seq.saturating_add(1);
+        let space = sharing.space(user, &data);
+        let space = space.map_err(|_| StoreError::NoEntity(id.clone()))?;
         let record = Record {
             version: Version::NONE.next(),
             data: Some(data),
             at: at.clone(),
             client: client.clone(),
         };
-        put(connection, user, record_type, &id, &record, seq)?;
+        let key = Key {
+            realm,
+            record_type,
+            id: &id,
+        };
+        let located = Located { space, record };
+        put(connection, key, &located, None, &mut numbering, now)?;
     }
-    set_head(connection, user, seq)?;
-    Ok(Seeded::Imported(count))
+    Ok((Seeded::Imported(count), numbering.store(connection)?))
 }

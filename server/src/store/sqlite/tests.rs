@@ -3,7 +3,13 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::conformance::{conformance, create, since, update, user};
+use crate::change::FailureCode;
+use crate::ids::Version;
+use crate::store::Outcome;
+use crate::store::concurrency::concurrency;
+use crate::store::conformance::{code, conflict_id, conformance, create, since, update, user};
+use crate::store::media::conformance::media_conformance;
+use crate::wire::PulledRecord;
 
 fn file() -> (SqliteStore, TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -14,11 +20,14 @@ fn file() -> (SqliteStore, TempDir) {
 mod in_memory {
     use super::*;
     conformance!((SqliteStore::open(&Location::Memory).unwrap(), ()));
+    media_conformance!((SqliteStore::open(&Location::Memory).unwrap(), ()));
 }
 
 mod in_a_file {
     use super::*;
+    concurrency!(file());
     conformance!(file());
+    media_conformance!(file());
 }
 
 #[tokio::test]
@@ -31,14 +40,20 @@ async fn a_restart_keeps_records_results_and_checkpoints() {
         update("m3", "a", 1),
     ];
     let first = store
-        .push(&ann, batch.clone(), UnixMillis(1))
+        .push(&ann, batch.clone(), Mode::Each, UnixMillis(1))
         .await
         .unwrap();
     let page = store.pull(&ann, since(None, 10)).await.unwrap();
     drop(store);
 
     let store = SqliteStore::open(&Location::File(folder.path().join("test.db"))).unwrap();
-    assert_eq!(store.push(&ann, batch, UnixMillis(2)).await.unwrap(), first);
+    assert_eq!(
+        store
+            .push(&ann, batch, Mode::Each, UnixMillis(2))
+            .await
+            .unwrap(),
+        first
+    );
     assert_eq!(store.pull(&ann, since(None, 10)).await.unwrap(), page);
     let nothing = store
         .pull(&ann, since(Some(&page.checkpoint), 10))
@@ -74,7 +89,7 @@ async fn a_change_that_sqlite_refuses_fails_alone_and_may_be_repeated() {
     store.writer.alone(break_it).await.unwrap();
     let batch = vec![create("m1", "a"), create("m2", "b"), create("m3", "c")];
     let verdicts = store
-        .push(&ann, batch.clone(), UnixMillis(1))
+        .push(&ann, batch.clone(), Mode::Each, UnixMillis(1))
         .await
         .unwrap();
     let Verdict::Failed(failure) = &verdicts[1] else {
@@ -97,7 +112,10 @@ async fn a_change_that_sqlite_refuses_fails_alone_and_may_be_repeated() {
             .map_err(engine)
     };
     store.writer.alone(mend).await.unwrap();
-    let verdicts = store.push(&ann, batch, UnixMillis(1)).await.unwrap();
+    let verdicts = store
+        .push(&ann, batch, Mode::Each, UnixMillis(1))
+        .await
+        .unwrap();
     assert!(
         verdicts
             .iter()
@@ -106,4 +124,83 @@ async fn a_change_that_sqlite_refuses_fails_alone_and_may_be_repeated() {
     let names: Vec<_> = store.pull(&ann, since(None, 10)).await.unwrap().records;
     let names: Vec<_> = names.iter().map(|record| record.id.as_str()).collect();
     assert_eq!(names, ["a", "c", "b"]);
+}
+
+/// A dump of what the server wrote when it knew schema 1.
+const MADE_BY_1: &str = include_str!("schema/made-by-1.sql");
+
+#[tokio::test]
+async fn a_database_of_schema_1_keeps_its_data_and_its_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(MADE_BY_1).unwrap();
+    drop(old);
+    let store = SqliteStore::open(&Location::File(path)).unwrap();
+    let (ann, other) = (user("ann"), user("u:ann"));
+
+    // As pulled from the old server, at its third and at its last change.
+    let page = store.pull(&ann, since(None, 10)).await.unwrap();
+    let texts = |page: &Page| {
+        let text = |record: &PulledRecord| {
+            let data = record.data.as_ref().map_or("-", |data| data.as_str());
+            format!("{} {} {data}", record.id, record.version_number.0)
+        };
+        page.records.iter().map(text).collect::<Vec<_>>()
+    };
+    let all = [r#"a 2 {"n": 3}"#, "b 2 -", r#"c 1 {"n": 1.5}"#];
+    assert_eq!(texts(&page), all);
+    let old = |seq: u64| format!("08a047dc6d20242feac20d2c0f4a7f33.{seq}");
+    let later = store.pull(&ann, since(Some(&old(3)), 10)).await.unwrap();
+    assert_eq!(texts(&later), all[1..]);
+    let latest = store.pull(&ann, since(Some(&old(5)), 10)).await.unwrap();
+    assert!(latest.records.is_empty());
+    assert_eq!(latest.checkpoint, page.checkpoint);
+    let beyond = store.pull(&ann, since(Some(&old(6)), 10)).await;
+    assert!(matches!(beyond, Err(StoreError::CheckpointUnknown)));
+    let others = store.pull(&other, since(None, 10)).await.unwrap();
+    assert_eq!(texts(&others), [r#"a 1 {"whose": "u:ann"}"#]);
+
+    // Results and conflicts are remembered, and it goes on from there.
+    let batch = vec![
+        update("m3", "a", 1),
+        update("m4", "a", 1),
+        update("m6", "missing", 1),
+        update("m8", "a", 2),
+    ];
+    let verdicts = store.push(&ann, batch, Mode::Each, UnixMillis(1)).await;
+    let verdicts = verdicts.unwrap();
+    assert_eq!(verdicts[0], Verdict::Success(Version(2)));
+    assert_eq!(conflict_id(&verdicts[1]), ConflictId(1));
+    assert_eq!(code(&verdicts[2]), Some(FailureCode::NotFound));
+    assert_eq!(verdicts[3], Verdict::Success(Version(3)));
+    let log = store.conflicts(&ann, ConflictId(0), 10).await.unwrap();
+    assert_eq!(log[0].outcome, Outcome::Rebased);
+    let news = store.pull(&ann, since(Some(&old(5)), 10)).await.unwrap();
+    assert_eq!(texts(&news), [r#"a 3 {"by":"m8"}"#]);
+    // Its tombstones are as old as the migration.
+    let purged = store.purge(UnixMillis(1)).await.unwrap();
+    assert_eq!(purged.tombstones, 0);
+    let purged = store.purge(UnixMillis(u64::MAX)).await.unwrap();
+    assert_eq!(purged.tombstones, 1);
+}
+
+/// Each page must cost what it holds, however many records lie before and after it.
+#[tokio::test]
+async fn pages_are_read_in_the_order_of_an_index() {
+    let (store, _folder) = file();
+    for (sql, parameters) in [(pull::own(), 4), (pull::shared(), 5)] {
+        let plan = move |connection: &mut Connection| {
+            let sql = format!("EXPLAIN QUERY PLAN {sql}");
+            let mut statement = connection.prepare(&sql).map_err(engine)?;
+            let values = vec![None::<i64>; parameters];
+            let rows = statement.query_map(rusqlite::params_from_iter(values), |row| row.get(3));
+            let lines: Result<Vec<String>, _> = rows.map_err(engine)?.collect();
+            lines.map_err(engine)
+        };
+        let plan = store.writer.alone(plan).await.unwrap().join("\n");
+        assert!(plan.contains("records_by_seq"), "{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+        assert!(!plan.contains("SCAN records"), "{plan}");
+    }
 }

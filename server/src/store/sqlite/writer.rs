@@ -4,6 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
@@ -17,6 +18,7 @@ use crate::store::StoreError;
 /// The writing thread and the queue in front of it. Dropping it finishes what is queued.
 pub(super) struct Writer {
     queue: Option<SyncSender<Job>>,
+    waiting: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -31,12 +33,18 @@ enum Job {
 impl Writer {
     pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
         let (queue, jobs) = sync_channel(limits::WRITE_QUEUE_MAX);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let jobs = Jobs {
+            jobs,
+            waiting: Arc::clone(&waiting),
+        };
         let thread = Builder::new()
             .name("landfall-writer".into())
             .spawn(move || work(connection, &jobs))
             .map_err(|error| StoreError::Engine(Arc::new(error)))?;
         Ok(Self {
             queue: Some(queue),
+            waiting,
             thread: Some(thread),
         })
     }
@@ -48,10 +56,22 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
+        self.write_and_tell(work, |_| ()).await
+    }
+
+    /// The same; `tell` is called after the commit, even where nobody waits for the answer any
+    /// more.
+    pub(super) async fn write_and_tell<T, F, G>(&self, work: F, tell: G) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        G: FnOnce(&T) + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Write(Box::new(Task {
             work: Some(work),
             outcome: None,
+            tell,
             reply,
         })))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
@@ -72,10 +92,20 @@ impl Writer {
 
     fn send(&self, job: Job) -> Result<(), StoreError> {
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
-        queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Overloaded,
-            TrySendError::Disconnected(_) => StoreError::Closed,
+        // Before it is sent: the writer may have taken it when this goes on.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        queue.try_send(job).map_err(|error| {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => StoreError::Overloaded,
+                TrySendError::Disconnected(_) => StoreError::Closed,
+            }
         })
+    }
+
+    /// Jobs that wait for the writer.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 }
 
@@ -96,16 +126,18 @@ trait Write: Send {
     fn answer(self: Box<Self>, commit: Result<(), StoreError>);
 }
 
-struct Task<T, F> {
+struct Task<T, F, G> {
     work: Option<F>,
     outcome: Option<Result<T, StoreError>>,
+    tell: G,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Write for Task<T, F>
+impl<T, F, G> Write for Task<T, F, G>
 where
     T: Send,
     F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+    G: FnOnce(&T) + Send,
 {
     fn run(&mut self, connection: &Connection) -> bool {
         let work = self.work.take();
@@ -117,7 +149,10 @@ where
         // The work's own failure is the better explanation.
         let outcome = match (self.outcome, commit) {
             (Some(Err(error)), _) | (_, Err(error)) => Err(error),
-            (Some(Ok(value)), Ok(())) => Ok(value),
+            (Some(Ok(value)), Ok(())) => {
+                (self.tell)(&value);
+                Ok(value)
+            }
             // It panicked.
             (None, Ok(())) => Err(StoreError::Damaged("the writer stumbled")),
         };
@@ -126,21 +161,46 @@ where
     }
 }
 
-fn work(mut connection: Connection, jobs: &Receiver<Job>) {
+/// The writer's end of the queue.
+struct Jobs {
+    jobs: Receiver<Job>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Jobs {
+    /// The next job, or none when nobody can send one any more.
+    fn wait(&self) -> Option<Job> {
+        self.taken(self.jobs.recv().ok())
+    }
+
+    /// The next job, if there is one already.
+    fn look(&self) -> Option<Job> {
+        self.taken(self.jobs.try_recv().ok())
+    }
+
+    fn taken(&self, job: Option<Job>) -> Option<Job> {
+        if job.is_some() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        job
+    }
+}
+
+fn work(mut connection: Connection, jobs: &Jobs) {
     let mut next = None;
-    while let Some(job) = next.take().or_else(|| jobs.recv().ok()) {
+    while let Some(job) = next.take().or_else(|| jobs.wait()) {
         match job {
             Job::Alone(work) => work(&mut connection),
             Job::Write(first) => {
                 let mut group = vec![first];
                 while group.len() < limits::WRITE_GROUP_MAX {
-                    match jobs.try_recv() {
-                        Ok(Job::Write(job)) => group.push(job),
-                        Ok(alone) => {
+                    match jobs.look() {
+                        Some(Job::Write(job)) => group.push(job),
+                        Some(alone) => {
                             next = Some(alone);
                             break;
                         }
-                        Err(_) => break,
+                        None => break,
                     }
                 }
                 let commit = commit(&mut connection, &mut group);

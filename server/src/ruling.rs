@@ -1,0 +1,119 @@
+//! The rule of the server with its question before it: may this user? No I/O, no clock; every store
+//! calls it inside its transaction.
+//!
+//! A private record is its user's alone, so only [`decide`] has a say. For a record of a shared
+//! type:
+//!
+//! | | answer |
+//! |---|---|
+//! | its new content names no entity | failed `invalid` |
+//! | its new content names an entity that is not open to the user | failed `forbidden` |
+//! | it lives in an entity that is not open to the user | failed `forbidden` |
+//! | an update or a delete of a record that does not exist | failed `forbidden` |
+//! | all else | as [`decide`] says; it lives where its new content says |
+//!
+//! Whatever is to be written, private or shared, keeps to its type's schema: failed `invalid` if not.
+//!
+//! Every `forbidden` is the same, word for word, so that an answer does not tell a foreign record
+//! from one that does not exist, nor a foreign entity from one that does not. The one thing that
+//! cannot be hidden is that a free id is free: a create in an entity of one's own takes it.
+
+use crate::access::{Access, Sharing, Space};
+use crate::change::{Change, Edit, Failure};
+use crate::decide::{Decision, Record, decide};
+use crate::ids::Version;
+
+/// A record, and where it lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// Where.
+    pub space: Space,
+    /// The record, or its tombstone.
+    pub record: Record,
+}
+
+/// What becomes of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// The record becomes this one. Where its space is another than before it moves, and those who
+    /// see only the old one are told of a tombstone.
+    Write(Located),
+    /// What it asks for is so already; the record's version, or 0 where there is none.
+    Nothing(Version),
+    /// It was made on another version. Nothing changes; the answer is the record as it stands.
+    Conflict(Located),
+    /// It cannot take effect.
+    Fail(Failure),
+}
+
+/// Rules on a change to `current`.
+pub fn rule(access: &Access, change: &Change, current: Option<&Located>) -> Ruling {
+    let shared = change.sharing != Sharing::Private;
+    if shared && let Err(failure) = may(access, change, current) {
+        return Ruling::Fail(failure);
+    }
+    match decide(change, current.map(|current| &current.record)) {
+        Decision::Write(record) => match settle(access, change, &record, current) {
+            Ok(space) => Ruling::Write(Located { space, record }),
+            Err(failure) => Ruling::Fail(failure),
+        },
+        Decision::Nothing(version) => Ruling::Nothing(version),
+        Decision::Conflict(_) => match current {
+            Some(current) => Ruling::Conflict(current.clone()),
+            None => Ruling::Fail(Failure::internal()),
+        },
+        Decision::Fail(failure) => Ruling::Fail(failure),
+    }
+}
+
+fn may(access: &Access, change: &Change, current: Option<&Located>) -> Result<(), Failure> {
+    // What the change says of itself comes first: that answer depends on no record.
+    if let Some(data) = change.edit.entity_source(&change.sharing) {
+        open(access, change.sharing.space(access.user(), data)?)?;
+    }
+    match (&change.edit, current) {
+        (_, Some(current)) if !access.may(&current.space) => Err(Failure::forbidden()),
+        (Edit::Replace(_) | Edit::Patch { .. } | Edit::Delete, None) => Err(Failure::forbidden()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the record may be as it would become, and where it is to live. The schema is asked of the
+/// whole record, which only here is known where the change is partial; and last, so that its answer
+/// tells nothing of a record that is not the asker's.
+fn settle(
+    access: &Access,
+    change: &Change,
+    record: &Record,
+    current: Option<&Located>,
+) -> Result<Space, Failure> {
+    let space = home(access, change, record, current)?;
+    if let Some(data) = &record.data {
+        access.admits(&change.record_type, data)?;
+    }
+    Ok(space)
+}
+
+/// Where the record is to live. Asked again of the whole record: a partial change may have left the
+/// entity as it was.
+fn home(
+    access: &Access,
+    change: &Change,
+    record: &Record,
+    current: Option<&Located>,
+) -> Result<Space, Failure> {
+    match (&record.data, current) {
+        (Some(data), _) => open(access, change.sharing.space(access.user(), data)?),
+        // A tombstone stays where its record died.
+        (None, Some(current)) => Ok(current.space.clone()),
+        (None, None) => Err(Failure::internal()),
+    }
+}
+
+fn open(access: &Access, space: Space) -> Result<Space, Failure> {
+    if access.may(&space) {
+        Ok(space)
+    } else {
+        Err(Failure::forbidden())
+    }
+}

@@ -1,0 +1,148 @@
+//! What is deleted when it is old, and what that does to those who come late.
+
+use super::*;
+
+/// Later than everything that was pushed at [`NOW`].
+const LATER: UnixMillis = UnixMillis(NOW.0 + 1);
+
+async fn purge(store: &impl Store, horizon: UnixMillis) -> super::super::Purged {
+    store.purge(horizon).await.unwrap()
+}
+
+pub(crate) async fn old_tombstones_go_and_raise_the_floor(store: Shared<impl Store>) {
+    let ann = team("ann", &["s1"]);
+    let batch = vec![
+        create("m1", "a"),
+        create("m2", "b"),
+        create_task("m3", "t", "s1"),
+    ];
+    push(&*store, &ann, batch).await;
+    let early = all(&*store, &ann).await;
+    push(&*store, &ann, vec![delete("m4", "a", 1)]).await;
+    let late = all(&*store, &ann).await;
+    assert_eq!(
+        purge(&*store, NOW).await.tombstones,
+        0,
+        "not yet old enough"
+    );
+    let purged = purge(&*store, LATER).await;
+    assert_eq!((purged.tombstones, purged.more), (1, false));
+    assert_eq!(ids(&all(&*store, &ann).await.records), ["b", "t"]);
+    // Who had seen the tombstone goes on; who had not may hold what it was to take away.
+    assert!(news(&*store, &ann, &late).await.records.is_empty());
+    let gone = store.pull(&ann, since(Some(&early.checkpoint), 10)).await;
+    assert!(matches!(gone, Err(StoreError::CheckpointUnknown)));
+    // Another space's floor is its own.
+    let bob = team("bob", &["s1"]);
+    let bobs = all(&*store, &bob).await;
+    push(&*store, &ann, vec![create("m5", "c")]).await;
+    assert!(news(&*store, &bob, &bobs).await.records.is_empty());
+    // A record of that id may come again; it goes on from the version that its client knew.
+    let verdicts = push(
+        &*store,
+        &ann,
+        vec![change("m6", "a", 2, Edit::Create(data("{}")))],
+    )
+    .await;
+    assert_eq!(verdicts, [success(3)]);
+}
+
+pub(crate) async fn a_reader_who_begins_after_a_purge_comes_to_the_end(store: Shared<impl Store>) {
+    let ann = team("ann", &["s1"]);
+    for n in 0..10 {
+        let name = format!("r{n}");
+        push(
+            &*store,
+            &ann,
+            vec![
+                create(&name, &name),
+                create_task(&format!("t{n}"), &name, "s1"),
+            ],
+        )
+        .await;
+    }
+    let batch = vec![delete("d1", "r1", 1), task("d2", "r2", 1, Edit::Delete)];
+    push(&*store, &ann, batch).await;
+    // Half-way when the purge comes: what it takes may have been seen.
+    let half = store.pull(&ann, since(None, 8)).await.unwrap();
+    assert_eq!(purge(&*store, LATER).await.tombstones, 2);
+    let gone = store.pull(&ann, since(Some(&half.checkpoint), 8)).await;
+    assert!(matches!(gone, Err(StoreError::CheckpointUnknown)));
+
+    let (mut seen, mut checkpoint) = (0, None);
+    for _ in 0..18 {
+        let query = since(checkpoint.as_deref(), 1);
+        let page = store.pull(&ann, query).await.unwrap();
+        seen += page.records.len();
+        checkpoint = Some(page.checkpoint);
+    }
+    assert_eq!(seen, 18);
+    let newest = store.standing(&ann).await.unwrap().checkpoint;
+    assert_eq!(checkpoint, Some(newest));
+}
+
+pub(crate) async fn results_go_and_open_conflicts_stay(store: Shared<impl Store>) {
+    let ann = user("ann");
+    let batch = vec![create("m1", "a"), create("m2", "a"), create("m3", "a")];
+    let verdicts = push(&*store, &ann, batch).await;
+    let (open, settled) = (conflict_id(&verdicts[1]), conflict_id(&verdicts[2]));
+    let resolution = Resolution {
+        conflict: settled,
+        choice: Choice::Remote,
+        sharing: Sharing::Private,
+    };
+    store.resolve(&ann, resolution, NOW).await.unwrap();
+    let early = purge(&*store, NOW).await;
+    assert_eq!(early, super::super::Purged::default());
+    let purged = purge(&*store, LATER).await;
+    assert_eq!((purged.mutations, purged.conflicts), (3, 1));
+    let log = store.conflicts(&ann, ConflictId(0), 10).await.unwrap();
+    assert_eq!((log.len(), log[0].id), (1, open));
+    // A duplicate from before is judged again, by its version.
+    let late = push(&*store, &ann, vec![create("m1", "a")]).await;
+    assert!(matches!(
+        late[0],
+        Verdict::Conflict {
+            version: Version(1),
+            ..
+        }
+    ));
+    assert_eq!(
+        all(&*store, &ann).await.records[0].version_number,
+        Version(1)
+    );
+}
+
+pub(crate) async fn traces_of_moves_go_too(store: Shared<impl Store>) {
+    let (both, one) = (team("ann", &["s1", "s2"]), team("bob", &["s1"]));
+    push(&*store, &both, vec![create_task("m1", "t", "s1")]).await;
+    let early = all(&*store, &one).await;
+    push(&*store, &both, vec![update_task("m2", "t", 1, "s2")]).await;
+    let late = all(&*store, &one).await;
+    assert_eq!(purge(&*store, LATER).await.tombstones, 1);
+    assert!(news(&*store, &one, &late).await.records.is_empty());
+    let gone = store.pull(&one, since(Some(&early.checkpoint), 10)).await;
+    assert!(matches!(gone, Err(StoreError::CheckpointUnknown)));
+    assert!(all(&*store, &one).await.records.is_empty());
+    assert_eq!(all(&*store, &both).await.records.len(), 1);
+}
+
+pub(crate) async fn a_step_is_bounded(store: Shared<impl Store>) {
+    let ann = user("ann");
+    let count = limits::PURGE_ROWS + 10;
+    for n in (0..count).step_by(10) {
+        let names: Vec<_> = (n..n + 10).map(|n| format!("r{n}")).collect();
+        let creates = names.iter().map(|name| create(name, name));
+        let deletes = names
+            .iter()
+            .map(|name| delete(&format!("d{name}"), name, 1));
+        push(&*store, &ann, creates.chain(deletes).collect()).await;
+    }
+    let first = purge(&*store, LATER).await;
+    assert_eq!((first.tombstones, first.more), (limits::PURGE_ROWS, true));
+    let all = crate::retention::purge(&*store, LATER).await.unwrap();
+    assert_eq!(all.tombstones, 10);
+    assert_eq!(all.mutations, 2 * count - limits::PURGE_ROWS);
+    let page = super::all(&*store, &ann).await;
+    assert!(page.records.is_empty());
+}

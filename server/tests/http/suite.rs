@@ -1,0 +1,15 @@
+// The files of the suite; included by one program for each kind of store, which says in its module
+// `storage` where records are kept. In alphabetical order.
+mod described;
+mod edge;
+mod files;
+mod harness;
+mod hostile;
+mod lifecycle;
+mod media;
+mod moody;
+mod pull;
+mod push;
+mod refusals;
+mod stream;
+mod users;

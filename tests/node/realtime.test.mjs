@@ -1,0 +1,134 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Realtime } from "../../npm/realtime.js";
+import { readEvents } from "../../npm/stream.js";
+
+/** A backend whose connections are answered and cut by hand. */
+function world() {
+  const it = { calls: [], stopped: 0, pokes: 0, states: [] };
+  const subscribe = (poke, lost) =>
+    new Promise((resolve, reject) => {
+      it.calls.push({ poke, lost, up: () => resolve(() => it.stopped++), fail: reject });
+    });
+  const poke = () => it.pokes++;
+  it.realtime = new Realtime(subscribe, poke, () => it.states.push(it.realtime.state));
+  return it;
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+test("connects where it is wanted, pokes when it is up, lets go where it is not", async () => {
+  const it = world();
+  it.realtime.follow(false);
+  assert.equal(it.calls.length, 0);
+  it.realtime.follow(true);
+  it.realtime.follow(true);
+  assert.equal(it.calls.length, 1);
+  assert.equal(it.pokes, 0);
+  it.calls[0].up();
+  await turn();
+  assert.equal(it.pokes, 1, "what happened before is pulled");
+  it.calls[0].poke();
+  assert.equal(it.pokes, 2);
+  it.realtime.follow(false);
+  assert.equal(it.stopped, 1);
+  it.calls[0].poke();
+  it.calls[0].lost();
+  assert.equal(it.pokes, 2, "what was let go is not heard");
+  assert.deepEqual(it.states, ["connecting", "live", "off"]);
+});
+
+test("a connection that comes up too late is closed", async () => {
+  const it = world();
+  it.realtime.follow(true);
+  it.realtime.follow(false);
+  it.calls[0].up();
+  await turn();
+  assert.equal(it.stopped, 1);
+  assert.equal(it.realtime.state, "off");
+  assert.equal(it.pokes, 0);
+});
+
+test("lost or refused, it tries again, later each time, and starts anew once it was up", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  t.mock.method(Math, "random", () => 1);
+  const it = world();
+  it.realtime.follow(true);
+  for (const waitMs of [1000, 2000, 4000]) {
+    it.calls.at(-1).fail(new Error("refused"));
+    await turn();
+    assert.equal(it.realtime.state, "polling");
+    const before = it.calls.length;
+    t.mock.timers.tick(waitMs - 1);
+    assert.equal(it.calls.length, before, `not before ${waitMs} ms`);
+    t.mock.timers.tick(1);
+    assert.equal(it.calls.length, before + 1);
+  }
+  it.calls.at(-1).up();
+  await turn();
+  assert.equal(it.realtime.state, "live");
+  it.calls.at(-1).lost();
+  t.mock.timers.tick(1000);
+  assert.equal(it.calls.length, 5);
+  // Let go while it waits: nothing comes any more.
+  it.calls.at(-1).fail(new Error("refused"));
+  await turn();
+  it.realtime.follow(false);
+  t.mock.timers.tick(600_000);
+  assert.equal(it.calls.length, 5);
+  // Wanted again: at once.
+  it.realtime.follow(true);
+  assert.equal(it.calls.length, 6);
+});
+
+test("never waits longer than five minutes", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  t.mock.method(Math, "random", () => 1);
+  const it = world();
+  it.realtime.follow(true);
+  for (let i = 0; i < 20; i++) {
+    it.calls.at(-1).fail(new Error("refused"));
+    await turn();
+    t.mock.timers.tick(300_000);
+    assert.equal(it.calls.length, i + 2);
+  }
+});
+
+/** A body that hands out these texts, whatever they break in the middle. */
+const body = (...texts) => ReadableStream.from(texts.map((text) => new TextEncoder().encode(text)));
+
+async function heard(...texts) {
+  const ids = [];
+  await readEvents(body(...texts), (id) => ids.push(id));
+  return ids;
+}
+
+test("events are read wherever the bytes are cut", async () => {
+  const text = ": hello\n\nid: a.1\nevent: poke\ndata: {}\n\nevent:poke\r\nid:b\r\n\r\n";
+  assert.deepEqual(await heard(text), ["a.1", "b"]);
+  assert.deepEqual(await heard(...text), ["a.1", "b"]);
+});
+
+test("other events, comments and unfinished events say nothing", async () => {
+  assert.deepEqual(await heard("event: other\n\n: poke\n\ndata: poke\n\nevent: poke\n"), []);
+});
+
+test("a line without an end does not fill the memory", async () => {
+  let given = 0;
+  const endless = new ReadableStream({
+    pull(controller) {
+      given += 16_384;
+      if (given > 10_000_000) return controller.close();
+      controller.enqueue(new Uint8Array(16_384).fill(97));
+    },
+  });
+  await readEvents(endless, () => assert.fail("no event"));
+  assert.ok(given < 200_000, `${given} bytes were read`);
+});
+
+test("a stream that falls silent ends", async () => {
+  const silent = new ReadableStream({
+    start: (c) => c.enqueue(new TextEncoder().encode(": hi\n")),
+  });
+  await readEvents(silent, () => assert.fail("no event"), 30);
+});
