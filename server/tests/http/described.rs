@@ -108,6 +108,9 @@ fn fault(
         pointer = target.trim_start_matches('#').into();
         answer = DESCRIPTION.pointer(&pointer)?;
     }
+    if *method == Method::HEAD {
+        return None;
+    }
     let kinds = answer["content"].as_object();
     let kinds: Vec<_> = kinds.into_iter().flat_map(|kinds| kinds.keys()).collect();
     let any = kinds.iter().any(|known| *known == "*/*");
@@ -117,11 +120,10 @@ fn fault(
     if !kinds.iter().any(|known| *known == kind) {
         return Some(format!("{kind:?} is not one of {kinds:?}"));
     }
-    if *method == Method::HEAD {
-        return None;
-    }
     let content: Value = match serde_json::from_slice(&content?) {
         Ok(content) => content,
+        // A record may hold a number that no machine has, and keeps it.
+        Err(error) if error.to_string().starts_with("number out of range") => return None,
         Err(error) => return Some(format!("not JSON: {error}")),
     };
     let pointer = format!("{pointer}/content/{}/schema", kind.replace('/', "~1"));
