@@ -198,7 +198,8 @@ impl Flags {
             retention: settings::Retention {
                 days: self.retention_days,
             },
-            types: Default::default(),
+            // What is said of types, files and streams stands in the file.
+            ..Settings::default()
         }
     }
 }

@@ -149,6 +149,9 @@ fn landfall(paths: &Paths, folder: &Path, cluster: Option<&Cluster>) -> Result<(
         "--listen",
         "127.0.0.1:0",
         "--demo",
+        // What it can do is asked, not what one user may.
+        "--user-rate",
+        "0",
         "--log",
         "warn",
     ]);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue};
 
 use super::settings::{self, Hidden, Settings, SettingsFault};
-use super::{Config, Cors, Database, Demo, Metrics, Rates, Seed};
+use super::{Config, Cors, Database, Demo, MediaLimits, Metrics, Rates, Seed, StreamLimits};
 use crate::ids::{InvalidId, RecordType, UserId};
 use crate::limits;
 use crate::rate::Rate;
@@ -80,6 +80,9 @@ pub enum ConfigFault {
     /// A bucket that holds nothing.
     #[error("a burst is at least 1")]
     Burst,
+    /// Heartbeats without a pause.
+    #[error("the heartbeat of streams is at least 1 second")]
+    Heartbeat,
     /// No types, and others are not taken.
     #[error("no types: list them as [types.<name>], or take any with --open-types")]
     NoTypes,
@@ -117,6 +120,8 @@ impl Settings {
             types,
             rates: rates(&self.rates)?,
             metrics,
+            media: media(&self.media),
+            stream: streams(&self.streams)?,
             retention: retention(self.retention.days),
             proxy_header: proxy_header.transpose()?,
         })
@@ -250,6 +255,30 @@ fn rates(rates: &settings::Rates) -> Result<Rates, ConfigFault> {
     })
 }
 
+fn media(media: &settings::Media) -> MediaLimits {
+    let usual = MediaLimits::default();
+    let kept = media.kept_days.map(|days| u64::from(days) * SECONDS_A_DAY);
+    MediaLimits {
+        file_bytes_max: media.file_bytes_max.unwrap_or(usual.file_bytes_max),
+        user_bytes_max: media.user_bytes_max.unwrap_or(usual.user_bytes_max),
+        kept: kept.map_or(usual.kept, Duration::from_secs),
+    }
+}
+
+fn streams(streams: &settings::Streams) -> Result<StreamLimits, ConfigFault> {
+    let usual = StreamLimits::default();
+    let heartbeat = match streams.heartbeat_s {
+        Some(0) => return Err(ConfigFault::Heartbeat),
+        seconds => seconds.map(|seconds| Duration::from_secs(seconds.into())),
+    };
+    Ok(StreamLimits {
+        heartbeat: heartbeat.unwrap_or(usual.heartbeat),
+        debounce: usual.debounce,
+        all: streams.max.unwrap_or(usual.all),
+        each: streams.user_max.unwrap_or(usual.each),
+    })
+}
+
 /// None is for ever.
 fn retention(days: Option<u32>) -> Option<Duration> {
     match days {
@@ -306,6 +335,9 @@ mod tests {
         let config = resolve(DB).unwrap();
         assert_eq!(config.rates, Rates::default());
         assert_eq!((config.metrics, config.demo), (Metrics::Off, Demo::Off));
+        assert_eq!(config.media, MediaLimits::default());
+        assert_eq!(config.stream, StreamLimits::default());
+        assert_eq!(config.retention, Some(limits::RETENTION_DEFAULT));
         let demo = resolve(&format!("{DB}demo.enabled = true")).unwrap();
         assert_eq!((demo.metrics, demo.demo), (Metrics::Beside, Demo::Loopback));
     }

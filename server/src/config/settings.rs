@@ -47,6 +47,10 @@ pub struct Settings {
     pub demo: Demo,
     /// Records to begin with.
     pub seed: Seed,
+    /// Bounds on files.
+    pub media: Media,
+    /// Bounds on streams.
+    pub streams: Streams,
     /// What is kept of the past.
     pub retention: Retention,
     /// The collections.
@@ -144,6 +148,30 @@ pub struct Seed {
     pub user: Option<String>,
 }
 
+/// `[media]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Media {
+    /// Bytes of one file.
+    pub file_bytes_max: Option<u64>,
+    /// Bytes of all files of one user.
+    pub user_bytes_max: Option<u64>,
+    /// Days that an unfinished upload is kept.
+    pub kept_days: Option<u32>,
+}
+
+/// `[streams]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Streams {
+    /// Seconds between two heartbeats; positive.
+    pub heartbeat_s: Option<u32>,
+    /// At the same time.
+    pub max: Option<usize>,
+    /// At the same time for one user.
+    pub user_max: Option<usize>,
+}
+
 /// `[retention]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -205,6 +233,16 @@ impl Settings {
             demo: Demo {
                 enabled: Some(false),
                 allow_remote: Some(false),
+            },
+            media: Media {
+                file_bytes_max: Some(limits::MEDIA_BYTES_MAX),
+                user_bytes_max: Some(limits::MEDIA_USER_BYTES_MAX),
+                kept_days: Some(7),
+            },
+            streams: Streams {
+                heartbeat_s: Some(20),
+                max: Some(limits::STREAMS_MAX),
+                user_max: Some(limits::STREAMS_PER_USER_MAX),
             },
             retention: Retention { days: Some(90) },
             ..Self::default()

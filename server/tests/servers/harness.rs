@@ -47,7 +47,7 @@ impl Server {
         let listen = before.map_or("127.0.0.1:0", |url| url.strip_prefix("http://").unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_landfall-server"));
         command
-            .args(["--listen", listen, "--log", "debug"])
+            .args(["--listen", listen, "--log", "debug", "--open-types"])
             .env("LANDFALL_JWT_SECRET", SECRET)
             .env_remove("LANDFALL_DATABASE_URL")
             .stdout(Stdio::piped())
