@@ -30,11 +30,26 @@ pub struct Located {
     pub record: Record,
 }
 
+impl Located {
+    /// For a record that comes to be: its version is newer than the newest that was purged, since a
+    /// client may still hold the tombstone of an earlier record of its id.
+    pub fn begin_after(&mut self, purged: Version) {
+        self.record.version = self.record.version.max(purged.next());
+    }
+
+    /// The version of the tombstone that those get who see only the place that this record has
+    /// left. Newer than all they have seen, and older than the record, so that they see it again
+    /// where its new place is opened to them.
+    pub fn departed(&self) -> Version {
+        Version(self.record.version.0.saturating_sub(1))
+    }
+}
+
 /// What becomes of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ruling {
     /// The record becomes this one. Where its space is another than before it moves, and those who
-    /// see only the old one are told of a tombstone.
+    /// see only the old one are told of a tombstone (see [`Located::departed`]).
     Write(Located),
     /// What it asks for is so already; the record's version, or 0 where there is none.
     Nothing(Version),
@@ -51,8 +66,14 @@ pub fn rule(access: &Access, change: &Change, current: Option<&Located>) -> Ruli
         return Ruling::Fail(failure);
     }
     match decide(change, current.map(|current| &current.record)) {
-        Decision::Write(record) => match home(access, change, &record, current) {
-            Ok(space) => Ruling::Write(Located { space, record }),
+        Decision::Write(mut record) => match home(access, change, &record, current) {
+            Ok(space) => {
+                if current.is_some_and(|current| current.space != space) {
+                    // One for the tombstone at the old place, one for the record at the new one.
+                    record.version = record.version.next();
+                }
+                Ruling::Write(Located { space, record })
+            }
             Err(failure) => Ruling::Fail(failure),
         },
         Decision::Nothing(version) => Ruling::Nothing(version),

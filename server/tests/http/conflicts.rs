@@ -152,7 +152,7 @@ async fn a_resolution_is_no_way_past_the_rules() {
     )
     .await;
     let records = server.member("bob", &["south"]).records().await;
-    assert_eq!(records[0]["versionNumber"], 2);
+    assert_eq!(records[0]["versionNumber"], 3);
     assert_eq!(resolve(&both, &body("local", "")).await.status(), 200);
 }
 
