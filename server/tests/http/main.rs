@@ -11,4 +11,5 @@ mod moody;
 mod pull;
 mod push;
 mod refusals;
+mod retention;
 mod users;
