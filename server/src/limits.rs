@@ -132,8 +132,8 @@ pub const PURGE_PAUSE: Duration = Duration::from_millis(50);
 /// Between two purges. What is kept an hour longer than 90 days harms nobody.
 pub const PURGE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// Before the first purge: a start has better things to do.
-pub const PURGE_DELAY: Duration = Duration::from_secs(10);
+/// Before the first purge: the first requests after a start come first.
+pub const PURGE_DELAY: Duration = Duration::from_secs(1);
 
 /// Conflicts in one page of the log. Each holds two records.
 pub const CONFLICTS_MAX: usize = 100;

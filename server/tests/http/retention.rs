@@ -14,7 +14,9 @@ use crate::harness::{TestServer, change, create, problem, secret};
 async fn old_database(path: &std::path::Path) -> String {
     let server = TestServer::on(path).await;
     let client = server.client("ann");
-    client.push(&[create("m1", "a"), create("m2", "gone")]).await;
+    client
+        .push(&[create("m1", "a"), create("m2", "gone")])
+        .await;
     let page = client.pull("").await;
     client.push(&[change("m3", "delete", "gone", 1)]).await;
     server.stop().await;
@@ -36,7 +38,7 @@ async fn the_server_purges_and_a_late_client_begins_anew() {
         let server = TestServer::with(keep(retention)).await;
         let client = server.client("ann");
         let mut records = client.records().await;
-        for _ in 0..if left == 2 { 20 } else { 600 } {
+        for _ in 0..if left == 2 { 15 } else { 600 } {
             if records.len() == 1 {
                 break;
             }
@@ -56,9 +58,14 @@ async fn the_server_purges_and_a_late_client_begins_anew() {
     let results = client.push(&[change("late", "update", "a", 1)]).await;
     assert_eq!(results[0]["versionNumber"], 2);
     // What took effect so long ago that it is forgotten has no second effect.
-    let results = client.push(&[create("m1", "a"), change("m3", "delete", "gone", 1)]).await;
+    let results = client
+        .push(&[create("m1", "a"), change("m3", "delete", "gone", 1)])
+        .await;
     assert_eq!(results[0]["status"], "conflict");
-    assert_eq!((&results[1]["status"], &results[1]["versionNumber"]), (&json!("success"), &json!(0)));
+    assert_eq!(
+        (&results[1]["status"], &results[1]["versionNumber"]),
+        (&json!("success"), &json!(0))
+    );
     server.stop().await;
 
     // As the store counts them, too.
