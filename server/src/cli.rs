@@ -4,7 +4,6 @@ mod assign;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub use self::assign::{AssignError, Command};
 use axum::http::HeaderValue;
@@ -12,13 +11,9 @@ use clap::Parser;
 
 use crate::config::{Config, Cors, Database, Demo, Seed};
 use crate::ids::{InvalidId, RecordType, UserId};
-use crate::limits;
 use crate::store::postgres::{DatabaseUrl, InvalidUrl};
 use crate::store::sqlite::Location;
 use crate::token::{Secret, SecretTooShort};
-
-/// Seconds of a day.
-const DAY_S: u64 = 24 * 60 * 60;
 
 /// The variable that holds the secret where no file does. There is no option for it: the arguments
 /// of a process can be read by all users of a machine.
@@ -103,9 +98,6 @@ pub struct Args {
     /// Log as JSON, one object a line.
     #[arg(long)]
     pub log_json: bool,
-    /// Days for which tombstones, results of mutations and settled conflicts are kept; 0: for ever.
-    #[arg(long, value_name = "DAYS", default_value_t = limits::RETENTION_DEFAULT.as_secs() / DAY_S)]
-    pub retention_days: u64,
     /// What to do in place of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -171,10 +163,6 @@ impl Args {
                 (true, true) => Demo::Anyone,
             },
             seed,
-            retention: match self.retention_days {
-                0 => None,
-                days => Some(Duration::from_secs(days.saturating_mul(DAY_S))),
-            },
             ..Config::new(database, secret)
         })
     }
