@@ -468,16 +468,26 @@ async fn a_purge_beside_writers_stops_nobody() {
                 let access = member(&format!("w{n}"), &["s1"]);
                 for round in 0..30 {
                     let name = format!("{n}-{round}");
-                    let delete = Change {
-                        edit: Edit::Delete,
-                        ..visit(&format!("d{name}"), &name, 1, "s1")
-                    };
-                    // By its own client a record may be made again where its tombstone is, or was.
-                    let again = visit(&format!("a{name}"), &name, 0, "s1");
-                    for change in [visit(&name, &name, 0, "s1"), delete, again] {
+                    // The version goes on from what was purged meanwhile.
+                    let mut base = 0;
+                    for step in ["make", "delete", "again"] {
+                        let mutation = format!("{step}{name}");
+                        let change = match step {
+                            "delete" => Change {
+                                edit: Edit::Delete,
+                                ..visit(&mutation, &name, base, "s1")
+                            },
+                            // Its own client may make a record again where its tombstone is, or
+                            // was.
+                            _ => visit(&mutation, &name, 0, "s1"),
+                        };
                         let pushed = store.push(&access, vec![change], Mode::Each, UnixMillis(1));
                         let verdicts = pushed.await.unwrap();
-                        assert!(matches!(verdicts[0], Verdict::Success(_)), "{verdicts:?}");
+                        let Verdict::Success(version) = verdicts[0] else {
+                            panic!("{verdicts:?}")
+                        };
+                        assert!(version.0 > base);
+                        base = version.0;
                     }
                 }
             })
