@@ -38,7 +38,7 @@ pub(super) fn news<'a>(spaces: impl IntoIterator<Item = &'a Space>) -> Vec<Strin
         names.push(name);
     }
     all.push(names);
-    let texts = all.iter().map(|names| serde_json::to_string(names));
+    let texts = all.iter().map(serde_json::to_string);
     texts.map_while(Result::ok).collect()
 }
 
