@@ -145,14 +145,18 @@ pub const RETENTION_DEFAULT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Rows of each kind that one step of a purge deletes: a few milliseconds of the writer's time.
 pub const PURGE_ROWS: usize = 500;
 
+/// The largest version of a purged tombstone that is remembered: no record is changed so often, and
+/// one that claims to be must not leave the others of its realm without numbers.
+pub const PURGED_VERSION_MAX: u64 = 1 << 40;
+
 /// Between two steps of a purge: others write meanwhile.
 pub const PURGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Between two purges. What is kept an hour longer than 90 days harms nobody.
 pub const PURGE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// Before the first purge: a start has better things to do.
-pub const PURGE_DELAY: Duration = Duration::from_secs(10);
+/// Before the first purge: the first requests after a start come first.
+pub const PURGE_DELAY: Duration = Duration::from_secs(1);
 
 /// Conflicts in one page of the log. Each holds two records.
 pub const CONFLICTS_MAX: usize = 100;

@@ -503,3 +503,33 @@ async fn a_signal_ends_everything_in_good_order() {
     }
     assert!(answered.iter().all(|record| kept.contains(record)));
 }
+
+/// Who is assigned while the server runs sees the entity at the next request; the program says what
+/// it did.
+#[tokio::test]
+async fn assignments_are_made_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    let run = |command: &str, more: &[&str]| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_landfall-server"));
+        program.args([command, "--db", text(&db)]).args(more);
+        let output = program.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.success(), said.trim_end().to_owned())
+    };
+    let ann = ["--user", "ann", "--entity", "s1"];
+    let said = |text: &str| (true, text.to_owned());
+    assert_eq!(run("assign", &ann), said("ann is assigned to s1"));
+    let process = Process::start(&["--db", text(&db), "--demo"]);
+    let token = token(&process.url, "ann").await;
+    assert_eq!(run("assign", &ann), said("ann was assigned to s1 already"));
+    assert_eq!(
+        run("unassign", &ann),
+        said("ann is no longer assigned to s1")
+    );
+    assert_eq!(run("unassign", &ann), said("ann was not assigned to s1"));
+    assert!(!run("assign", &["--user", "", "--entity", "s1"]).0);
+    assert!(!run("assign", &["--user", "ann"]).0);
+    page(&process.url, &token, "").await;
+    assert_eq!(process.signal("TERM").0, Some(0));
+}

@@ -8,9 +8,10 @@ use axum::middleware::from_fn;
 
 use landfall_server::Config;
 use landfall_server::Server;
-use landfall_server::ids::{UnixMillis, UserId};
+use landfall_server::access::TypeRules;
+use landfall_server::ids::{RecordType, UnixMillis, UserId};
 use landfall_server::store::Store;
-use landfall_server::store::sqlite::Location;
+use landfall_server::store::sqlite::{Location, SqliteStore};
 use landfall_server::token::{Secret, Tokens};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -90,12 +91,31 @@ impl TestServer {
     }
 
     pub(crate) fn client(&self, user: &str) -> Client {
+        self.member(user, &[])
+    }
+
+    /// A user whose token names these entities.
+    pub(crate) fn member(&self, user: &str, entities: &[&str]) -> Client {
+        let name = UserId::new(user).unwrap();
+        let token = Tokens::new(&secret()).issue_for(&name, entities, now_s() + 600);
         Client {
             http: reqwest::Client::new(),
             api: format!("{}/api/v1/sync", self.url),
-            token: token(user),
+            token: token.unwrap(),
             id: "c1".into(),
         }
+    }
+
+    /// A server on which `tasks` are shared by their field `site`, and its store.
+    pub(crate) async fn shared() -> (Self, Arc<SqliteStore>) {
+        let store = Arc::new(SqliteStore::open(&Location::Memory).unwrap());
+        let tasks = RecordType::new("tasks").unwrap();
+        let config = Config {
+            types: TypeRules::shared([(tasks, "site".into())]),
+            ..Config::new(Location::Memory, secret())
+        };
+        let server = Server::with_store(Arc::clone(&store) as Arc<dyn Store>, &config);
+        (Self::run(server).await, store)
     }
 }
 
@@ -192,6 +212,16 @@ pub(crate) fn change(mutation: &str, action: &str, record: &str, base: u64) -> V
 
 pub(crate) fn create(mutation: &str, record: &str) -> Value {
     change(mutation, "create", record, 0)
+}
+
+/// A change of a record that is shared by its field `site`.
+pub(crate) fn task(mutation: &str, action: &str, record: &str, base: u64, site: &str) -> Value {
+    let mut task = change(mutation, action, record, base);
+    task["type"] = json!("tasks");
+    if action != "delete" {
+        task["data"]["site"] = json!(site);
+    }
+    task
 }
 
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {

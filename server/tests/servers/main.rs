@@ -5,3 +5,4 @@
 mod harness;
 mod kill;
 mod pair;
+mod start;

@@ -254,7 +254,7 @@ pub(crate) async fn a_conflict_whose_record_is_closed_is_hidden(store: Shared<im
         Some(at("s2", "m3"))
     );
     let resolved = resolve(&both, Choice::Merged(at("s1", "x"))).await;
-    assert_eq!(resolved, settled(3));
+    assert_eq!(resolved, settled(5));
     assert_eq!(
         all(&*store, &one).await.records[0].data,
         Some(at("s1", "x"))

@@ -37,14 +37,19 @@ pub(crate) async fn old_tombstones_go_and_raise_the_floor(store: Shared<impl Sto
     let bobs = all(&*store, &bob).await;
     push(&*store, &ann, vec![create("m5", "c")]).await;
     assert!(news(&*store, &bob, &bobs).await.records.is_empty());
-    // A record of that id may come again; it goes on from the version that its client knew.
+    // One that begins again is newer than the tombstone that a client may still hold; one of
+    // another user begins as ever.
+    let again = vec![create("m7", "again")];
+    assert_eq!(push(&*store, &ann, again.clone()).await, [success(3)]);
+    assert_eq!(push(&*store, &user("eve"), again).await, [success(1)]);
+    // With its base it goes on from the version that its client knew.
     let verdicts = push(
         &*store,
         &ann,
-        vec![change("m6", "a", 2, Edit::Create(data("{}")))],
+        vec![change("m6", "a", 7, Edit::Create(data("{}")))],
     )
     .await;
-    assert_eq!(verdicts, [success(3)]);
+    assert_eq!(verdicts, [success(8)]);
 }
 
 pub(crate) async fn a_reader_who_begins_after_a_purge_comes_to_the_end(store: Shared<impl Store>) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::access::{Access, Space};
 use crate::change::{Change, Failure};
 use crate::decide::Record;
-use crate::ids::{MutationId, RecordId, RecordType, UnixMillis, Version};
+use crate::ids::{MutationId, RecordId, RecordType, Stamp, UnixMillis, Version};
 use crate::ruling::{Located, Ruling, rule};
 use crate::store::checkpoint::Seq;
 use crate::store::{ConflictId, Verdict};
@@ -30,6 +30,8 @@ pub(super) struct Loaded {
     pub(super) heads: BTreeMap<Space, Seq>,
     pub(super) records: HashMap<Key, Located>,
     pub(super) memory: HashMap<MutationId, Remembered>,
+    /// By realm, the newest version of all tombstones that were purged.
+    pub(super) purged: HashMap<String, Version>,
 }
 
 /// A change leads into a space that is not locked: all is to be done again under its lock as well.
@@ -50,7 +52,8 @@ pub(super) struct Written {
 #[derive(Clone, Debug)]
 pub(super) struct Departure {
     pub(super) seq: Seq,
-    pub(super) record: Record,
+    pub(super) version: Version,
+    pub(super) at: Stamp,
 }
 
 /// An accepted change, which may settle conflicts of its client with that record.
@@ -117,7 +120,12 @@ impl<'a> Draft<'a> {
         let key = key(change);
         let current = self.loaded.records.get(&key);
         let verdict = match rule(self.access, change, current) {
-            Ruling::Write(located) => {
+            Ruling::Write(mut located) => {
+                if current.is_none() {
+                    let realm = change.sharing.realm(self.access.user());
+                    let purged = self.loaded.purged.get(realm).copied();
+                    located.begin_after(purged.unwrap_or(Version::NONE));
+                }
                 let version = located.record.version;
                 self.put(change, key, located)?;
                 self.accept(change, version);
@@ -200,7 +208,8 @@ impl<'a> Draft<'a> {
             self.departures.insert(back, None);
             let departure = Departure {
                 seq: self.next(&left)?,
-                record: located.record.clone(),
+                version: located.departed(),
+                at: located.record.at.clone(),
             };
             self.departures.insert((left, key.clone()), Some(departure));
         }

@@ -311,8 +311,8 @@ async fn departures(connection: &mut PgConnection, draft: &Draft<'_>) -> Result<
                     .bind(record_type.as_str())
                     .bind(id.as_str())
                     .bind(to_sql(departure.seq))
-                    .bind(to_sql(departure.record.version.0))
-                    .bind(departure.record.at.as_str())
+                    .bind(to_sql(departure.version.0))
+                    .bind(departure.at.as_str())
                     .bind(to_sql(draft.now.0))
                     .execute(&mut *connection)
                     .await?;

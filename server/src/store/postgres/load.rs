@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use super::draft::{Key, Loaded, Remembered, Unlocked};
@@ -19,7 +20,7 @@ use super::push::Fault;
 use super::rows;
 use crate::access::{Access, Sharing, Space};
 use crate::change::{Change, Failure, FailureCode};
-use crate::ids::MutationId;
+use crate::ids::{MutationId, Version};
 use crate::ruling::Located;
 use crate::store::checkpoint::Seq;
 use crate::store::{ConflictId, StoreError, Verdict};
@@ -107,10 +108,13 @@ pub(super) async fn load(
             return Err(Unlocked(located.space.clone()).into());
         }
     }
+    // After the records: one whose tombstone was not found has been purged by then.
+    let purged = purged(connection, access).await?;
     Ok(Loaded {
         heads,
         records,
         memory,
+        purged,
     })
 }
 
@@ -145,6 +149,19 @@ pub(super) async fn records(
     Ok(records)
 }
 
+/// What is remembered of purged tombstones in the realms that are open to the asker.
+async fn purged(
+    connection: &mut PgConnection,
+    access: &Access,
+) -> Result<HashMap<String, Version>, Fault> {
+    let rows = sqlx::query("SELECT realm, version FROM purged WHERE realm IN ('', $1)")
+        .bind(access.user().as_str())
+        .fetch_all(connection)
+        .await?;
+    let read = |row: &PgRow| Ok((row.try_get(0)?, rows::version(row, 1)?));
+    rows.iter().map(read).collect()
+}
+
 /// The first results of mutations that were here before.
 async fn memory(
     connection: &mut PgConnection,
@@ -175,7 +192,7 @@ async fn memory(
     Ok(memory)
 }
 
-fn verdict(access: &Access, row: &sqlx::postgres::PgRow) -> Result<Verdict, Fault> {
+fn verdict(access: &Access, row: &PgRow) -> Result<Verdict, Fault> {
     let status: &str = row.try_get("status")?;
     match status {
         "success" => Ok(Verdict::Success(rows::version(row, "version")?)),

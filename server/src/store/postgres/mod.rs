@@ -79,8 +79,11 @@ impl PostgresStore {
     /// Connects and brings the database to the newest schema.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let options = url.options();
-        let mut connection = PgConnection::connect_with(&options)
+        let connecting = PgConnection::connect_with(&options);
+        let connecting = tokio::time::timeout(limits::POSTGRES_ACQUIRE_TIMEOUT, connecting);
+        let mut connection = connecting
             .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
             .map_err(startup)?;
         pools::set_up_to_migrate(&mut connection)
             .await

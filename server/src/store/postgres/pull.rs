@@ -33,14 +33,14 @@ macro_rules! rows_of {
     };
 }
 
-const OWN: &str = rows_of!(
+pub(super) const OWN: &str = rows_of!(
     "SELECT type, id, version, data, at, seq FROM records
      WHERE space = $1 AND seq > $2 AND ($4::text[] IS NULL OR type = ANY($4))
      ORDER BY seq LIMIT $3"
 );
 
 /// With those that have left the space, unless the asker sees them where they are now.
-const SHARED: &str = rows_of!(
+pub(super) const SHARED: &str = rows_of!(
     "(SELECT type, id, version, data, at, seq FROM records
       WHERE space = $1 AND seq > $2 AND ($4::text[] IS NULL OR type = ANY($4))
       ORDER BY seq LIMIT $3)

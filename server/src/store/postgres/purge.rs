@@ -27,7 +27,7 @@ const TOMBSTONES: Kind = Kind {
                  SELECT realm, type, id FROM records
                  WHERE data IS NULL AND changed_ms < $1 AND space = ANY($3)
                  ORDER BY changed_ms LIMIT $2)
-             RETURNING space, seq",
+             RETURNING space, seq, realm, version",
 };
 
 const DEPARTURES: Kind = Kind {
@@ -37,7 +37,7 @@ const DEPARTURES: Kind = Kind {
                  SELECT space, type, id FROM departures
                  WHERE changed_ms < $1 AND space = ANY($3)
                  ORDER BY changed_ms LIMIT $2)
-             RETURNING space, seq",
+             RETURNING space, seq, '', version",
 };
 
 const MUTATIONS: &str = "DELETE FROM mutations WHERE (user_id, id) IN (
@@ -105,11 +105,10 @@ async fn sweep(connection: &mut PgConnection, kind: &Kind, horizon: i64) -> Resu
         .bind(&found)
         .fetch_all(&mut *transaction)
         .await?;
-    let mut floors: BTreeMap<String, i64> = BTreeMap::new();
+    let (mut floors, mut versions) = (BTreeMap::new(), BTreeMap::new());
     for row in &deleted {
-        let (space, seq): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let floor = floors.entry(space).or_insert(seq);
-        *floor = seq.max(*floor);
+        raise(&mut floors, row.try_get(0)?, row.try_get(1)?);
+        raise(&mut versions, row.try_get(2)?, row.try_get(3)?);
     }
     let sql = "UPDATE heads h SET floor = greatest(h.floor, n.floor)
                FROM unnest($1::text[], $2::bigint[]) AS n (space, floor) WHERE h.space = n.space";
@@ -118,6 +117,23 @@ async fn sweep(connection: &mut PgConnection, kind: &Kind, horizon: i64) -> Resu
         .bind(floors.values().copied().collect::<Vec<_>>())
         .execute(&mut *transaction)
         .await?;
+    let newest = rows::to_sql(limits::PURGED_VERSION_MAX);
+    let sql = "INSERT INTO purged (realm, version)
+               SELECT realm, least(version, $3) FROM unnest($1::text[], $2::bigint[])
+                 AS n (realm, version) ORDER BY realm
+               ON CONFLICT (realm)
+                 DO UPDATE SET version = greatest(purged.version, excluded.version)";
+    sqlx::query(sql)
+        .bind(versions.keys().map(String::as_str).collect::<Vec<_>>())
+        .bind(versions.values().copied().collect::<Vec<_>>())
+        .bind(newest)
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await?;
     Ok(deleted.len())
+}
+
+fn raise(of: &mut BTreeMap<String, i64>, key: String, to: i64) {
+    let highest = of.entry(key).or_insert(to);
+    *highest = to.max(*highest);
 }

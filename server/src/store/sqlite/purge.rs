@@ -44,7 +44,7 @@ fn tombstones(connection: &Connection, horizon: i64, rows_max: i64) -> Result<us
     let sql = "DELETE FROM records WHERE rowid IN
                  (SELECT rowid FROM records WHERE deleted = 1 AND changed_ms < ?1
                   ORDER BY changed_ms LIMIT ?2)
-               RETURNING space, seq";
+               RETURNING space, seq, realm, version";
     sweep(connection, sql, horizon, rows_max)
 }
 
@@ -52,11 +52,11 @@ fn departures(connection: &Connection, horizon: i64, rows_max: i64) -> Result<us
     let sql = "DELETE FROM departures WHERE (space, type, id) IN
                  (SELECT space, type, id FROM departures WHERE changed_ms < ?1
                   ORDER BY changed_ms LIMIT ?2)
-               RETURNING space, seq";
+               RETURNING space, seq, '', version";
     sweep(connection, sql, horizon, rows_max)
 }
 
-/// Deletes rows, and raises the floors of their spaces to them.
+/// Deletes rows; raises the floors of their spaces to them, and what their realms remember.
 fn sweep(
     connection: &Connection,
     sql: &str,
@@ -67,18 +67,35 @@ fn sweep(
     let mut rows = statement
         .query(params![horizon, rows_max])
         .map_err(engine)?;
-    let (mut count, mut floors) = (0, BTreeMap::new());
+    let (mut floors, mut versions) = (BTreeMap::new(), BTreeMap::new());
+    let mut count = 0;
     while let Some(row) = rows.next().map_err(engine)? {
         let space: String = row.get(0).map_err(engine)?;
-        let seq: i64 = row.get(1).map_err(engine)?;
-        let floor = floors.entry(space).or_insert(seq);
-        *floor = seq.max(*floor);
+        raise(&mut floors, space, row.get(1).map_err(engine)?);
+        let realm: String = row.get(2).map_err(engine)?;
+        raise(&mut versions, realm, row.get(3).map_err(engine)?);
         count += 1;
     }
     for (space, seq) in floors {
         raise_floor(connection, &space, seq)?;
     }
+    for (realm, version) in versions {
+        raise_purged(connection, &realm, version)?;
+    }
     Ok(count)
+}
+
+fn raise(of: &mut BTreeMap<String, i64>, key: String, to: i64) {
+    let highest = of.entry(key).or_insert(to);
+    *highest = to.max(*highest);
+}
+
+fn raise_purged(connection: &Connection, realm: &str, version: i64) -> Result<(), StoreError> {
+    let version = version.min(to_sql(limits::PURGED_VERSION_MAX));
+    let sql = "INSERT INTO purged (realm, version) VALUES (?1, ?2)
+               ON CONFLICT (realm) DO UPDATE SET version = max(version, excluded.version)";
+    execute(connection, sql, params![realm, version])?;
+    Ok(())
 }
 
 fn execute(

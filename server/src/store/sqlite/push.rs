@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use super::conflicts::{log_conflict, settle_rebased};
 use super::heads::Numbering;
 use super::memory::{recall, remember};
-use super::records::{Key, find, put};
+use super::records::{Key, find, purged, put};
 use super::writer::execute;
 use crate::access::{Access, Space};
 use crate::change::{Change, Failure};
@@ -109,7 +109,10 @@ impl Batch<'_> {
         let key = key(access, change);
         let current = find(connection, key)?;
         let verdict = match rule(access, change, current.as_ref()) {
-            Ruling::Write(located) => {
+            Ruling::Write(mut located) => {
+                if current.is_none() {
+                    located.begin_after(purged(connection, key)?);
+                }
                 let before = current.map(|current| current.space);
                 put(
                     connection,

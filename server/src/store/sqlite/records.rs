@@ -1,6 +1,6 @@
 //! One record: read, written, moved.
 
-use rusqlite::{Connection, named_params, params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::heads::Numbering;
 use super::{engine, from_sql, stored_client, stored_data, stored_space, stored_stamp, to_sql};
@@ -39,6 +39,17 @@ pub(super) fn find(connection: &Connection, key: Key<'_>) -> Result<Option<Locat
             client: stored_client(row.get(3).map_err(engine)?)?,
         },
     }))
+}
+
+/// The version before that of a record that comes to be: the newest that was purged in its realm.
+pub(super) fn purged(connection: &Connection, key: Key<'_>) -> Result<Version, StoreError> {
+    let sql = "SELECT version FROM purged WHERE realm = ?1";
+    let mut statement = connection.prepare_cached(sql).map_err(engine)?;
+    let version = statement
+        .query_row([key.realm], |row| row.get(0))
+        .optional()
+        .map_err(engine)?;
+    from_sql(version.unwrap_or(0)).map(Version)
 }
 
 /// Writes a record's new state, at the next position of its space; `before` is where it lived.
@@ -110,7 +121,7 @@ fn depart(
         record_type,
         id,
         to_sql(seq),
-        to_sql(located.record.version.0),
+        to_sql(located.departed().0),
         located.record.at.as_str(),
         to_sql(now.0),
     ];

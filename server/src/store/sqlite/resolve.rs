@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::conflicts::conflict;
 use super::heads::Numbering;
-use super::records::{Key, find, put};
+use super::records::{Key, find, purged, put};
 use super::{engine, from_sql, to_sql};
 use crate::access::{Access, Space};
 use crate::ids::{UnixMillis, Version};
@@ -45,7 +45,10 @@ pub(super) fn resolve(
         Step::Stay(version) => version,
         Step::Refuse(failure) => return answer(Resolved::Refused(failure)),
         Step::Apply(change) => match rule(access, &change, current.as_ref()) {
-            Ruling::Write(located) => {
+            Ruling::Write(mut located) => {
+                if current.is_none() {
+                    located.begin_after(purged(connection, key)?);
+                }
                 let before = current.map(|current| current.space);
                 put(
                     connection,

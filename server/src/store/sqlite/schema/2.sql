@@ -34,6 +34,13 @@ CREATE TABLE departures (
 CREATE UNIQUE INDEX departures_by_seq ON departures (space, seq);
 CREATE INDEX departures_by_age ON departures (changed_ms);
 
+-- The newest version of all purged tombstones of a realm. A record that comes to be goes on from
+-- there: where a client still holds the tombstone of its id, only a newer version counts.
+CREATE TABLE purged (
+    realm TEXT PRIMARY KEY,
+    version INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 ALTER TABLE sync_conflicts ADD COLUMN space TEXT NOT NULL DEFAULT '';
 ALTER TABLE sync_conflicts ADD COLUMN settled_ms INTEGER;
 ALTER TABLE sync_conflicts ADD COLUMN settled_version INTEGER;

@@ -1,0 +1,57 @@
+//! The program's start on PostgreSQL, and its other commands.
+
+use std::process::{Command, Output};
+
+use throwaway_postgres::{Cluster, PASSWORD};
+
+use crate::harness::Storage;
+
+fn run(args: &[&str], url: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_landfall-server"))
+        .args(args)
+        .env("LANDFALL_DATABASE_URL", url)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn faults_at_the_start_are_told_without_the_password() {
+    let cluster = Cluster::shared();
+    let missing = cluster.database().url.replace("/test_", "/missing_");
+    let refused = format!("postgres://ann:{PASSWORD}@127.0.0.1:1/x");
+    let tls = cluster.database().url + "&sslmode=require";
+    let misspelt = format!("postgres://ann@h/x?pasword={PASSWORD}");
+    for (url, sentence) in [
+        (missing.as_str(), "does not exist"),
+        (&refused, "cannot open the database"),
+        (&tls, "TLS"),
+        (&misspelt, "has a parameter"),
+        (PASSWORD, "begins with postgres://"),
+    ] {
+        let output = run(&["--demo", "--log", "debug"], url);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(told.contains(sentence), "{told}");
+        assert!(!told.contains(PASSWORD), "{told}");
+    }
+    let both = run(&["--demo", "--db", "a.db"], &missing);
+    let told = String::from_utf8(both.stderr).unwrap();
+    assert!(told.contains("give one of them"), "{told}");
+}
+
+#[test]
+fn assignments_are_made_by_a_command() {
+    let Storage::Postgres(url) = Storage::postgres() else {
+        panic!()
+    };
+    for (command, told) in [
+        ("assign", "ann is assigned to s1"),
+        ("assign", "ann was assigned to s1 already"),
+        ("unassign", "ann is no longer assigned to s1"),
+        ("unassign", "ann was not assigned to s1"),
+    ] {
+        let output = run(&[command, "--user", "ann", "--entity", "s1"], &url);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), told);
+    }
+}
