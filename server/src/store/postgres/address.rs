@@ -15,7 +15,7 @@ const PARAMETERS: &[&str] = &[
 
 /// A database's address with all that it takes to get in.
 #[derive(Clone)]
-pub struct DatabaseUrl(PgConnectOptions);
+pub struct DatabaseUrl(Box<PgConnectOptions>);
 
 /// Why a text is no address. Never quotes it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,8 +34,7 @@ pub enum InvalidUrl {
 impl DatabaseUrl {
     /// For a connection that does not write statements to the log.
     pub(super) fn options(&self) -> PgConnectOptions {
-        self.0
-            .clone()
+        PgConnectOptions::clone(&self.0)
             .application_name("landfall-server")
             .disable_statement_logging()
     }
@@ -59,7 +58,7 @@ impl FromStr for DatabaseUrl {
         }
         // The library's own error may quote what it could not read.
         let options = text.parse().map_err(|_| InvalidUrl::Form)?;
-        Ok(Self(options))
+        Ok(Self(Box::new(options)))
     }
 }
 
