@@ -132,6 +132,17 @@ pub const WRITE_GROUP_MAX: usize = 32;
 /// Connections that read. SQLite reads from the page cache: more than a few only compete for cores.
 pub const READERS: usize = 4;
 
+/// Pages of 4 KiB in SQLite's log before they are written to the database: some 32 MB. SQLite's own
+/// number, a thousand, makes a busy server write its hottest pages every few batches.
+pub const WAL_PAGES: i64 = 8000;
+
+/// KiB of pages that SQLite's writer keeps. With its own 2,000 a database of some size is read again
+/// and again from the kernel.
+pub const WRITER_CACHE_KIB: i64 = 32 << 10;
+
+/// Statements that SQLite's writer keeps prepared: more than there are.
+pub const STATEMENTS: usize = 64;
+
 /// How long SQLite waits for another process's lock before it reports the database as busy.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -255,12 +255,13 @@ fn row(target: Target, told: &Value) -> String {
     let number = |name: &str| told[name].as_f64().unwrap_or_default();
     let rate = say::thousands(told["mutationsPerSecond"].as_f64().unwrap_or_default() as u64);
     format!(
-        "| {} | {rate} | {:.1} / {:.1} | {:.1} / {:.1} | {:.0} MB |",
+        "| {} | {rate} | {:.1} / {:.1} | {:.1} / {:.1} | {:.0} ms | {:.0} MB |",
         target.title(),
         number("pushP50Ms"),
         number("pushP99Ms"),
         number("pullP50Ms"),
         number("pullP99Ms"),
+        number("cpuMsPerThousand"),
         number("peakMb"),
     )
 }
@@ -269,8 +270,8 @@ fn table(options: &Options, rows: &[String]) -> String {
     let (clients, seconds) = (options.clients, options.seconds);
     format!(
         "{clients} clients, {seconds} s each:\n\n\
-         | server | mutations/s | push of 100, p50 / p99 ms | pull of 100, p50 / p99 ms | memory |\n\
-         |---|---|---|---|---|\n{}\n",
+         | server | mutations/s | push of 100, p50 / p99 ms | pull of 100, p50 / p99 ms | CPU for 1,000 | memory |\n\
+         |---|---|---|---|---|---|\n{}\n",
         rows.join("\n")
     )
 }
