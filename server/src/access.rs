@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::change::Failure;
 use crate::data::RecordData;
+use crate::effort::Effort;
 use crate::ids::{EntityId, RecordType, UserId};
 use crate::limits;
 pub use crate::types::TypeRules;
@@ -57,6 +58,7 @@ pub struct Access {
     user: UserId,
     entities: BTreeSet<EntityId>,
     rules: TypeRules,
+    effort: Effort,
 }
 
 impl Access {
@@ -69,6 +71,7 @@ impl Access {
             user,
             entities,
             rules: TypeRules::default(),
+            effort: Effort::default(),
         })
     }
 
@@ -84,6 +87,7 @@ impl Access {
             user,
             entities: BTreeSet::new(),
             rules: TypeRules::default(),
+            effort: Effort::default(),
         }
     }
 
@@ -105,9 +109,11 @@ impl Access {
         }
     }
 
-    /// Whether a record may be as it is, as far as its type's rule goes.
+    /// Whether a record may be as it is, as far as its type's rule goes. Fails, to be tried again,
+    /// once the request has had its share of looking.
     pub fn admits(&self, record_type: &RecordType, data: &RecordData) -> Result<(), Failure> {
-        self.rules.admit(record_type, data)
+        let admitted = self.effort.spend(|| self.rules.admit(record_type, data));
+        admitted.unwrap_or_else(|| Err(Failure::too_dear()))
     }
 
     /// All spaces that are open to them: their own first, then the entities' in their order.

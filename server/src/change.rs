@@ -171,6 +171,15 @@ impl Failure {
             message: "the server could not store it".into(),
         }
     }
+
+    /// The records before it in the request took too long to look at.
+    pub fn too_dear() -> Self {
+        Self {
+            code: FailureCode::Internal,
+            message: "checking the records of this request takes too long: send fewer at once"
+                .into(),
+        }
+    }
 }
 
 impl From<InvalidId> for Failure {

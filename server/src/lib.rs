@@ -17,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod data;
 pub mod decide;
+pub mod effort;
 mod http;
 pub mod ids;
 pub mod limits;

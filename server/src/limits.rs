@@ -73,6 +73,10 @@ pub const RECORD_BYTES_MAX: usize = BODY_BYTES_MAX;
 /// The largest version: the largest integer that a JavaScript number holds exactly.
 pub const VERSION_MAX: u64 = (1 << 53) - 1;
 
+/// How long the records of one request may be checked against schemas while its transaction is open.
+/// Others may wait for so long, and for the one check that is under way then.
+pub const VALIDATION_MAX: Duration = Duration::from_millis(500);
+
 /// Bytes of a secret for HS256, at least: the length of the hash (RFC 7518, section 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
 
