@@ -83,6 +83,9 @@ impl<V: Value> Replica<V> {
     }
 
     pub(super) fn note_pulled(&mut self, change: &Pulled<V>) {
+        if self.to_come.is_empty() && self.repull.is_none() {
+            return; // as in every first pull
+        }
         let Some(c) = self.position(&change.collection) else {
             return;
         };
