@@ -17,6 +17,7 @@ mod rekey;
 mod repull;
 mod resolvers;
 mod rig;
+mod server;
 mod status;
 mod transactions;
 mod waits;
