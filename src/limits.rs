@@ -75,6 +75,12 @@ pub const RETRY_AFTER_MAX_MS: f64 = 3_600_000.0;
 pub const QUIET_MS: f64 = 50.0;
 /// Least time between two pulls that pokes ask for.
 pub const POKE_GAP_MS: f64 = 500.0;
+/// Pause before a creation is sent again whose record the backend has under another key, where changes
+/// are queued that go first.
+pub const MEETING_PAUSE_MS: f64 = 10_000.0;
+/// How long after a pull from the beginning a record that it did not bring is only missed. A backend
+/// holds back what was committed after a transaction that is still open; few stay open for so long.
+pub const MISSED_MS: f64 = 60_000.0;
 /// Default time between two pulls.
 pub const INTERVAL_MS: f64 = 30_000.0;
 /// A request without an answer is given up after this; `rest()` gives up earlier.

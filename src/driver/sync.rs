@@ -299,7 +299,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 let nothing = page.changes.is_empty()
                     && !has_more
                     && since.as_ref() == Some(&page.checkpoint)
-                    && !continues;
+                    && !continues
+                    && !self.0.replica.borrow().misses_records();
                 let manager = self.clone();
                 if nothing {
                     // No commit for "still the same". A commit would have met what other tabs have

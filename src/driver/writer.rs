@@ -53,6 +53,16 @@ struct Commit<V> {
     wrote: bool,
 }
 
+impl<V> Commit<V> {
+    /// What was refused stays refused; what had nothing to do may have had.
+    fn failed(mut self, error: &Error) -> Self {
+        for result in self.results.iter_mut().filter(|r| r.is_ok()) {
+            *result = Err(error.clone());
+        }
+        self
+    }
+}
+
 impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// Hands in an intent; `done` is called when it is durable or refused.
     pub fn submit(&self, intent: Intent<V>, done: Done) {
@@ -135,7 +145,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         match failed {
             _ if intents.is_empty() => {}
             Some(error) => refuse(dones, &error),
-            None => self.commit(&intents, dones).await,
+            None => self.commit(&intents, dones, must_read).await,
         }
         self.0.store.evict();
         self.tell_watchers();
@@ -144,11 +154,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
     }
 
-    async fn commit(&self, intents: &[Intent<V>], mut dones: Vec<Done>) {
-        if self.0.outdated.get() {
-            return refuse(dones, &self.newer());
-        }
+    async fn commit(&self, intents: &[Intent<V>], mut dones: Vec<Done>, mut is_current: bool) {
         for _ in 0..limits::APPEND_RETRIES_MAX {
+            if self.0.outdated.get() {
+                return refuse(dones, &self.newer());
+            }
             if let Err(error) = self.fetch_for(intents).await {
                 return refuse(dones, &error);
             }
@@ -156,7 +166,19 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             if commit.entries.is_empty() {
                 // Nothing has happened: not even the clock has been used.
                 self.0.replica.borrow_mut().rollback();
-                return self.answer(commit, dones);
+                if is_current || !intents.iter().any(is_local) {
+                    return self.answer(commit, dones);
+                }
+                // So it is by what this tab knows; a commit would have met what others have written.
+                is_current = true;
+                let known = self.0.seq.get();
+                if let Err(error) = self.catch_up().await {
+                    return self.answer(commit.failed(&error), dones);
+                }
+                if self.0.seq.get() == known {
+                    return self.answer(commit, dones);
+                }
+                continue;
             }
             #[cfg(feature = "planted")]
             self.checkpoint_first(&commit.entries).await;
@@ -186,9 +208,6 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     self.0.replica.borrow_mut().rollback();
                     if let Err(error) = self.catch_up().await {
                         return refuse(dones, &error);
-                    }
-                    if self.0.outdated.get() {
-                        return refuse(dones, &self.newer());
                     }
                 }
                 Err(AppendError::Failed(error)) => {
@@ -264,17 +283,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 hlc,
                 random: self.0.clock.random(),
             };
-            let local = matches!(
-                intent,
-                Intent::Write(..)
-                    | Intent::Transaction(_)
-                    | Intent::Import(_)
-                    | Intent::Retry(_)
-                    | Intent::Discard(_)
-                    | Intent::Edit(_)
-                    | Intent::Resolve(..)
-                    | Intent::Decided(_)
-            );
+            let local = is_local(intent);
             match replica.plan(intent.clone(), now) {
                 Ok(Plan {
                     facts: new,
@@ -437,6 +446,21 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         self.0.listener.status_changed();
     }
+}
+
+/// Whether the app asks for it, and not the backend.
+fn is_local<V>(intent: &Intent<V>) -> bool {
+    matches!(
+        intent,
+        Intent::Write(..)
+            | Intent::Transaction(_)
+            | Intent::Import(_)
+            | Intent::Retry(_)
+            | Intent::Discard(_)
+            | Intent::Edit(_)
+            | Intent::Resolve(..)
+            | Intent::Decided(_)
+    )
 }
 
 /// Of several writes that became one mutation within one commit, only the last needs to be stored.

@@ -38,7 +38,6 @@ use crate::value::Value;
 use collection::{Collection, Record};
 use outbox::Outbox;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// One database's state.
@@ -71,8 +70,6 @@ pub struct Replica<V> {
     unanswered: Numbers,
     lanes: lanes::Lanes,
     repull: Option<repull::Repull>,
-    /// Confirmed to a push of this tab, and not brought by a page yet.
-    to_come: BTreeSet<(usize, Key)>,
 }
 
 /// What it takes to go back to where a commit began.
@@ -121,7 +118,6 @@ impl<V: Value> Replica<V> {
             unanswered: Numbers::default(),
             lanes: lanes::Lanes::default(),
             repull: None,
-            to_come: BTreeSet::new(),
         };
         for spec in specs {
             replica.declare(spec.clone(), true);

@@ -35,7 +35,6 @@ impl<V: Value> Replica<V> {
         match verdict {
             Verdict::Success { version, data } => {
                 let (tail, stored) = (self.tail_of(&m), data.clone());
-                self.note_confirmed(&m.collection, &m.key);
                 self.put_true(
                     Fact::Acked {
                         no,

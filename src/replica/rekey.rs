@@ -23,7 +23,9 @@ use super::plan::{Notice, Now, Plan};
 use super::plan_write::{Write, WriteOptions};
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::model::{Action, Held, Key, Mutation, MutationNo, Name, Pulled, Verdict, Version};
+use crate::model::{
+    Action, Held, Key, Mutation, MutationNo, Name, Pulled, Refusal, Verdict, Version,
+};
 use crate::options::CollectionSpec;
 use crate::shown::Shown;
 use crate::store::{Fact, Gone};
@@ -186,6 +188,7 @@ impl<V: Value> Replica<V> {
         plan: &mut Plan<V>,
     ) {
         let mut moved: Vec<Name> = Vec::new();
+        let mut later = Vec::new();
         for (no, verdict) in &verdicts {
             let Verdict::Rekeyed { key, then } = verdict else {
                 continue;
@@ -200,6 +203,11 @@ impl<V: Value> Replica<V> {
                 Verdict::Success { version, data } if met => {
                     self.plan_meeting(*no, key, (*version, data.as_ref()), now, plan)
                 }
+                Verdict::Conflict { .. } if self.is_changed_under(*no, key) => {
+                    self.plan_later(*no, key, now, plan);
+                    later.push(*no);
+                    false
+                }
                 _ => self.plan_rekey(*no, key, now, plan),
             };
             if done && !moved.contains(&name) {
@@ -208,12 +216,49 @@ impl<V: Value> Replica<V> {
         }
         self.plan_references(&moved, now, plan);
         for (no, verdict) in verdicts {
+            if later.contains(&no) {
+                continue;
+            }
             let verdict = match verdict {
                 Verdict::Rekeyed { then, .. } => self.under_its_key(no, *then),
                 verdict => verdict,
             };
             self.plan_verdict(no, verdict, now, plan);
         }
+    }
+
+    /// Whether a creation's record has changes of its own that are queued under another key, so that it
+    /// cannot move there.
+    fn is_changed_under(&self, no: MutationNo, key: &Key) -> bool {
+        let Some(m) = self.outbox.get(no).filter(|m| m.action == Action::Create) else {
+            return false;
+        };
+        let there = self
+            .collection(&m.collection)
+            .and_then(|c| c.record(key))
+            .is_some_and(|r| r.pending.is_some());
+        there && m.key != *key && !m.behind
+    }
+
+    /// A conflict with such a record is settled when those changes are: the backend is asked once more
+    /// then, and tells the same.
+    fn plan_later(&mut self, no: MutationNo, key: &Key, now: Now, plan: &mut Plan<V>) {
+        let attempts = self.outbox.get(no).map_or(0, |m| m.attempts);
+        let fact = Fact::Refused {
+            no,
+            refusal: Refusal {
+                code: "changed-elsewhere".into(),
+                message: format!(
+                    "the backend has this record under the key {key}, where changes are queued: \
+                     they go first"
+                )
+                .into(),
+            },
+            attempts,
+            next_attempt_ms: Some(now.at_ms + limits::MEETING_PAUSE_MS),
+        };
+        plan.count += 1;
+        self.put_true(fact, now, plan);
     }
 
     /// The same verdict, its record under the key that its mutation has.

@@ -8,11 +8,13 @@
 //! kept in memory only: another tab, or the next start, begins anew rather than with half of an answer to
 //! what is still there. A first pull has nothing to forget, and can be taken up where it ended.
 //!
-//! A backend may hold back what was committed after a transaction that is still open. So what it has
-//! confirmed to a push, and no page has brought yet, is not missed: it will come.
+//! A backend may hold back what was committed after a transaction that is still open, whoever committed
+//! it. So what no page has brought is missed for a while first: the pulls go on where the pages ended, and
+//! what was held back comes with them.
 
 use super::Replica;
 use super::plan::{Now, Plan};
+use crate::limits;
 use crate::model::{Key, Pulled, Version};
 use crate::store::Fact;
 use crate::value::Value;
@@ -26,6 +28,8 @@ pub(super) struct Repull {
     missed: BTreeMap<(usize, Key), Version>,
     /// Where its pages ended; a page may be planned more than once.
     reached: Vec<Rc<str>>,
+    /// When the last page had come.
+    ended_ms: Option<f64>,
 }
 
 impl<V: Value> Replica<V> {
@@ -34,6 +38,18 @@ impl<V: Value> Replica<V> {
     pub fn pull_position(&self) -> Option<Rc<str>> {
         let reached = self.repull.as_ref().and_then(|r| r.reached.last());
         reached.cloned().or_else(|| self.checkpoint())
+    }
+
+    /// Whether a page may tell something by what it does not bring.
+    #[must_use]
+    pub fn misses_records(&self) -> bool {
+        self.repull.is_some()
+    }
+
+    /// When what is missed is given up: a pull is wanted then. None before the last page has come.
+    #[must_use]
+    pub fn missed_until_ms(&self) -> Option<f64> {
+        Some(self.repull.as_ref()?.ended_ms? + limits::MISSED_MS)
     }
 
     /// A page of it could not be stored, or a checkpoint was: the next pull begins there.
@@ -66,33 +82,25 @@ impl<V: Value> Replica<V> {
             for (key, record) in collection.records() {
                 // What is not declared may be kept from us; it is pulled anew once it is.
                 let confirmed = collection.declared && record.remote().is_some();
-                let place = (c, key.clone());
-                if confirmed && record.version.0 > 0 && !self.to_come.contains(&place) {
-                    missed.insert(place, record.version);
+                if confirmed && record.version.0 > 0 {
+                    missed.insert((c, key.clone()), record.version);
                 }
             }
         }
-        let reached = Vec::new();
-        self.repull = (!missed.is_empty()).then_some(Repull { missed, reached });
-    }
-
-    pub(super) fn note_confirmed(&mut self, collection: &str, key: &Key) {
-        if let Some(c) = self.position(collection) {
-            self.to_come.insert((c, key.clone()));
-        }
+        self.repull = (!missed.is_empty()).then_some(Repull {
+            missed,
+            reached: Vec::new(),
+            ended_ms: None,
+        });
     }
 
     pub(super) fn note_pulled(&mut self, change: &Pulled<V>) {
-        if self.to_come.is_empty() && self.repull.is_none() {
-            return; // as in every first pull
-        }
-        let Some(c) = self.position(&change.collection) else {
+        if self.repull.is_none() {
             return;
-        };
-        let place = (c, change.key.clone());
-        self.to_come.remove(&place);
-        if let Some(repull) = &mut self.repull {
-            repull.missed.remove(&place);
+        }
+        let position = self.position(&change.collection);
+        if let (Some(repull), Some(c)) = (&mut self.repull, position) {
+            repull.missed.remove(&(c, change.key.clone()));
         }
     }
 
@@ -107,8 +115,16 @@ impl<V: Value> Replica<V> {
         let Some(repull) = &mut self.repull else {
             return true;
         };
-        repull.reached.push(checkpoint.clone());
+        if !repull.reached.contains(checkpoint) {
+            repull.reached.push(checkpoint.clone());
+        }
         if has_more {
+            return false;
+        }
+        // Where the clock was set back nobody knows how long it has been: what is forgotten too early
+        // comes back.
+        let waited_ms = now.at_ms - *repull.ended_ms.get_or_insert(now.at_ms);
+        if !repull.missed.is_empty() && (0.0..limits::MISSED_MS).contains(&waited_ms) {
             return false;
         }
         let missed = self.repull.take().map(|repull| repull.missed);

@@ -27,6 +27,7 @@ struct Disk<V> {
     damaged: RefCell<Vec<Place>>,
     quarantined: RefCell<Vec<Place>>,
     fault: Cell<Fault>,
+    unreadable: Cell<bool>,
     held: RefCell<Option<oneshot::Receiver<()>>>,
     appends: Cell<usize>,
 }
@@ -47,6 +48,7 @@ impl<V> MemoryStore<V> {
             damaged: RefCell::new(Vec::new()),
             quarantined: RefCell::new(Vec::new()),
             fault: Cell::new(Fault::None),
+            unreadable: Cell::new(false),
             held: RefCell::default(),
             appends: Cell::new(0),
         }))
@@ -55,6 +57,11 @@ impl<V> MemoryStore<V> {
     /// Decides what the next append does.
     pub fn fail_next(&self, fault: Fault) {
         self.0.fault.set(fault);
+    }
+
+    /// The log cannot be read the next time.
+    pub fn fail_next_read(&self) {
+        self.0.unreadable.set(true);
     }
 
     /// The next append takes until the answer's other end is used or dropped.
@@ -128,6 +135,9 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
     }
 
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<V>>, Error> {
+        if self.0.unreadable.take() {
+            return Err(Error::new(Code::StorageFailed, "the disk cannot be read"));
+        }
         let entries = self.0.entries.borrow();
         let page = entries.range(after + 1..).take(limit as usize);
         Ok(page

@@ -237,8 +237,13 @@ fn serve_push(
         let change = &keys::received(came);
         oracle::arrived(world, &server, index, change, changes);
         let effects = server.effects.len();
-        let verdict = keys::unknown(world, came)
-            .unwrap_or_else(|| server.apply((user, &id, index), change, world.exec.now_ms()));
+        let verdict = match keys::unknown(world, came) {
+            Some(refused) => {
+                *server.blamed.entry(change.id.clone()).or_default() += 1;
+                refused
+            }
+            None => server.apply((user, &id, index), change, world.exec.now_ms()),
+        };
         let fresh = server.effects.len() > effects;
         world.trace.mark_text(&change.id);
         world.say(|| {

@@ -38,7 +38,8 @@ pub(crate) struct Server {
     seq: u64,
     /// Positions that open transactions have taken: no page goes beyond the first of them.
     open: BTreeSet<u64>,
-    answered: BTreeMap<String, Verdict<Record>>,
+    /// Verdicts by mutation id, with the record that it is about.
+    answered: BTreeMap<String, (Address, Verdict<Record>)>,
     pub(crate) effects: Vec<Effect>,
     /// How often a mutation was blamed.
     pub(crate) blamed: BTreeMap<String, u32>,
@@ -52,12 +53,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Tombstones are purged, and checkpoints from before are not known any more.
+    /// Tombstones are purged, and checkpoints from before are not known any more. What was answered
+    /// before a record was deleted is older than its tombstone, and is forgotten with it.
     pub(crate) fn purge(&mut self) {
         self.generation += 1;
         let gone = self.rows.values().filter(|r| r.data.is_none());
         let newest = gone.map(|r| r.version).max();
         self.purged = self.purged.max(newest.unwrap_or(0));
+        let rows = &self.rows;
+        let purged = |address: &Address| rows.get(address).is_some_and(|r| r.data.is_none());
+        self.answered.retain(|_, (address, _)| !purged(address));
         self.rows.retain(|_, row| row.data.is_some());
     }
 
@@ -105,7 +110,7 @@ impl Server {
         now_ms: u64,
     ) -> Verdict<Record> {
         if let Some(known) = self.answered.get(&change.id) {
-            let known = known.clone();
+            let known = known.1.clone();
             if matches!(known, Verdict::Failed { .. }) {
                 *self.blamed.entry(change.id.clone()).or_default() += 1;
             }
@@ -118,7 +123,9 @@ impl Server {
                 return verdict;
             }
         }
-        self.answered.insert(change.id.clone(), verdict.clone());
+        let address = (user, change.collection.clone(), change.key.clone());
+        self.answered
+            .insert(change.id.clone(), (address, verdict.clone()));
         verdict
     }
 

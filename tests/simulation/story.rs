@@ -9,6 +9,7 @@ use super::plan::{Act, Do, Key, Plan, Then};
 use super::record::{Record, whole};
 use super::world::{Violation, World};
 use landfall::engine::Event;
+use landfall::limits;
 use landfall::replica::plan::{Intent, Transaction, Write, WriteOptions};
 use serde_json::json;
 use std::rc::Rc;
@@ -359,6 +360,10 @@ impl Story {
             quiet += 1;
             if quiet == 3 {
                 return;
+            }
+            if quiet == 2 {
+                // What a pull from the beginning does not bring is only missed at first.
+                world.exec.pass(limits::MISSED_MS as u64 + 1);
             }
             since_ms = world.exec.now_ms();
             for c in 0..world.clients.len() {

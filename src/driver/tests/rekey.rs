@@ -3,6 +3,7 @@
 
 use super::hidden::{HIDDEN, LOCAL, patch, write};
 use super::rig::*;
+use crate::driver::OutboxFilter;
 use crate::engine::Event;
 use crate::error::Code;
 use crate::model::{Page, Pulled, Verdict, Version};
@@ -430,6 +431,48 @@ fn records_alike_are_told_apart_by_the_next_answer() {
             "{record}"
         );
         assert_eq!(server.borrow().dump("sites").len(), 2);
+        all_equal(&server, &m).await;
+    });
+}
+
+/// A conflict with a record whose own changes are queued under another key waits for those.
+#[test]
+fn a_creation_meets_changes_that_are_queued_under_the_key_it_has() {
+    run(async {
+        let (server, device) = rig(Assigns::Blindly);
+        let m = device.open().await;
+        synced(&m).await;
+        server
+            .borrow_mut()
+            .put("sites", site("K", 1), "1763000000001-0000-b");
+        synced(&m).await;
+        m.signal(Event::Pause);
+        create(&m, "sites", site("p", 7)).await.unwrap();
+        update(&m, "sites", "K", json!({ "n": 2 })).await.unwrap();
+        // It says that what was created is the record that it has had before.
+        let theirs = Verdict::Conflict {
+            version: Version(1),
+            data: Some(Rc::new(site("K", 1))),
+            at: Some("1763000000001-0000-b".into()),
+        };
+        let verdict = Verdict::Rekeyed {
+            key: "K".into(),
+            then: Box::new(theirs),
+        };
+        server.borrow_mut().say("a.1", verdict);
+        server.borrow_mut().poison.insert("K".into(), true);
+        m.signal(Event::Resume);
+        let said = |code: &str| {
+            let entries = m.outbox(&OutboxFilter::default());
+            let errors = entries.iter().filter_map(|e| e.mutation.error.as_ref());
+            errors.filter(|e| *e.code == *code).count()
+        };
+        until(&m, "put off", |_| said("changed-elsewhere") == 1).await;
+        assert_eq!(m.status().failed, 0, "it waits for the other");
+        server.borrow_mut().poison.clear();
+        synced(&m).await;
+        assert_eq!(queue(&m), [""; 0]);
+        assert_eq!(server.borrow().dump("sites").len(), 1);
         all_equal(&server, &m).await;
     });
 }

@@ -3,6 +3,7 @@
 use super::rig::*;
 use crate::driver::OutboxFilter;
 use crate::engine::Event;
+use crate::limits;
 use crate::replica::plan::Intent;
 use crate::store::memory::Fault as Disk;
 use serde_json::json;
@@ -25,6 +26,13 @@ async fn filled() -> (Rc<RefCell<Server>>, Device, TestManager) {
     (server, device, m)
 }
 
+/// Synced, and so long after the last pull from the beginning that what is missed is given up.
+async fn forgotten(m: &TestManager) {
+    synced(m).await;
+    pass(limits::MISSED_MS as u64 + 1).await;
+    synced(m).await;
+}
+
 async fn assert_equal(m: &TestManager, server: &Rc<RefCell<Server>>) {
     assert_eq!(dump(m, "sites").await, server.borrow().dump("sites"));
 }
@@ -36,7 +44,7 @@ fn what_does_not_come_any_more_is_forgotten_and_may_come_back() {
         let three = server.borrow_mut().lose("sites", "3");
         let nine = server.borrow_mut().lose("sites", "9");
         m.signal(Event::Sync);
-        synced(&m).await;
+        forgotten(&m).await;
         assert_eq!(m.state("sites", "3").unwrap(), None);
         assert_eq!(m.status().collections[0].count, 8);
         assert_equal(&m, &server).await;
@@ -63,7 +71,7 @@ fn what_does_not_come_any_more_is_forgotten_and_may_come_back() {
         server.borrow_mut().generation += 1;
         server.borrow_mut().show_again("sites", "9", nine);
         m.signal(Event::Sync);
-        synced(&m).await;
+        forgotten(&m).await;
         assert_equal(&m, &server).await;
     });
 }
@@ -78,7 +86,7 @@ fn what_is_queued_for_it_stays_queued() {
         server.borrow_mut().lose("sites", "3");
         server.borrow_mut().lose("sites", "4");
         m.signal(Event::Resume);
-        synced(&m).await;
+        forgotten(&m).await;
         // The server has never heard of it: the user decides.
         assert_eq!(m.status().failed, 1);
         assert_eq!(m.state("sites", "3").unwrap(), Some("failed"));
@@ -127,7 +135,7 @@ fn nothing_is_forgotten_before_the_last_page_whatever_comes_between() {
             };
             create(&m, "sites", site("new", 1)).await.ok();
             m.signal(Event::Sync);
-            synced(&m).await;
+            forgotten(&m).await;
             assert_equal(&m, &server).await;
             assert_eq!(m.status().failed, 0, "trouble {trouble}");
         }
@@ -145,7 +153,7 @@ fn another_tab_begins_it_anew() {
         until(&m, "a page", |_| server.borrow().pulls == pulls + 1).await;
         m.signal(Event::Leader(false));
         let other = device.open().await;
-        synced(&other).await;
+        forgotten(&other).await;
         assert_equal(&other, &server).await;
 
         // The first one leads again, and goes on where the other has got to.
@@ -171,9 +179,34 @@ fn what_was_confirmed_meanwhile_is_not_forgotten() {
         until(&m, "a page", |_| server.borrow().pulls == pulls + 1).await;
         update(&m, "sites", "5", json!({"n": 55})).await.unwrap();
         create(&m, "sites", site("new", 1)).await.unwrap();
-        synced(&m).await;
+        forgotten(&m).await;
         assert_equal(&m, &server).await;
         assert_eq!(m.get("sites", "5").unwrap().unwrap()["n"], 55);
         assert_eq!(m.state("sites", "new").unwrap(), Some("synced"));
+    });
+}
+
+#[test]
+fn what_is_held_back_for_a_while_stays() {
+    run(async {
+        let (server, _, m) = filled().await;
+        let held = server.borrow_mut().lose("sites", "3");
+        server.borrow_mut().lose("sites", "4");
+        synced(&m).await;
+        assert_eq!(m.status().collections[0].count, 10, "they are only missed");
+        let pulls = server.borrow().pulls;
+        pass(limits::MISSED_MS as u64 / 2).await;
+        assert!(server.borrow().pulls < pulls + 3, "no pull after the other");
+        server.borrow_mut().show_again("sites", "3", held);
+        // Whatever is pulled meanwhile goes on where the pages ended.
+        m.signal(Event::Poke);
+        synced(&m).await;
+        assert_eq!(m.state("sites", "3").unwrap(), Some("synced"));
+        assert_eq!(m.status().collections[0].count, 10);
+        // Nobody asks: a pull is due by itself.
+        pass(limits::MISSED_MS as u64 / 2 + 1_000).await;
+        assert_equal(&m, &server).await;
+        assert_eq!(m.state("sites", "4").unwrap(), None);
+        assert!(m.0.replica.borrow().checkpoint().is_some());
     });
 }

@@ -178,7 +178,8 @@ impl Server {
                 _ => {}
             }
         }
-        if change.action != Action::Create {
+        // A key of its own, or no creation.
+        if change.action != Action::Create || self.has(&change.collection, &change.key) {
             return self.decide(&change);
         }
         let offline = change.key.to_string();

@@ -268,3 +268,29 @@ fn what_the_server_adds_is_taken_over_also_under_a_later_edit() {
         assert!(m.conflicts().is_empty());
     });
 }
+
+/// A tab that has not been told of another's writes looks before it says that there is nothing to do.
+#[test]
+fn nothing_to_do_is_said_of_what_every_tab_has_written() {
+    run(async {
+        let (_, device) = offline();
+        let (a, b) = (device.open_idle().await, device.open_idle().await);
+        settle(&b).await;
+        create(&a, "sites", site("x", 1)).await.unwrap();
+        delete(&b, "sites", "x").await.unwrap();
+        assert_eq!(dump(&b, "sites").await, [""; 0]);
+        assert_eq!(queue(&b), [""; 0]);
+
+        create(&a, "sites", site("y", 1)).await.unwrap();
+        update(&b, "sites", "y", json!({ "n": 1 })).await.unwrap();
+        let refused = create(&b, "sites", site("y", 2)).await.unwrap_err();
+        assert_eq!(refused.code, Code::AlreadyExists);
+
+        // Where the store cannot be read nobody knows.
+        create(&a, "sites", site("z", 1)).await.unwrap();
+        device.store.fail_next_read();
+        assert!(delete(&b, "sites", "z").await.is_err());
+        delete(&b, "sites", "z").await.unwrap();
+        assert_eq!(dump(&b, "sites").await, [r#"{"id":"y","n":1}"#]);
+    });
+}
