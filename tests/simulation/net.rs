@@ -105,6 +105,8 @@ impl SimBackend {
         let (tell, told) = oneshot::channel();
         let refresh = call.refresh;
         let network = world.clone();
+        // A server purges what is months old: no request is under way for so long.
+        let purges = world.server.borrow().purges();
         world.exec.spawn(WORLD, async move {
             let world = network;
             let late = match fault {
@@ -115,14 +117,19 @@ impl SimBackend {
             let ghost = (late > 0).then(|| Ghost::new(&world));
             world.exec.sleep(way() + late).await;
             drop(ghost);
-            let answer = arrive(&world, index, refresh, fault).and_then(|()| serve(&world, index));
+            let in_time = move |world: &World| world.server.borrow().purges() == purges;
+            let answer = if in_time(&world) {
+                arrive(&world, index, refresh, fault).and_then(|()| serve(&world, index))
+            } else {
+                Err(no_answer())
+            };
             if let Some(Fault::Twice(after_ms)) = fault {
                 let (world, answered) = (world.clone(), answer.is_ok());
                 let (exec, ghost) = (world.clone(), Ghost::new(&world));
                 exec.exec.spawn(WORLD, async move {
                     let _ghost = ghost;
                     world.exec.sleep(after_ms).await;
-                    if answered && !world.server.borrow().down {
+                    if answered && in_time(&world) && !world.server.borrow().down {
                         let _ = serve(&world, index);
                     }
                 });

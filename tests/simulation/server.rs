@@ -66,6 +66,11 @@ impl Server {
         self.rows.retain(|_, row| row.data.is_some());
     }
 
+    /// How often it has purged.
+    pub(crate) fn purges(&self) -> u64 {
+        self.generation
+    }
+
     fn take_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq
