@@ -55,6 +55,8 @@ pub struct WireChange {
     pub changed: Option<Vec<String>>,
     /// The hybrid clock's reading.
     pub at: String,
+    /// Changes of one transaction of the app have the same.
+    pub group: Option<String>,
 }
 
 /// Reads a whole number, also one that is written as `7.0` or `7e0`, as JSON's own integers may be.

@@ -204,8 +204,12 @@ impl<V: Value> Replica<V> {
         if let Some((version, stored)) = acked {
             let value = stored.clone().or_else(|| gone.value.clone());
             base = (value.filter(|_| gone.action != Action::Delete), version);
+            // Deleted elsewhere, and forgotten by the backend: no version tells of it.
+            let nothing = gone.action == Action::Delete && version == Version(0);
             if version >= record.version {
                 (pending.shadow, record.version) = base.clone();
+            } else if nothing && record.version == gone.base_version {
+                pending.shadow = None;
             }
         }
         if pending.tail == Some(no) {

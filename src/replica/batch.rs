@@ -30,7 +30,7 @@ fn weight<V: Value>(mutations: &[&Mutation<V>], bytes_max: usize) -> usize {
 enum Kept {
     /// One waits for something that is under way or will come.
     Waits,
-    /// One waits for a mutation that is parked: for the user.
+    /// One is parked, or waits for a mutation that is: for the user.
     Parked,
 }
 
@@ -157,8 +157,12 @@ impl<V: Value> Replica<V> {
             && !m.behind
     }
 
-    /// The members of a group in an order in which they can go.
+    /// The members of a group in an order in which they can go. A backend that takes all or none leaves
+    /// the others here when it has refused one: without it, half a transaction would take effect.
     fn members(&self, group: &Rc<str>, batch: &Batch<'_>) -> Result<Vec<&Mutation<V>>, Kept> {
+        if self.outbox.stopped(group).is_some() {
+            return Err(Kept::Parked);
+        }
         let mut left: Vec<&Mutation<V>> = self.outbox.group(group).collect();
         let inside = |no: MutationNo| {
             self.outbox

@@ -74,6 +74,14 @@ impl<V> Outbox<V> {
         members.filter(|m| m.state == MutationState::Pending)
     }
 
+    /// The first mutation of an atomic group that waits for the user.
+    #[must_use]
+    pub fn stopped(&self, group: &Rc<str>) -> Option<&Mutation<V>> {
+        let members = self.lists.members(group);
+        let mut members = members.filter_map(|((_, no), ())| self.get(*no));
+        members.find(|m| m.state != MutationState::Pending)
+    }
+
     /// Whether an atomic group has at most so many mutations.
     #[must_use]
     pub fn group_fits(&self, group: &Rc<str>, max: usize) -> bool {

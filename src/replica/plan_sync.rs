@@ -126,9 +126,9 @@ impl<V: Value> Replica<V> {
             .collection(&collection)
             .and_then(|c| c.record(&key))
             .map(|r| r.version);
-        if known > Some(version) {
-            // A page has brought a newer state since: ask again on the same base, under a new id,
-            // and hear about that one.
+        if known > Some(version) && known > Some(m.base_version) {
+            // A page has brought a newer state since it was made: ask again on the same base, under a
+            // new id, and hear about that one.
             self.requeue(m, Content::of(m), now, plan);
             return;
         }

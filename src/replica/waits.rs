@@ -5,7 +5,7 @@
 //! | any | the one before it on the same record |
 //! | with a declared reference | the creation of the record that it refers to |
 //! | the deletion of a record | what was queued before it for records that refer to it, or did |
-//! | a member of an atomic group | what the other members wait for |
+//! | a member of an atomic group | what the other members wait for, and any of them that is parked |
 //!
 //! Waiting ends with the backend's confirmation: in one batch with its parent, a child would stay where
 //! the parent is refused. Only the members of a group travel together.
@@ -191,6 +191,9 @@ impl<V: Value> Replica<V> {
         let group = m.group.as_ref()?;
         if !self.outbox.group_fits(group, limits::BATCH_CHANGES_MAX) {
             return None;
+        }
+        if let Some(stopped) = self.outbox.stopped(group).filter(|other| other.no != m.no) {
+            return Some(stopped.no);
         }
         let inside = |no| {
             let other = self.outbox.get(no);

@@ -1,4 +1,8 @@
 //! `POST /batch`: what clients send.
+//!
+//! Changes that stand together (all of an atomic batch, or neighbours of one `group`) are one
+//! transaction; so the batch goes to the store in parts. Should one of them find the store gone, those
+//! before it have taken effect: the client sends the batch again, and they have their results.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -10,11 +14,12 @@ use super::App;
 use super::auth::Bearer;
 use super::body::{decompressed, parse};
 use super::problem::Problem;
-use crate::change::Change;
+use crate::access::Access;
+use crate::change::{Change, Failure};
 use crate::ids::{ClientId, UnixMillis};
 use crate::limits;
 use crate::store::{Mode, StoreError, Verdict};
-use crate::wire::{BatchAnswer, BatchRequest, Echo, PROTOCOL};
+use crate::wire::{BatchAnswer, BatchRequest, ChangeResult, Echo, PROTOCOL};
 
 #[derive(Deserialize)]
 pub(super) struct Params {
@@ -35,45 +40,71 @@ pub(super) async fn batch(
     let more = request.changes.len().saturating_sub(1);
     app.rates.user(access.user(), more, &app.metrics)?;
 
-    // What is invalid by itself is answered here; the rest goes to the store, in its order.
-    let (mut valid, mut slots) = (Vec::new(), Vec::with_capacity(request.changes.len()));
+    let mut parts: Vec<Part> = Vec::new();
     for wire in request.changes {
+        let joins = |part: &Part| atomic || part.group == wire.group;
+        let mut part = parts.pop_if(|part| joins(part)).unwrap_or_else(|| Part {
+            group: wire.group.clone(),
+            ..Part::default()
+        });
         let echo = Echo::of(&wire);
         match Change::check(wire, &client, &app.types) {
             Ok(change) => {
-                valid.push(change);
-                slots.push((echo, None));
+                part.valid.push(change);
+                part.slots.push((echo, None));
             }
-            Err(failure) => slots.push((echo, Some(failure))),
+            Err(failure) => part.slots.push((echo, Some(failure))),
         }
+        parts.push(part);
     }
-    let count = valid.len();
-    let mode = match (atomic, count == slots.len()) {
-        (false, _) => Mode::Each,
-        (true, true) => Mode::Together,
-        (true, false) => Mode::Doomed,
-    };
-    let verdicts = match count {
-        0 => Vec::new(),
-        _ => {
-            app.store
-                .push(&access, valid, mode, UnixMillis::now())
-                .await?
-        }
-    };
-    if verdicts.len() != count {
-        return Err(StoreError::Damaged("verdicts do not match their changes").into());
+    let mut results = Vec::new();
+    for part in parts {
+        results.extend(part.store(&app, &access, atomic).await?);
     }
+    Ok(Json(BatchAnswer { results }))
+}
 
-    let mut verdicts = verdicts.into_iter();
-    let results = slots.into_iter().filter_map(|(echo, failure)| {
-        let verdict = failure.map(Verdict::Failed).or_else(|| verdicts.next())?;
-        app.metrics.change(&verdict);
-        Some(echo.result(verdict))
-    });
-    Ok(Json(BatchAnswer {
-        results: results.collect(),
-    }))
+/// Neighbours in a batch that the store gets at once.
+#[derive(Default)]
+struct Part {
+    group: Option<String>,
+    /// What is invalid by itself is answered without the store; the rest goes there, in its order.
+    valid: Vec<Change>,
+    slots: Vec<(Echo, Option<Failure>)>,
+}
+
+impl Part {
+    async fn store(
+        self,
+        app: &App,
+        access: &Access,
+        atomic: bool,
+    ) -> Result<Vec<ChangeResult>, Problem> {
+        let count = self.valid.len();
+        let together = atomic || (self.group.is_some() && self.slots.len() > 1);
+        let mode = match (together, count == self.slots.len()) {
+            (false, _) => Mode::Each,
+            (true, true) => Mode::Together,
+            (true, false) => Mode::Doomed,
+        };
+        let verdicts = match count {
+            0 => Vec::new(),
+            _ => {
+                let now = UnixMillis::now();
+                app.store.push(access, self.valid, mode, now).await?
+            }
+        };
+        if verdicts.len() != count {
+            return Err(StoreError::Damaged("verdicts do not match their changes").into());
+        }
+        let mut verdicts = verdicts.into_iter();
+        let results = self.slots.into_iter().filter_map(|(echo, failure)| {
+            let verdict = failure.map(Verdict::Failed).or_else(|| verdicts.next())?;
+            app.metrics.change(&verdict);
+            Some(echo.result(verdict))
+        });
+        Ok(results.collect())
+    }
 }
 
 /// Whether the changes are to stand together.

@@ -1,4 +1,4 @@
-//! `?atomic=true`: all or nothing.
+//! `?atomic=true`, and the changes of one `group`: all or nothing.
 
 use serde_json::{Value, json};
 
@@ -95,4 +95,66 @@ async fn atomic_is_true_or_false() {
     }
     assert!(client.records().await.is_empty());
     assert_eq!(send("atomic=false").await.unwrap().status(), 200);
+}
+
+fn in_group(group: Value, mut change: Value) -> Value {
+    change["group"] = group;
+    change
+}
+
+/// Of three transactions in a batch one is refused: as a whole, and it alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_takes_effect_or_does_not() {
+    let server = TestServer::in_memory().await;
+    let client = server.client("ann");
+    let mut bad = create("m6", "f");
+    bad["data"] = json!([1]);
+    let batch = [
+        create("m1", "a"),
+        in_group(json!("m2"), create("m2", "b")),
+        in_group(json!("m2"), change("m3", "update", "a", 7)),
+        in_group(json!("m2"), create("m4", "d")),
+        in_group(json!("m5"), create("m5", "e")),
+        in_group(json!("m5"), bad),
+        in_group(json!("m7"), create("m7", "g")),
+        in_group(json!("m7"), change("m8", "update", "g", 1)),
+        in_group(Value::Null, create("m9", "h")),
+    ];
+    let results = client.push(&batch).await;
+    let expected = [
+        "success", "failed", "conflict", "failed", "failed", "failed", "success", "success", "success",
+    ];
+    assert_eq!(statuses(&results), expected);
+    let codes: Vec<_> = [1, 3, 4, 5].map(|n| results[n]["code"].clone()).into();
+    assert_eq!(codes, ["aborted", "aborted", "aborted", "invalid"]);
+    assert_eq!(client.records().await.len(), 3, "a, g and h");
+    assert_eq!(client.push(&batch).await, results, "a repeat");
+
+    // Put right, it takes effect as a whole, what was aborted under its old id.
+    let cured = [
+        in_group(json!("m2"), create("m2", "b")),
+        in_group(json!("m2"), change("m10", "update", "a", 1)),
+        in_group(json!("m2"), create("m4", "d")),
+    ];
+    assert_eq!(statuses(&client.push(&cured).await), ["success"; 3]);
+    assert_eq!(client.records().await.len(), 5);
+}
+
+/// What one change alone has as its group says nothing, and groups of other users are others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_one_is_none() {
+    let server = TestServer::in_memory().await;
+    let client = server.client("ann");
+    let batch = [
+        in_group(json!("g"), create("m1", "a")),
+        create("m2", "b"),
+        in_group(json!("g"), change("m3", "update", "none", 1)),
+    ];
+    let results = client.push(&batch).await;
+    assert_eq!(statuses(&results), ["success", "success", "failed"]);
+    assert_eq!(results[2]["code"], json!("not-found"));
+    let mut wrong = client.batch(&batch);
+    wrong["changes"][0]["group"] = json!(7);
+    let response = client.post("/batch").json(&wrong).send().await.unwrap();
+    problem(response, 400, "malformed").await;
 }

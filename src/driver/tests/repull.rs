@@ -4,6 +4,7 @@ use super::rig::*;
 use crate::driver::OutboxFilter;
 use crate::engine::Event;
 use crate::limits;
+use crate::model::{Verdict, Version};
 use crate::replica::plan::Intent;
 use crate::store::memory::Fault as Disk;
 use serde_json::json;
@@ -208,5 +209,44 @@ fn what_is_held_back_for_a_while_stays() {
         assert_equal(&m, &server).await;
         assert_eq!(m.state("sites", "4").unwrap(), None);
         assert!(m.0.replica.borrow().checkpoint().is_some());
+    });
+}
+
+/// A deletion of what the backend has no memory of is confirmed all the same.
+#[test]
+fn what_is_deleted_and_was_purged_does_not_come_back() {
+    run(async {
+        let (server, device, m) = filled().await;
+        m.signal(Event::Pause);
+        server.borrow_mut().lose("sites", "3");
+        server.borrow_mut().generation -= 1;
+        delete(&m, "sites", "3").await.unwrap();
+        m.signal(Event::Resume);
+        synced(&m).await;
+        assert_equal(&m, &server).await;
+        create(&m, "sites", site("3", 33)).await.unwrap();
+        assert_eq!(queue(&m), ["2 create pending"]);
+        // A backend that has forgotten the versions as well: that is no older state than ours.
+        let nothing = Verdict::Conflict {
+            version: Version(0),
+            data: None,
+            at: None,
+        };
+        server.borrow_mut().say("a.2", nothing);
+        synced(&m).await;
+        assert_eq!(
+            m.conflicts().len(),
+            1,
+            "settled by the rule, not asked for ever"
+        );
+        create(&m, "sites", site("3", 34)).await.unwrap();
+        synced(&m).await;
+        assert_eq!(server.borrow().effects, ["a.1", "a.3"]);
+        assert_equal(&m, &server).await;
+        assert_eq!(m.status().failed, 0);
+        drop(m);
+        let m = device.open().await;
+        synced(&m).await;
+        assert_equal(&m, &server).await;
     });
 }

@@ -94,6 +94,8 @@ pub(super) struct Server {
     pub(super) assigned: HashMap<String, String>,
     /// What it was sent, in the order in which it came: id, key, collection, data.
     pub(super) received: Vec<(String, String, String, Option<Record>)>,
+    /// Of neighbours with one group all take effect, or none.
+    pub(super) all_or_none: bool,
     /// The newest batch's ids.
     pub(super) last_batch: Vec<String>,
     /// The groups in each batch that had any.
@@ -156,6 +158,34 @@ impl Server {
             self.answered.insert(change.id.clone(), verdict.clone());
         }
         verdict
+    }
+
+    /// Neighbours of one group, where it takes all or none.
+    fn apply_part(&mut self, part: &[Change<Record>]) -> Vec<(Rc<str>, Verdict<Record>)> {
+        let before = (self.rows.clone(), self.seq, self.effects.len());
+        let known = self.answered.clone();
+        let mut results: Vec<(Rc<str>, Verdict<Record>)> = part
+            .iter()
+            .map(|c| (c.id.as_str().into(), self.apply(c)))
+            .collect();
+        let taken = |v: &Verdict<Record>| matches!(v, Verdict::Success { .. });
+        if !self.all_or_none || results.iter().all(|(_, v)| taken(v)) {
+            return results;
+        }
+        (self.rows, self.seq) = (before.0, before.1);
+        self.effects.truncate(before.2);
+        for (id, verdict) in results.iter_mut().filter(|(_, v)| taken(v)) {
+            if !known.contains_key(&**id) {
+                self.answered.remove(&**id);
+                let refusal = Refusal {
+                    code: "aborted".into(),
+                    message: "another change of its transaction was refused".into(),
+                };
+                let retryable = true;
+                *verdict = Verdict::Failed { refusal, retryable };
+            }
+        }
+        results
     }
 
     fn decide_assigning(&mut self, change: &Change<Record>, how: Assigns) -> Verdict<Record> {
@@ -234,7 +264,8 @@ impl Server {
                 retryable: false,
             };
         }
-        if change.version.0 != current || (change.action == Action::Create && there.is_some()) {
+        let other = row.is_some() && change.version.0 != current;
+        if other || (change.action == Action::Create && there.is_some()) {
             let at = row.map(|r| Rc::from(r.at.as_str()));
             return Verdict::Conflict {
                 version: Version(current),
@@ -432,10 +463,8 @@ impl Backend<Record> for TestBackend {
             if !groups.is_empty() {
                 server.groups_of_batches.push(groups);
             }
-            changes
-                .iter()
-                .map(|c| (c.id.as_str().into(), server.apply(c)))
-                .collect()
+            let parts = changes.chunk_by(|a, b| a.group.is_some() && a.group == b.group);
+            parts.flat_map(|part| server.apply_part(part)).collect()
         };
         match fault {
             Some(Fault::AnswerLost) => return Err(no_answer()),

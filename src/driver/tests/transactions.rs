@@ -196,6 +196,91 @@ fn a_group_with_a_parked_parent_stays_together() {
     });
 }
 
+/// Two sites in one transaction, of which the server refuses `bad`: a backend that takes all or none.
+async fn half_refused() -> (Rc<RefCell<Server>>, TestManager) {
+    let (server, device) = rig();
+    server.borrow_mut().all_or_none = true;
+    server.borrow_mut().poison.insert("bad".into(), false);
+    let m = device.open().await;
+    let group = vec![new("sites", site("y", 1)), new("sites", site("bad", 1))];
+    transact(&m, group, vec![]).await.unwrap();
+    create(&m, "sites", site("z", 1)).await.unwrap();
+    until(&m, "parked", |s| s.failed == 1).await;
+    pass(60_000).await;
+    assert_eq!(m.status().pending, 1, "it does not go alone");
+    assert_eq!(
+        server.borrow().dump("sites").len(),
+        1,
+        "the rest of the queue went"
+    );
+    let entries = m.outbox(&Default::default());
+    let parked = entries.iter().find(|e| e.state == "failed").unwrap();
+    let kept = entries.iter().find(|e| e.state == "pending").unwrap();
+    assert_eq!(kept.waits_for.as_ref(), Some(&parked.id));
+    assert_eq!(kept.blocked_by.as_ref(), Some(&parked.id));
+    (server, m)
+}
+
+#[test]
+fn what_is_left_of_a_refused_group_waits_for_the_user() {
+    run(async {
+        let (server, m) = half_refused().await;
+        server.borrow_mut().poison.clear();
+        submit(&m, Intent::Retry(None)).await.unwrap();
+        synced(&m).await;
+        assert_eq!(server.borrow().dump("sites"), dump(&m, "sites").await);
+        assert_eq!(server.borrow().dump("sites").len(), 3);
+
+        let (server, m) = half_refused().await;
+        let mut all = m.outbox(&Default::default()).into_iter();
+        let bad = all.find(|e| e.state == "failed").unwrap().mutation;
+        submit(&m, Intent::Discard(bad.no)).await.unwrap();
+        synced(&m).await;
+        assert_eq!(server.borrow().dump("sites"), dump(&m, "sites").await);
+        assert_eq!(server.borrow().dump("sites").len(), 2);
+    });
+}
+
+#[test]
+fn a_group_that_meets_a_conflict_goes_again_as_one() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().all_or_none = true;
+        let m = device.open().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        synced(&m).await;
+        m.signal(crate::engine::Event::Pause);
+        let group = vec![
+            new("sites", site("y", 1)),
+            (
+                "sites",
+                patch("x", json!({"n": 2})),
+                WriteOptions::default(),
+            ),
+        ];
+        transact(&m, group, vec![]).await.unwrap();
+        server
+            .borrow_mut()
+            .put("sites", site("x", 9), "1763000000001-0000-b");
+        m.signal(crate::engine::Event::Resume);
+        synced(&m).await;
+        assert_eq!(server.borrow().dump("sites"), dump(&m, "sites").await);
+        assert_eq!(server.borrow().dump("sites").len(), 2);
+        assert_eq!(
+            server.borrow().groups_of_batches.len(),
+            2,
+            "both times together"
+        );
+        assert!(
+            server
+                .borrow()
+                .groups_of_batches
+                .iter()
+                .all(|g| g.len() == 2)
+        );
+    });
+}
+
 #[test]
 fn a_transaction_that_rewrites_parts_of_a_group_joins_it() {
     run(async {
