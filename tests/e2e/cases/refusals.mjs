@@ -140,6 +140,37 @@ async function refusedForGood(rig) {
   assert.deepEqual(left, { total: 0, record: null }, "the record is as the server has it");
 }
 
+/** Of a transaction the server takes all or nothing; what is left waits for the one that is refused. */
+async function halfATransaction(rig) {
+  const page = await rig.tab();
+  await rig.open(page);
+  const long = "x".repeat(300);
+  await page.evaluate(async (id) => {
+    await window.db.transaction((tx) => {
+      tx.collection("sites").create({ id: "s1", name: "one" });
+      tx.collection("sites").create({ id, name: "too long for the server" });
+      tx.collection("assessments").create({ id: "a1", siteId: "s1", score: 3 });
+    });
+    await window.lab.sites.create({ id: "alone", name: "not of it" });
+    await window.lab.waitFor("s.outbox.failed === 1 && s.outbox.syncing === 0");
+    await window.lab.waitFor("s.outbox.pending === 2 && s.phase === 'idle'");
+  }, long);
+  assert.deepEqual([...(await rig.records()).keys()], ["sites/alone"]);
+  const entries = await page.evaluate(() => window.db.outbox.list());
+  const refused = entries.find(({ state }) => state === "failed");
+  assert.equal(refused.key, long);
+  for (const entry of entries.filter(({ state }) => state === "pending")) {
+    assert.equal(entry.blockedBy, refused.id, entry.key);
+    assert.equal(entry.error?.code, "aborted", entry.key);
+  }
+  await page.evaluate(async (id) => {
+    await window.db.outbox.discard(id);
+    await window.lab.synced();
+  }, refused.id);
+  const keys = [...(await rig.records()).keys()].sort();
+  assert.deepEqual(keys, ["assessments/a1", "sites/alone", "sites/s1"]);
+}
+
 /** Refused by the server's rules, until the rules change. */
 async function refusedThenAllowed(rig) {
   const page = await rig.tab();
@@ -266,6 +297,7 @@ export const refusals = [
   { name: "wrong options to open: invalid-options", run: wrongOptions },
   { name: "records that cannot be kept leave nothing behind", run: wrongRecords },
   { name: "refused for good: parked, the others go on, discard clears it", run: refusedForGood },
+  { name: "half a transaction never takes effect", run: halfATransaction },
   { name: "refused by the rules: discard goes back, retry goes through", run: refusedThenAllowed },
   { name: "the demo shows what was refused, and retries and discards", run: onTheScreen },
   { name: "a child waits for its parked parent", run: waitsForParent },
