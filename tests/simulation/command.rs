@@ -1,6 +1,6 @@
 //! `cargo xtask sim`: many seeds on all threads, or one in words.
 
-use super::plan::{self, Plan};
+use super::plan::{self, Plan, WIDE_FROM};
 use super::world::Violation;
 use super::{KEPT, guard, shrink};
 use std::collections::BTreeMap;
@@ -52,10 +52,11 @@ fn print(plan: &Plan) {
         skews_ms,
         page_max,
         latency_ms,
+        wide,
         ..
     } = plan;
     println!("  users {users:?}, strategies {strategies:?}, clocks {skews_ms:?} ms off");
-    println!("  pages of {page_max}, latency up to {latency_ms} ms");
+    println!("  pages of {page_max}, latency up to {latency_ms} ms, {wide:?}");
     for (i, (act, then)) in plan.steps.iter().enumerate() {
         println!("  {i:>3} {act:?}, then {then:?}");
     }
@@ -142,7 +143,10 @@ pub(crate) fn run() {
         assert_eq!(violations, 0, "promises were broken");
         return;
     }
-    let seeds: Vec<u64> = kept(KEPT).chain(first..first + count).collect();
+    // As many wide ones.
+    let wide = first + WIDE_FROM..first + WIDE_FROM + count;
+    let wide = wide.filter(|_| first < WIDE_FROM);
+    let seeds: Vec<u64> = kept(KEPT).chain(first..first + count).chain(wide).collect();
     let started = Instant::now();
     let failed = play_all(&seeds);
     let took_s = started.elapsed().as_secs_f64();

@@ -3,14 +3,17 @@
 //! As in `npm/tabs.js`: a lock makes one tab the leader, a channel tells the others to catch up (or
 //! is lost, then they learn of it later), and nothing is swept while another tab is open.
 
+use super::app;
 use super::disk::SimStore;
 use super::exec::{Group, WORLD};
 use super::keys;
 use super::net::SimBackend;
 use super::oracle::{self};
 use super::record::Record;
+use super::wide::Wide;
 use super::world::{EPOCH_MS, World};
-use landfall::driver::{Clock, Listener, Manager, OutboxFilter, Settings};
+use landfall::conflict::{Answer, Question};
+use landfall::driver::{Clock, Listener, Manager, OutboxFilter, OutboxView, Settings};
 use landfall::engine::{Config, Event};
 use landfall::error::Error;
 use landfall::model::Name;
@@ -72,6 +75,7 @@ pub(crate) struct Fleet {
     pub(crate) world: Rc<World>,
     pub(crate) devices: RefCell<Vec<Device>>,
     strategies: [Strategy; 3],
+    pub(crate) wide: Wide,
     next: Cell<Group>,
     pub(crate) healing: Cell<bool>,
 }
@@ -97,6 +101,16 @@ impl Listener<Record> for Ear {
 
     fn status_changed(&self) {}
 
+    fn decide(
+        &self,
+        question: Question<Record>,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer<Record>, Error>>>> {
+        match self.fleet.upgrade() {
+            Some(fleet) => Box::pin(app::decide(fleet, (self.client, self.tab), question)),
+            None => Box::pin(async { Ok(Answer::Park) }),
+        }
+    }
+
     fn failed(&self, error: &Error) {
         let Some(fleet) = self.fleet.upgrade() else {
             return;
@@ -110,12 +124,13 @@ impl Listener<Record> for Ear {
 }
 
 impl Fleet {
-    pub(crate) fn new(world: &Rc<World>, strategies: [Strategy; 3]) -> Rc<Self> {
+    pub(crate) fn new(world: &Rc<World>, strategies: [Strategy; 3], wide: &Wide) -> Rc<Self> {
         let devices = world.clients.iter().map(|_| Device::default()).collect();
         Rc::new(Self {
             world: world.clone(),
             devices: RefCell::new(devices),
             strategies,
+            wide: wide.clone(),
             next: Cell::new(WORLD + 1),
             healing: Cell::new(false),
         })
@@ -510,21 +525,40 @@ impl Fleet {
         }
         let list = manager.outbox(&OutboxFilter::default());
         for entry in list.iter().filter(|e| any || e.state == "failed") {
-            let mutation = &entry.mutation;
-            let place = (mutation.collection.clone(), keys::plain(&mutation.key));
-            let world = self.world.clone();
-            self.world
-                .say(|| format!("c{client} discards {} ({place:?})", entry.id));
-            // At once: what the promise says of it comes later than what it does.
-            world.oracle.borrow_mut().discarded(client, &place);
-            manager.submit(
-                Intent::Discard(mutation.no),
-                Box::new(move |_| world.oracle.borrow_mut().discarded(client, &place)),
-            );
+            self.give_up(client, &manager, entry);
             if any {
                 return;
             }
         }
+    }
+
+    /// The user gives up what is queued; the oracle is told.
+    pub(crate) fn give_up(&self, client: usize, manager: &Tabs, entry: &OutboxView<Record>) {
+        let mutation = &entry.mutation;
+        let place = (mutation.collection.clone(), keys::plain(&mutation.key));
+        let world = self.world.clone();
+        self.world
+            .say(|| format!("c{client} discards {} ({place:?})", entry.id));
+        // At once: what the promise says of it comes later than what it does.
+        world.oracle.borrow_mut().discarded(client, &place);
+        manager.submit(
+            Intent::Discard(mutation.no),
+            Box::new(move |_| world.oracle.borrow_mut().discarded(client, &place)),
+        );
+    }
+
+    /// What is queued and does not wait for a conflict that nobody settles.
+    pub(crate) fn left(&self, manager: &Tabs) -> usize {
+        let list = manager.outbox(&OutboxFilter::default());
+        let manual = |name: &Name| {
+            let mut specs = self.specs().into_iter();
+            specs.any(|s| s.name == *name && s.strategy == Strategy::Manual)
+        };
+        let waits = |e: &&OutboxView<Record>| match e.state {
+            "conflict" => manual(&e.mutation.collection),
+            _ => e.waits_for.is_some(),
+        };
+        list.len() - list.iter().filter(waits).count()
     }
 
     /// Ends everything, so that nothing holds anything.

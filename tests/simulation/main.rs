@@ -3,10 +3,11 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `plan` | what happens, drawn from the seed before anything runs |
+//! | `plan`, `wide` | what happens, drawn from the seed before anything runs |
 //! | `story` | plays a plan, heals, and has it checked |
+//! | `app` | an app's user: settles conflicts, looks after the queue, reads before it writes |
 //! | `fleet`, `disk`, `net`, `server`, `rule`, `keys` | devices and tabs, their disks, the way to the server, the server's model, with keys of its own |
-//! | `oracle`, `checks` | the account of what was promised, and what is asserted |
+//! | `oracle`, `checks`, `account` | the account of what was promised, and what is asserted |
 //! | `exec`, `chance` | virtual time, tasks that can be killed wherever they wait, the trace |
 //! | `shrink`, `guard`, `command` | the smallest plan that fails, panics, `cargo xtask sim` |
 
@@ -18,6 +19,8 @@
     reason = "tests"
 )]
 
+mod account;
+mod app;
 mod chance;
 mod checks;
 mod command;
@@ -34,6 +37,7 @@ mod rule;
 mod server;
 mod shrink;
 mod story;
+mod wide;
 mod world;
 
 /// Seeds that failed once; they are played for ever.
@@ -58,6 +62,8 @@ fn failures(seeds: impl Iterator<Item = u64>) -> Vec<String> {
 #[test]
 fn the_promises_hold() {
     assert_eq!(failures(1..=FEW), Vec::<String>::new());
+    let wide = plan::WIDE_FROM + 1..=plan::WIDE_FROM + FEW;
+    assert_eq!(failures(wide), Vec::<String>::new());
 }
 
 #[test]

@@ -37,6 +37,10 @@ pub(crate) enum Kind {
     Update(&'static str),
     Delete,
     Promote,
+    /// Of a conflict. What it leaves is told by the conflict log.
+    Resolve,
+    /// No write: what a transaction has read, which must still be so.
+    Look(Option<(u32, u32)>),
 }
 
 /// What came of it.
@@ -65,6 +69,13 @@ pub(crate) struct Op {
     pub(crate) asked: u64,
     pub(crate) ended: u64,
     pub(crate) asked_ms: u64,
+}
+
+/// A conflict that was settled: when, and the marks of what came of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Logged {
+    pub(crate) moment: u64,
+    pub(crate) result: Option<(Option<u32>, Option<u32>)>,
 }
 
 /// What took effect on the server.
@@ -133,7 +144,7 @@ pub(crate) struct Oracle {
     devices: Vec<Device>,
     /// The order of what tabs are asked and answered.
     moments: u64,
-    pub(crate) conflicts: BTreeMap<Whose, u64>,
+    pub(crate) conflicts: BTreeMap<Whose, Vec<Logged>>,
     pub(crate) discards: BTreeMap<Whose, u64>,
     /// Acknowledged, not sent yet: tab, mark and field that have to show.
     shows: BTreeMap<Whose, (usize, u32, &'static str)>,
@@ -164,6 +175,8 @@ fn apply(state: State, op: &Op, n: u32) -> Option<State> {
             ..there
         })),
         (Kind::Update(_) | Kind::Promote, _) => None,
+        (Kind::Resolve, state) => Some(state),
+        (Kind::Look(seen), state) => (state.map(|f| (f.a, f.b)) == seen).then_some(state),
     }
 }
 
@@ -205,6 +218,13 @@ impl Oracle {
         !is_exact(&place.1) || !ops.is_some_and(|ops| ops.iter().any(elsewhere))
     }
 
+    /// Whether a write of a record that is followed exactly has not ended.
+    pub(crate) fn is_asked(&self, client: usize, place: &Place) -> bool {
+        let waits = |n: &u32| self.op(*n).end == End::Waiting;
+        let ops = self.of.get(&(client, place.clone()));
+        is_exact(&place.1) && ops.is_some_and(|ops| ops.iter().any(waits))
+    }
+
     /// Whether the device knows of a record that the backend has.
     pub(crate) fn knows(&self, client: usize, place: &Place) -> bool {
         let known = self.devices[client].versions.get(place);
@@ -236,12 +256,15 @@ impl Oracle {
         });
         let n = self.ops.len() as u32;
         let whose = (client, place.clone());
-        self.shows.remove(&whose);
+        if !matches!(kind, Kind::Look(_)) {
+            self.shows.remove(&whose);
+        }
         self.of.entry(whose).or_default().push(n);
         n
     }
 
-    fn end(&mut self, n: u32, end: End) -> bool {
+    /// Notes what came of a write; answers whether that can be.
+    pub(crate) fn end(&mut self, n: u32, end: End) -> bool {
         let moment = self.moment();
         let op = &mut self.ops[n as usize - 1];
         op.end = end;
@@ -259,7 +282,9 @@ impl Oracle {
             .collect();
         // A tab that has not heard of the record yet has nothing to delete.
         let stale = op.kind == Kind::Delete && exact.last_tab != op.tab;
-        exact.last_tab = op.tab;
+        if !matches!(op.kind, Kind::Look(_)) {
+            exact.last_tab = op.tab;
+        }
         exact.ever.extend(after.iter().copied());
         if end == End::Unknown || exact.loose || stale {
             exact.states.extend(after);
@@ -283,14 +308,19 @@ impl Oracle {
     /// The user has given up what is queued of a record.
     pub(crate) fn discarded(&mut self, client: usize, place: &Place) {
         let moment = self.moment();
+        self.loosen(client, place);
+        self.discards.insert((client, place.clone()), moment);
+    }
+
+    /// From now on any state in which the record ever was will do.
+    pub(crate) fn loosen(&mut self, client: usize, place: &Place) {
         let whose = (client, place.clone());
         self.shows.remove(&whose);
         if is_exact(&place.1) {
-            let exact = self.exact.entry(whose.clone()).or_default();
+            let exact = self.exact.entry(whose).or_default();
             exact.loose = true;
             exact.states = exact.ever.clone();
         }
-        self.discards.insert(whose, moment);
     }
 
     /// What a tab has to show: place, mark, field.
@@ -338,7 +368,7 @@ pub(crate) fn ended(world: &World, n: u32, result: &Result<usize, Error>) {
     let field = match op.kind {
         Kind::Create | Kind::Put => "a",
         Kind::Update(field) => field,
-        Kind::Delete | Kind::Promote => return,
+        Kind::Delete | Kind::Promote | Kind::Resolve | Kind::Look(_) => return,
     };
     let given_up = oracle.discards.get(&whose).is_some_and(|at| *at > op.asked);
     if end == End::Acked && !given_up && alone && last && !op.hidden && !op.local {
@@ -418,7 +448,18 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     let place = (conflict.collection.clone(), keys::plain(&conflict.key));
                     let whose = (client, place);
                     oracle.shows.remove(&whose);
-                    oracle.conflicts.insert(whose, moment);
+                    let marks = |r: &Record| (r.mark("a"), r.mark("b"));
+                    let result = conflict.result.as_ref().map(marks);
+                    // What the app's function has answered counts from here on.
+                    let chosen = result.and_then(|(a, _)| a).filter(|n| {
+                        let op = oracle.op(*n);
+                        op.kind == Kind::Resolve && op.client == client
+                    });
+                    if let Some(n) = chosen.filter(|n| oracle.op(*n).end == End::Refused) {
+                        oracle.end(n, End::Acked);
+                    }
+                    let logged = Logged { moment, result };
+                    oracle.conflicts.entry(whose).or_default().push(logged);
                 }
                 Fact::Checkpoint { checkpoint: at, .. } => checkpoint.clone_from(at),
                 Fact::Sent { nos } => {
@@ -582,7 +623,8 @@ fn check_parent(
     let deleted = ops.iter().any(|n| oracle.op(*n).kind == Kind::Delete);
     let made = |n: &u32| {
         let op = oracle.op(*n);
-        op.end == End::Acked && op.ended < child.asked && !op.local
+        let writes = !matches!(op.kind, Kind::Resolve | Kind::Look(_));
+        writes && op.end == End::Acked && op.ended < child.asked && !op.local
     };
     if !deleted && ops.iter().filter(before).any(made) {
         let id = &change.id;

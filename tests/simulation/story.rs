@@ -1,5 +1,6 @@
 //! Plays a plan, lets it heal, and has the promises checked.
 
+use super::app;
 use super::checks;
 use super::exec::WORLD;
 use super::fleet::{Fleet, Tabs};
@@ -42,7 +43,7 @@ pub(crate) fn play(plan: &Plan, in_words: bool) -> Ending {
     for (client, skew) in world.clients.iter().zip(&plan.skews_ms) {
         client.skew_ms.set(*skew);
     }
-    let fleet = Fleet::new(&world, plan.strategies);
+    let fleet = Fleet::new(&world, plan.strategies, &plan.wide);
     let story = Story {
         world: world.clone(),
         fleet: fleet.clone(),
@@ -58,13 +59,60 @@ pub(crate) fn play(plan: &Plan, in_words: bool) -> Ending {
     }
 }
 
-fn name(key: Key, client: usize) -> Rc<str> {
+/// A device and its tab.
+pub(crate) type Asker = (usize, usize);
+
+pub(crate) fn name(key: Key, client: usize) -> Rc<str> {
     match key {
         Key::Own(n) => format!("o{client}-{n}"),
         Key::Shared(n) => format!("s{n}"),
         Key::Local(n) => format!("l{client}-{n}"),
     }
     .into()
+}
+
+/// The write as the manager takes it, and its mark.
+pub(crate) fn prepare(
+    world: &World,
+    (who, manager): (Asker, &Tabs),
+    place: &Place,
+    what: Do,
+    local: bool,
+) -> (u32, Write<Record>, WriteOptions) {
+    let kind = match what {
+        Do::Create => Kind::Create,
+        Do::Put => Kind::Put,
+        Do::Update(field) => Kind::Update(field),
+        Do::Delete => Kind::Delete,
+        Do::Promote => Kind::Promote,
+    };
+    let (collection, key) = place;
+    let key = &keys::known(world, manager, collection, key);
+    let hidden = &**collection == "blocks";
+    let now_ms = world.exec.now_ms();
+    let mut oracle = world.oracle.borrow_mut();
+    let newest = manager.newest(collection, key).ok().flatten();
+    let blind = newest.is_none() || !oracle.knows(who.0, place);
+    let n = oracle.ask(who, place, kind, (local, hidden, blind), now_ms);
+    // A note is below the site that has the same name.
+    let site: Rc<str> = keys::known(world, manager, "sites", &place.1);
+    let site = (&**collection == "notes").then_some(&*site);
+    let write = match what {
+        Do::Create => Write::Create(whole(key, n, site)),
+        Do::Put => Write::Put(whole(key, n, site)),
+        Do::Update(field) => Write::Update {
+            key: key.clone(),
+            patch: Record::new(json!({ field: n })),
+            changed: Rc::from([Rc::from(field)]),
+        },
+        Do::Delete => Write::Delete(key.clone()),
+        Do::Promote => Write::Promote(key.clone()),
+    };
+    let options = WriteOptions {
+        local_only: (local && matches!(what, Do::Create | Do::Put)).then_some(true),
+        optimistic: None,
+    };
+    (n, write, options)
 }
 
 impl Story {
@@ -158,6 +206,7 @@ impl Story {
             Act::Retry(c) => fleet.retry(c),
             Act::Discard(c, any) => fleet.discard(c, any),
             Act::NewGeneration => world.server.borrow_mut().purge(),
+            Act::More(more) => app::act(fleet, more),
         }
     }
 
@@ -211,50 +260,6 @@ impl Story {
         });
     }
 
-    /// The write as the manager takes it, and its mark.
-    fn prepare(
-        &self,
-        (who, manager): ((usize, usize), &Tabs),
-        place: &Place,
-        what: Do,
-        local: bool,
-    ) -> (u32, Write<Record>, WriteOptions) {
-        let kind = match what {
-            Do::Create => Kind::Create,
-            Do::Put => Kind::Put,
-            Do::Update(field) => Kind::Update(field),
-            Do::Delete => Kind::Delete,
-            Do::Promote => Kind::Promote,
-        };
-        let (collection, key) = place;
-        let key = &keys::known(&self.world, manager, collection, key);
-        let hidden = &**collection == "blocks";
-        let now_ms = self.world.exec.now_ms();
-        let mut oracle = self.world.oracle.borrow_mut();
-        let newest = manager.newest(collection, key).ok().flatten();
-        let blind = newest.is_none() || !oracle.knows(who.0, place);
-        let n = oracle.ask(who, place, kind, (local, hidden, blind), now_ms);
-        // A note is below the site that has the same name.
-        let site: Rc<str> = keys::known(&self.world, manager, "sites", &place.1);
-        let site = (&**collection == "notes").then_some(&*site);
-        let write = match what {
-            Do::Create => Write::Create(whole(key, n, site)),
-            Do::Put => Write::Put(whole(key, n, site)),
-            Do::Update(field) => Write::Update {
-                key: key.clone(),
-                patch: Record::new(json!({ field: n })),
-                changed: Rc::from([Rc::from(field)]),
-            },
-            Do::Delete => Write::Delete(key.clone()),
-            Do::Promote => Write::Promote(key.clone()),
-        };
-        let options = WriteOptions {
-            local_only: (local && matches!(what, Do::Create | Do::Put)).then_some(true),
-            optimistic: None,
-        };
-        (n, write, options)
-    }
-
     fn write(&self, c: usize, t: usize, collection: &'static str, key: Key, what: Do) {
         let Some((tab, manager)) = self.fleet.tab(c, t) else {
             return;
@@ -264,7 +269,8 @@ impl Story {
             return;
         }
         let local = matches!(key, Key::Local(_)) || collection == "drafts";
-        let (n, write, options) = self.prepare(((c, tab), &manager), &place, what, local);
+        let (n, write, options) =
+            prepare(&self.world, ((c, tab), &manager), &place, what, local);
         self.world
             .say(|| format!("c{c} tab {tab}: write {n}, {what:?} {place:?}"));
         let world = self.world.clone();
@@ -288,7 +294,8 @@ impl Story {
         let mut writes = Vec::new();
         let mut marks = Vec::new();
         for place in places {
-            let (n, write, options) = self.prepare(((c, tab), &manager), &place, Do::Put, false);
+            let (n, write, options) =
+                prepare(&self.world, ((c, tab), &manager), &place, Do::Put, false);
             writes.push((place.0, write, options));
             marks.push(n);
         }
@@ -396,7 +403,14 @@ impl Story {
             }
             return false;
         }
-        let left = status.pending + status.syncing + status.conflict;
+        let mut left = status.pending + status.syncing + status.conflict;
+        if status.conflict > 0 && leader.is_settled() {
+            if self.fleet.wide.never {
+                left = self.fleet.left(&leader);
+            } else {
+                app::resolve_all(&self.fleet, c);
+            }
+        }
         let skew_ms = self.world.clients[c].skew_ms.get();
         let through = status.synced_through_ms.unwrap_or(0.0) - super::world::EPOCH_MS - skew_ms;
         // A later one is of before the clock was set back.
