@@ -149,8 +149,12 @@ pub(crate) async fn decide(
                 return Ok(Answer::Park);
             };
             let (n, record) = own(world, &manager, who, &place, &question.key);
+            let sides = oracle::sides(question.local.as_ref(), question.remote.as_ref());
+            let mut oracle = world.oracle.borrow_mut();
             // Nothing is promised of an answer until it is in the log.
-            world.oracle.borrow_mut().end(n, End::Refused);
+            oracle.end(n, End::Refused);
+            oracle.answers.insert(n, sides);
+            drop(oracle);
             Ok(Answer::Record(Some(record)))
         }
         9..=10 => Ok(Answer::Park),

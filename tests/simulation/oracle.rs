@@ -146,6 +146,8 @@ pub(crate) struct Oracle {
     moments: u64,
     pub(crate) conflicts: BTreeMap<Whose, Vec<Logged>>,
     pub(crate) discards: BTreeMap<Whose, u64>,
+    /// What the app's function was asked where it has answered a record of its own.
+    pub(crate) answers: BTreeMap<u32, [Option<String>; 2]>,
     /// Acknowledged, not sent yet: tab, mark and field that have to show.
     shows: BTreeMap<Whose, (usize, u32, &'static str)>,
     received: BTreeSet<Whose>,
@@ -157,6 +159,11 @@ pub(crate) struct Oracle {
 /// Whether only one device touches this key.
 pub(crate) fn is_exact(key: &str) -> bool {
     key.starts_with('o') || key.starts_with('l')
+}
+
+/// Both sides of a conflict, in words.
+pub(crate) fn sides(local: Option<&Record>, remote: Option<&Record>) -> [Option<String>; 2] {
+    [local, remote].map(|side| side.map(|r| r.anyhow().to_string()))
 }
 
 fn apply(state: State, op: &Op, n: u32) -> Option<State> {
@@ -190,6 +197,7 @@ impl Oracle {
             moments: 0,
             conflicts: BTreeMap::new(),
             discards: BTreeMap::new(),
+            answers: BTreeMap::new(),
             shows: BTreeMap::new(),
             received: BTreeSet::new(),
             travelled: BTreeMap::new(),
@@ -457,6 +465,13 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     });
                     if let Some(n) = chosen.filter(|n| oracle.op(*n).end == End::Refused) {
                         oracle.end(n, End::Acked);
+                        let asked = oracle.answers.get(&n).cloned();
+                        let now = sides(conflict.local.as_ref(), conflict.remote.as_ref());
+                        if asked.as_ref().is_some_and(|asked| *asked != now) {
+                            world.violated("settled by the answer to another question", || {
+                                format!("write {n}: asked of {asked:?}, it was {now:?}")
+                            });
+                        }
                     }
                     let logged = Logged { moment, result };
                     oracle.conflicts.entry(whose).or_default().push(logged);
