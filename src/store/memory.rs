@@ -82,6 +82,33 @@ impl<V> MemoryStore<V> {
     }
 }
 
+/// What a store holds, to be put back: a disk that has lost power is as it was before.
+#[derive(Clone)]
+pub struct State<V> {
+    entries: BTreeMap<Seq, Entry<V>>,
+    segments: BTreeMap<SegmentId, Entry<V>>,
+    base: Base,
+}
+
+impl<V: Clone> MemoryStore<V> {
+    /// What it holds now.
+    #[must_use]
+    pub fn state(&self) -> State<V> {
+        State {
+            entries: self.0.entries.borrow().clone(),
+            segments: self.0.segments.borrow().clone(),
+            base: self.0.base.borrow().clone(),
+        }
+    }
+
+    /// It holds this again.
+    pub fn put_back(&self, state: State<V>) {
+        self.0.entries.replace(state.entries);
+        self.0.segments.replace(state.segments);
+        self.0.base.replace(state.base);
+    }
+}
+
 impl<V> MemoryStore<V> {
     /// The entries of the log, and the number of segments.
     #[must_use]

@@ -6,7 +6,8 @@
 
 use super::fleet::{Fleet, Tabs};
 use super::keys;
-use super::oracle::{Effect, End, Kind, Logged, Op, Oracle, Place, is_exact};
+use super::losses;
+use super::oracle::{Effect, End, Kind, Logged, Op, Oracle, Place, Whose, is_exact};
 use super::record::Record;
 use super::server::Server;
 use landfall::driver::OutboxFilter;
@@ -27,9 +28,10 @@ pub(crate) fn run(fleet: &Fleet) {
         if op.end == End::Waiting && !never && fleet.managers(op.client).iter().any(alive) {
             world.violated("somebody waits for ever", || format!("write {n}: {op:?}"));
         }
-        if op.end == End::Acked && !op.local && !is_exact(&op.place.1) {
+        let owed = oracle.losses.owed.contains_key(&n);
+        if op.end == End::Acked && !op.local && (owed || !is_exact(&op.place.1)) {
             let user = world.clients[op.client].user;
-            let waits = left[op.client].iter().any(|(place, m)| {
+            let waits = left.iter().flatten().any(|(place, m)| {
                 let deletes = op.kind == Kind::Delete && m.action == Action::Delete;
                 let has = m.value.iter().any(|r| carries(r, op, n));
                 *place == op.place && (deletes || has)
@@ -82,16 +84,18 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
     if matches!(op.kind, Kind::Look(_)) {
         return true;
     }
-    let whose = (op.client, op.place.clone());
-    let logged = oracle.conflicts.get(&whose).and_then(|all| all.last());
-    let logged = logged.filter(|logged| logged.moment > op.asked);
+    let (asked, whose) = losses::whose(oracle, n);
+    let logged = whose.iter().filter_map(|w| oracle.conflicts.get(w)?.last());
+    let logged = logged.max_by_key(|logged| logged.moment);
+    let logged = logged.filter(|logged| logged.moment > asked);
     let with = |logged: &&Logged| logged.result.is_some_and(|(a, b)| has(a, b, op, n));
     let owed_since = logged.filter(with).map(|logged| logged.moment);
     if logged.is_some() && owed_since.is_none() {
         return true;
     }
-    let since = owed_since.unwrap_or(op.asked);
-    if oracle.discards.get(&whose).is_some_and(|at| *at > since) {
+    let since = owed_since.unwrap_or(asked);
+    let discarded = |w: &Whose| oracle.discards.get(w).is_some_and(|at| *at > since);
+    if whose.iter().any(discarded) {
         return true;
     }
     let supersedes = |m: &u32, of: &str| {
@@ -112,7 +116,8 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
         let result = owed_since.and(logged).and_then(|logged| logged.result);
         result.is_none_or(|(a, b)| if of == "a" { a == Some(n) } else { b == Some(n) })
     };
-    let covered = |of: &str| !kept(of) || oracle.of[&whose].iter().any(|m| supersedes(m, of));
+    let others = || whose.iter().filter_map(|w| oracle.of.get(w)).flatten();
+    let covered = |of: &str| !kept(of) || others().any(|m| supersedes(m, of));
     if field(op).map_or(covered("a") && covered("b"), covered) {
         return true;
     }
@@ -132,7 +137,8 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
     }
     let sent = |e: &Effect| {
         let content = e.sent.iter().chain(&e.data);
-        e.client == op.client && content.into_iter().any(|r| carries(r, op, n))
+        let there = whose.iter().any(|(client, _)| *client == e.client);
+        there && content.into_iter().any(|r| carries(r, op, n))
     };
     effects().any(sent)
 }

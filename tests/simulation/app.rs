@@ -2,6 +2,7 @@
 //! only on top of what they have read.
 
 use super::fleet::{Fleet, Tabs};
+use super::keep;
 use super::keys;
 use super::oracle::{self, End, Kind, Place};
 use super::plan::{Do, Key};
@@ -43,6 +44,16 @@ pub(crate) fn act(fleet: &Rc<Fleet>, more: More) {
             }
         }
         More::Reads(c, t, site, note, same) => reads(fleet, (c, t), site, note, same),
+        More::Wipe(c) => keep::wipe(fleet, c),
+        More::SignOut(c, backup) => keep::sign_out(fleet, c, backup),
+        More::Export(c, t) => {
+            if let Some((_, manager)) = settled(fleet, c, t) {
+                keep::export(fleet, c, &manager);
+            }
+        }
+        More::Import(c, t, nth) => keep::import(fleet, (c, t), nth),
+        More::PowerLoss(c) => keep::power_loss(fleet, c),
+        More::Newer(c) => keep::newer(fleet, c),
     }
 }
 

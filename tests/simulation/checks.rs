@@ -6,7 +6,7 @@ use super::exec::WORLD;
 use super::fleet::{Fleet, Tabs};
 use super::keys;
 use super::record::Record;
-use landfall::conflict::{Outcome, same};
+use landfall::conflict::Outcome;
 use landfall::driver::OutboxFilter;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -89,7 +89,7 @@ fn same_as_server(fleet: &Fleet, client: usize, manager: &Tabs) {
         let shown = shown.into_iter();
         let shown = shown.filter(|(key, _)| synced(key) && !waits(key));
         let shown: BTreeMap<Rc<str>, String> = shown
-            .map(|(key, record)| (key, record.anyhow().to_string()))
+            .map(|(key, record)| (key, keys::content(&record)))
             .collect();
         if shown != truth {
             world.violated("a replica differs from the server", || {
@@ -130,8 +130,9 @@ fn open_conflicts(fleet: &Fleet, client: usize, manager: &Tabs) {
         let address = (world.clients[client].user, collection.clone(), key.clone());
         let row = server.rows.get(&address).and_then(|r| r.data.as_ref());
         let row = row.map(|r| keys::on_wire(world, collection, &key, r));
-        let remote = conflict.remote.as_ref().map(|r| Record::of(r.0.json.clone()));
-        if !same(remote.as_ref(), row.as_ref()) {
+        let remote = conflict.remote.as_ref().map(keys::content);
+        let row = row.as_ref().map(keys::content);
+        if remote != row {
             world.violated("an open conflict shows what the server has not", || {
                 format!("c{client} {address:?}: {remote:?}, the server {row:?}")
             });

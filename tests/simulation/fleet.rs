@@ -6,6 +6,7 @@
 use super::app;
 use super::disk::SimStore;
 use super::exec::{Group, WORLD};
+use super::keep::{self, Boat};
 use super::keys;
 use super::net::SimBackend;
 use super::oracle::{self};
@@ -13,10 +14,10 @@ use super::record::Record;
 use super::wide::Wide;
 use super::world::{EPOCH_MS, World};
 use landfall::conflict::{Answer, Question};
-use landfall::driver::{Clock, Listener, Manager, OutboxFilter, OutboxView, Settings};
+use landfall::driver::{Clock, Listener, Manager, OutboxFilter, OutboxView, RescueBatch, Settings};
 use landfall::engine::{Config, Event};
 use landfall::error::Error;
-use landfall::model::Name;
+use landfall::model::{Held, Name};
 use landfall::options::{CollectionSpec, Strategy};
 use landfall::replica::plan::{Intent, Notice};
 use std::cell::{Cell, RefCell};
@@ -78,7 +79,13 @@ pub(crate) struct Fleet {
     pub(crate) wide: Wide,
     next: Cell<Group>,
     pub(crate) healing: Cell<bool>,
+    /// The rescue copy of each device.
+    pub(crate) boats: RefCell<Vec<Boat>>,
+    /// What was exported: by whom, of which database.
+    pub(crate) backups: RefCell<Vec<Backup>>,
 }
+
+pub(crate) type Backup = (usize, Rc<str>, Vec<Held<Record>>);
 
 struct Ear {
     fleet: Weak<Fleet>,
@@ -100,6 +107,13 @@ impl Listener<Record> for Ear {
     }
 
     fn status_changed(&self) {}
+
+    fn rescue(&self, batch: RescueBatch<Record>) -> Pin<Box<dyn Future<Output = ()>>> {
+        match self.fleet.upgrade() {
+            Some(fleet) => Box::pin(keep::rescue(fleet, (self.client, self.tab), batch)),
+            None => Box::pin(async {}),
+        }
+    }
 
     fn decide(
         &self,
@@ -133,7 +147,13 @@ impl Fleet {
             wide: wide.clone(),
             next: Cell::new(WORLD + 1),
             healing: Cell::new(false),
+            boats: RefCell::new(world.clients.iter().map(|_| Boat::default()).collect()),
+            backups: RefCell::default(),
         })
+    }
+
+    fn appends(&self, client: usize) -> usize {
+        self.world.clients[client].disk.log.borrow().appends()
     }
 
     fn specs(&self) -> Vec<CollectionSpec> {
@@ -204,9 +224,16 @@ impl Fleet {
         self.next.set(id + 1);
         let fleet = self.clone();
         self.world.say(|| format!("c{client} opens tab {id}"));
-        let appends = self.world.clients[client].disk.log.appends();
+        let appends = self.appends(client);
         self.world.exec.spawn(id, async move {
+            let version = fleet.world.clients[client].version.get();
+            fleet.world.oracle.borrow_mut().opens(id, version);
             let opened = fleet.connect(client, id).await;
+            if let Ok(manager) = &opened {
+                if fleet.wide.rescue {
+                    keep::start(&fleet, (client, id), manager).await;
+                }
+            }
             let mut devices = fleet.devices.borrow_mut();
             let device = &mut devices[client];
             match opened {
@@ -229,6 +256,7 @@ impl Fleet {
     /// A manager over the device's disk.
     pub(crate) async fn connect(self: &Rc<Self>, client: usize, id: Group) -> Result<Tabs, Error> {
         let world = &self.world;
+        let version = world.clients[client].version.get();
         let settings = Settings {
             collections: self.specs(),
             engine: Config {
@@ -237,8 +265,8 @@ impl Fleet {
                 auto_start: true,
             },
             max_attempts: 3,
-            strict_rescue: false,
-            version: 1,
+            strict_rescue: self.wide.strict,
+            version,
         };
         let clock = SimClock {
             world: world.clone(),
@@ -253,17 +281,28 @@ impl Fleet {
         let store = SimStore::new(world, client, id);
         let backend = SimBackend::new(world, client, id);
         let online = world.clients[client].online.get();
-        let same = Box::new(|_: &Name, value: &Record, _| Ok(value.clone()));
-        Manager::open(
+        let specs = settings.collections.clone();
+        let migrated = Rc::new(Cell::new(false));
+        let told = migrated.clone();
+        let migrate = Box::new(move |_: &Name, value: &Record, _| {
+            told.set(true);
+            Ok(keep::migrate(value, version))
+        });
+        let opened = Manager::open(
             settings,
             store,
             Some(backend),
             clock,
             online,
             Box::new(ear),
-            same,
+            migrate,
         )
-        .await
+        .await;
+        let own = world.oracle.borrow().migrated_by(client) == Some(id);
+        if let (Ok(manager), true) = (&opened, migrated.get() && own) {
+            keep::check_migrated(self, client, manager, &specs);
+        }
+        opened
     }
 
     /// What the newest entry alone says is what all of them say.
@@ -271,7 +310,8 @@ impl Fleet {
         let (first, world, same) = (manager.status(), self.world.clone(), manager.clone());
         manager.settle(Box::new(move || {
             let then = same.status();
-            if world.clients[client].disk.log.appends() != appends || same.unread().is_some() {
+            let now = world.clients[client].disk.log.borrow().appends();
+            if now != appends || same.unread().is_some() {
                 return;
             }
             let counts = |s: &landfall::driver::Status| {
@@ -343,7 +383,8 @@ impl Fleet {
             device.sweeping &= !device.tabs.is_empty();
         }
         self.world.clients[client].live.borrow_mut().remove(&id);
-        self.world.oracle.borrow_mut().killed(client, id);
+        let now_ms = self.world.exec.now_ms();
+        self.world.oracle.borrow_mut().killed(client, id, now_ms);
         self.grant(client);
     }
 
@@ -397,6 +438,20 @@ impl Fleet {
                 fleet.forget(client, id);
             });
         }));
+    }
+
+    /// Tabs with an older version of the app than the device's newest are closed.
+    pub(crate) fn reload(self: &Rc<Self>, client: usize) {
+        let newest = self.world.clients[client].version.get();
+        loop {
+            let open = self.managers(client);
+            let older = open.iter().position(|(id, _)| {
+                let oracle = self.world.oracle.borrow();
+                oracle.losses.versions.get(id).is_some_and(|v| *v < newest)
+            });
+            let Some(i) = older else { return };
+            self.close(client, i);
+        }
     }
 
     /// After a close nobody is left without an answer.

@@ -216,6 +216,7 @@ fn arrive(
 fn serve_push(
     world: &Rc<World>,
     index: usize,
+    id: &Rc<str>,
     changes: &[Change<Record>],
 ) -> Result<Results, Failure> {
     let mut server = world.server.borrow_mut();
@@ -231,14 +232,14 @@ fn serve_push(
         }
         return Err(Failure::from_status(400, None, "malformed", "malformed"));
     }
-    let (user, id) = (world.clients[index].user, world.clients[index].id.clone());
+    let user = world.clients[index].user;
     let mut results = Vec::with_capacity(changes.len());
     for came in changes {
         let change = &keys::received(came);
         oracle::arrived(world, &server, index, change, changes);
         let effects = server.effects.len();
         let verdict = keys::unknown(world, came)
-            .unwrap_or_else(|| server.apply((user, &id, index), change, world.exec.now_ms()));
+            .unwrap_or_else(|| server.apply((user, id, index), change, world.exec.now_ms()));
         let fresh = server.effects.len() > effects;
         world.trace.mark_text(&change.id);
         world.say(|| {
@@ -272,8 +273,11 @@ impl Backend<Record> for SimBackend {
         // What is on the wire does not share memory with the tab.
         let sent: Vec<Change<Record>> = changes.to_vec();
         let ids: Vec<String> = changes.iter().map(|c| c.id.clone()).collect();
+        let id = call.client.clone();
         let asked = self
-            .travel(call, move |world, index| serve_push(world, index, &sent))
+            .travel(call, move |world, index| {
+                serve_push(world, index, &id, &sent)
+            })
             .await;
         let (mut results, fault) = match asked {
             Ok(answer) => answer,

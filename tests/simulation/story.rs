@@ -5,9 +5,11 @@ use super::checks;
 use super::exec::WORLD;
 use super::fleet::{Fleet, Tabs};
 use super::keys;
+use super::losses;
 use super::oracle::{self, Kind, Place};
 use super::plan::{Act, Do, Key, Plan, Then};
 use super::record::{Record, whole};
+use super::server::Core;
 use super::world::{Violation, World};
 use landfall::engine::Event;
 use landfall::replica::plan::{Intent, Transaction, Write, WriteOptions};
@@ -37,12 +39,17 @@ struct Story {
 }
 
 /// Plays a plan from the beginning to its end or first broken promise.
-pub(crate) fn play(plan: &Plan, in_words: bool) -> Ending {
+pub(crate) fn play(plan: &Plan, in_words: bool, core: Option<Box<dyn Core>>) -> Ending {
     let sizes = (plan.page_max, plan.latency_ms);
     let world = World::new(plan.seed, &plan.users, sizes, in_words);
     for (client, skew) in world.clients.iter().zip(&plan.skews_ms) {
         client.skew_ms.set(*skew);
     }
+    world.strict.set(plan.wide.strict);
+    if plan.wide.power {
+        world.clients.iter().for_each(|c| c.disk.fear_power());
+    }
+    world.server.borrow_mut().core = core;
     let fleet = Fleet::new(&world, plan.strategies, &plan.wide);
     let story = Story {
         world: world.clone(),
@@ -86,6 +93,7 @@ pub(crate) fn prepare(
         Do::Delete => Kind::Delete,
         Do::Promote => Kind::Promote,
     };
+    losses::know_nothing(world, who.0, place);
     let (collection, key) = place;
     let key = &keys::known(world, manager, collection, key);
     let hidden = &**collection == "blocks";
@@ -131,14 +139,24 @@ impl Story {
                     self.fleet.check_status(client);
                 }
             }
+            self.compare();
             if self.world.violation().is_some() {
                 return;
             }
         }
         self.world.say(|| "healing".into());
         self.heal();
+        self.compare();
         if self.world.violation().is_none() {
             checks::run(&self.fleet);
+        }
+    }
+
+    fn compare(&self) {
+        let differs = self.world.server.borrow().differs.take();
+        if let Some(how) = differs {
+            self.world
+                .violated("the model is not as the server", || how);
         }
     }
 
@@ -331,6 +349,7 @@ impl Story {
             client.faults.borrow_mut().clear();
             client.expired.set(false);
             client.locked_out.set(false);
+            fleet.reload(c);
             if fleet.devices.borrow()[c].tabs.iter().all(|t| t.closing) {
                 world.exec.pass(5_000);
                 fleet.open(c);

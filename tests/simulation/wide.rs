@@ -15,6 +15,12 @@ pub(crate) struct Wide {
     pub(crate) never: bool,
     /// The server applies the changes of a group together or not at all.
     pub(crate) atomic: bool,
+    /// Devices keep a rescue copy.
+    pub(crate) rescue: bool,
+    /// What is not flushed can be lost.
+    pub(crate) power: bool,
+    /// Durability is strict.
+    pub(crate) strict: bool,
 }
 
 /// How a conflict is settled.
@@ -46,13 +52,25 @@ pub(crate) enum More {
     Edit(usize, usize, usize, &'static str),
     /// Reads a site and writes a note, or (`same`) the site itself, only if nobody was faster.
     Reads(usize, usize, Key, Key, bool),
+    /// The browser throws the database away.
+    Wipe(usize),
+    /// With a backup or not.
+    SignOut(usize, bool),
+    Export(usize, usize),
+    Import(usize, usize, usize),
+    PowerLoss(usize),
+    /// A tab with a newer version of the app is opened.
+    Newer(usize),
 }
 
-/// Themes: what the app settles, the queue, transactions that read.
-const THEMES: u64 = 3;
+const THEMES: u64 = 7;
 const CONFLICTS: u64 = 0;
 const QUEUE: u64 = 1;
 const READS: u64 = 2;
+const RESCUE: u64 = 3;
+const BACKUP: u64 = 4;
+const POWER: u64 = 5;
+const SCHEMA: u64 = 6;
 
 struct Draw {
     chance: Chance,
@@ -109,6 +127,17 @@ impl Draw {
                 _ => More::Edit(c, t, chance.index(4), self.field()),
             }),
             READS => Act::More(More::Reads(c, t, self.key(), self.key(), chance.percent(50))),
+            // Rarely: what is lost has to be there first.
+            RESCUE if chance.percent(25) => Act::More(More::Wipe(c)),
+            BACKUP => Act::More(match chance.below(7) {
+                0 => More::SignOut(c, true),
+                1 if chance.percent(30) => More::SignOut(c, false),
+                1..=3 => More::Export(c, t),
+                _ => More::Import(c, t, chance.index(3)),
+            }),
+            POWER if chance.percent(25) => Act::More(More::PowerLoss(c)),
+            SCHEMA if chance.percent(25) => Act::More(More::Newer(c)),
+            RESCUE | POWER | SCHEMA if chance.percent(50) => Act::Open(c),
             _ => return None,
         })
     }
@@ -144,6 +173,9 @@ pub(crate) fn widen(plan: &mut Plan) {
     plan.wide = Wide {
         never: chance.percent(20),
         atomic: chance.percent(40),
+        rescue: draw.has(RESCUE),
+        power: draw.has(POWER),
+        strict: chance.percent(35),
     };
     let opened = plan.users.len();
     for _ in 0..20 + chance.index(30) {
