@@ -159,7 +159,10 @@ fn play(seed: u64) -> Option<String> {
         .retain(|(act, _)| *act != plan::Act::NewGeneration);
     let ending = guard::played(&plan, false, Some(Box::new(Real::new())));
     let violation = ending.violation?;
-    Some(format!("seed {seed}: {} ({})", violation.name, violation.detail))
+    Some(format!(
+        "seed {seed}: {} ({})",
+        violation.name, violation.detail
+    ))
 }
 
 #[test]

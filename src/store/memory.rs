@@ -101,6 +101,14 @@ impl<V: Clone> MemoryStore<V> {
         }
     }
 
+    /// The power is lost: what came after the last entry that had to be flushed is gone.
+    pub fn lose_power(&self) {
+        let mut entries = self.0.entries.borrow_mut();
+        let flushed = entries.iter().rfind(|(_, entry)| entry.must_be_flushed());
+        let flushed = flushed.map_or(0, |(seq, _)| *seq);
+        entries.retain(|seq, _| *seq <= flushed);
+    }
+
     /// It holds this again.
     pub fn put_back(&self, state: State<V>) {
         self.0.entries.replace(state.entries);

@@ -225,7 +225,9 @@ impl<V> Entry<V> {
     /// backend would take another change for the one that it has.
     #[must_use]
     pub fn must_be_flushed(&self) -> bool {
-        false && self.facts.iter().any(|fact| matches!(fact, Fact::Sent { .. }))
+        self.facts
+            .iter()
+            .any(|fact| matches!(fact, Fact::Sent { .. }))
     }
 
     /// Every record in it.

@@ -114,7 +114,13 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
     // Of both fields that it has written, the outcome may have kept one.
     let kept = |of: &str| {
         let result = owed_since.and(logged).and_then(|logged| logged.result);
-        result.is_none_or(|(a, b)| if of == "a" { a == Some(n) } else { b == Some(n) })
+        result.is_none_or(|(a, b)| {
+            if of == "a" {
+                a == Some(n)
+            } else {
+                b == Some(n)
+            }
+        })
     };
     let others = || whose.iter().filter_map(|w| oracle.of.get(w)).flatten();
     let covered = |of: &str| !kept(of) || others().any(|m| supersedes(m, of));

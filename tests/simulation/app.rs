@@ -243,8 +243,7 @@ fn reads(fleet: &Rc<Fleet>, (c, t): (usize, usize), site: Key, note: Key, same: 
     let mut marks = vec![look];
     let mut writes = Vec::new();
     for place in &written[usize::from(!same)..] {
-        let (n, write, options) =
-            story::prepare(world, (who, &manager), place, Do::Put, false);
+        let (n, write, options) = story::prepare(world, (who, &manager), place, Do::Put, false);
         writes.push((place.0.clone(), write, options));
         marks.push(n);
     }

@@ -122,7 +122,9 @@ fn open_conflicts(fleet: &Fleet, client: usize, manager: &Tabs) {
     let world = &fleet.world;
     let server = world.server.borrow();
     if fleet.left(manager) > 0 {
-        world.violated("it never settles", || format!("c{client}: more than conflicts is left"));
+        world.violated("it never settles", || {
+            format!("c{client}: more than conflicts is left")
+        });
     }
     let conflicts = manager.conflicts();
     for conflict in conflicts.iter().filter(|c| c.outcome == Outcome::Waiting) {

@@ -110,7 +110,10 @@ fn hunt(first: u64) -> Option<(usize, &'static str)> {
 #[cfg(feature = "planted")]
 fn planted(first: u64) {
     use landfall::planted::{Bug, plant};
-    println!("{:<28} {:>6} {:>6}  found by", "planted bug", "seeds", "wide");
+    println!(
+        "{:<28} {:>6} {:>6}  found by",
+        "planted bug", "seeds", "wide"
+    );
     let mut found = 0;
     for bug in Bug::ALL {
         plant(Some(bug));

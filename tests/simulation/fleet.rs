@@ -300,7 +300,7 @@ impl Fleet {
         .await;
         let own = world.oracle.borrow().migrated_by(client) == Some(id);
         if let (Ok(manager), true) = (&opened, migrated.get() && own) {
-            keep::check_migrated(self, client, manager, &specs);
+            keep::check_migrated(self, (client, version), manager, &specs);
         }
         opened
     }

@@ -25,6 +25,9 @@ use std::rc::Rc;
 /// The longest that another tab is thought to be late with its batch.
 const LATE_MS: f64 = 60_000.0;
 
+/// The time until it is tried again to take the copy in.
+const AGAIN_MS: u64 = 5_000;
+
 /// The rescue copy of a device.
 #[derive(Default)]
 pub(crate) struct Boat {
@@ -49,7 +52,10 @@ impl Boat {
             let ms = self.stamp.ms - LATE_MS;
             self.stamp = Hlc { ms, counter: 0 };
         }
-        let put = batch.put.into_iter().map(|held| (held.mutation.no, copy(held)));
+        let put = batch
+            .put
+            .into_iter()
+            .map(|held| (held.mutation.no, copy(held)));
         self.puts.extend(put);
         self.gone.extend(batch.gone);
         self.puts.retain(|no, _| !self.gone.contains(no));
@@ -100,8 +106,39 @@ pub(crate) async fn start(fleet: &Rc<Fleet>, (c, tab): Asker, manager: &Tabs) {
         manager.start_rescue(next, stamp, false);
         return;
     }
-    let replaces = owner.is_some();
-    if let Some(owner) = owner.filter(|_| manager.is_fresh()) {
+    if owner.is_none() || bring_back(fleet, (c, tab), manager).await {
+        ready(fleet, c, manager, owner.is_some());
+        return;
+    }
+    // Until it can be taken in nothing is kept of what this tab writes.
+    world.oracle.borrow_mut().unkept(tab);
+    let (again, manager) = (fleet.clone(), manager.clone());
+    world.exec.spawn(tab, async move {
+        loop {
+            again.world.exec.sleep(AGAIN_MS).await;
+            if bring_back(&again, (c, tab), &manager).await {
+                return ready(&again, c, &manager, true);
+            }
+        }
+    });
+}
+
+/// The copy follows this database from now on.
+fn ready(fleet: &Fleet, c: usize, manager: &Tabs, replaces: bool) {
+    if replaces && manager.outbox(&OutboxFilter::default()).is_empty() {
+        fleet.boats.borrow_mut()[c] = Boat {
+            client: Some(manager.client()),
+            ..Boat::default()
+        };
+    }
+    manager.start_rescue(0, Hlc::default(), replaces);
+}
+
+/// Takes in what is kept of another database; answers whether that is over.
+async fn bring_back(fleet: &Rc<Fleet>, (c, tab): Asker, manager: &Tabs) -> bool {
+    let world = &fleet.world;
+    let owner = fleet.boats.borrow()[c].client.clone();
+    if let Some(owner) = owner.filter(|owner| *owner != manager.client()) {
         let mutations = fleet.boats.borrow()[c].load();
         world.say(|| {
             let kept: Vec<_> = mutations.iter().map(|h| h.mutation.no).collect();
@@ -112,24 +149,18 @@ pub(crate) async fn start(fleet: &Rc<Fleet>, (c, tab): Asker, manager: &Tabs) {
             mutations,
         };
         if let Err(error) = take_in(manager, import).await {
+            // A disk that fails, or a change of this database's own that is in the way for a while.
             let passing = [Code::StorageFailed, Code::QuotaExceeded];
-            if !passing.contains(&error.code) {
+            let in_the_way = error.message.contains("unsynced changes here");
+            if !passing.contains(&error.code) && !in_the_way {
                 world.violated("the rescue copy cannot be taken in", || {
                     format!("c{c}: {}", error.message)
                 });
             }
-            // Nothing is kept of what this tab writes.
-            world.oracle.borrow_mut().unkept(tab);
-            return;
+            return false;
         }
     }
-    if replaces && manager.outbox(&OutboxFilter::default()).is_empty() {
-        fleet.boats.borrow_mut()[c] = Boat {
-            client: Some(client),
-            ..Boat::default()
-        };
-    }
-    manager.start_rescue(0, Hlc::default(), replaces);
+    true
 }
 
 async fn take_in(manager: &Tabs, import: Import<Record>) -> Result<usize, Error> {
@@ -149,7 +180,10 @@ pub(crate) fn wipe(fleet: &Rc<Fleet>, c: usize) {
     fleet.kill_all(c);
     world.say(|| format!("c{c}: the database is thrown away"));
     let strict = fleet.wide.strict;
-    world.oracle.borrow_mut().wiped(c, world.exec.now_ms(), strict);
+    world
+        .oracle
+        .borrow_mut()
+        .wiped(c, world.exec.now_ms(), strict);
     world.clients[c].new_database();
 }
 
@@ -190,7 +224,10 @@ pub(crate) fn import(fleet: &Rc<Fleet>, (c, t): (usize, usize), nth: usize) {
         return;
     }
     world.say(|| {
-        let ids: Vec<_> = mutations.iter().map(|h| h.mutation.wire_id(client)).collect();
+        let ids: Vec<_> = mutations
+            .iter()
+            .map(|h| h.mutation.wire_id(client))
+            .collect();
         format!("c{c} tab {tab}: takes in a backup of {ids:?}")
     });
     let mut marks = Vec::new();
@@ -255,8 +292,12 @@ pub(crate) fn migrate(record: &Record, to: u32) -> Record {
 }
 
 /// Right after a migration nothing is of an older version.
-pub(crate) fn check_migrated(fleet: &Fleet, c: usize, manager: &Tabs, specs: &[CollectionSpec]) {
-    let version = fleet.world.clients[c].version.get();
+pub(crate) fn check_migrated(
+    fleet: &Fleet,
+    (c, version): (usize, u32),
+    manager: &Tabs,
+    specs: &[CollectionSpec],
+) {
     for spec in specs {
         let older = |r: &Record| r.0.json.get("v") != Some(&json!(version));
         let mut first = None;

@@ -55,7 +55,11 @@ impl Oracle {
         self.devices[client].clone()
     }
 
-    fn each_exact(&mut self, client: usize, mut change: impl FnMut(&Place, &mut super::oracle::Exact)) {
+    fn each_exact(
+        &mut self,
+        client: usize,
+        mut change: impl FnMut(&Place, &mut super::oracle::Exact),
+    ) {
         let own = self.exact.iter_mut().filter(|((c, _), _)| *c == client);
         own.for_each(|((_, place), exact)| change(place, exact));
     }
@@ -114,7 +118,9 @@ impl Oracle {
             Some(schema) => self.losses.schemas.insert(client, schema),
             None => self.losses.schemas.remove(&client),
         };
-        self.each_exact(client, |_, exact| exact.go_back(|past| past.moment <= moment));
+        self.each_exact(client, |_, exact| {
+            exact.go_back(|past| past.moment <= moment)
+        });
         for op in self.ops.iter_mut().filter(|op| op.client == client) {
             if op.end == End::Acked && op.ended > moment {
                 op.end = End::Unknown;

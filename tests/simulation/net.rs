@@ -7,13 +7,14 @@ use super::exec::WORLD;
 use super::keys;
 use super::oracle;
 use super::record::Record;
-use super::server::Poison;
+use super::server::{Poison, Server};
 use super::world::World;
 use futures_channel::oneshot;
 use landfall::driver::{Backend, Call, PushAnswer};
 use landfall::engine::Failure;
 use landfall::error::{Code, Error};
-use landfall::model::{Change, Page, Verdict};
+use landfall::model::{Change, Page, Refusal, Verdict};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// What happens to one request.
@@ -213,6 +214,29 @@ fn arrive(
     }
 }
 
+/// Changes that could take effect, but for others of their group.
+fn aborted(
+    world: &World,
+    server: &Server,
+    (user, client): (usize, &Rc<str>),
+    changes: &[Change<Record>],
+) -> BTreeSet<String> {
+    let mut aborted = BTreeSet::new();
+    let groups: BTreeSet<_> = changes.iter().filter_map(|c| c.group.clone()).collect();
+    for group in groups.iter().filter(|_| world.atomic.get()) {
+        let members = changes.iter().filter(|c| c.group.as_ref() == Some(group));
+        let members: Vec<_> = members.map(keys::received).collect();
+        let refused = server.refuses(user, client, &members);
+        if refused.contains(&true) {
+            let others = members.iter().zip(refused).filter(|(_, refused)| !refused);
+            aborted.extend(others.map(|(c, _)| c.id.clone()));
+        }
+    }
+    // What took effect before keeps its result.
+    aborted.retain(|id| !server.has_answered(id));
+    aborted
+}
+
 fn serve_push(
     world: &Rc<World>,
     index: usize,
@@ -233,13 +257,25 @@ fn serve_push(
         return Err(Failure::from_status(400, None, "malformed", "malformed"));
     }
     let user = world.clients[index].user;
+    let aborted = aborted(world, &server, (user, id), changes);
     let mut results = Vec::with_capacity(changes.len());
     for came in changes {
         let change = &keys::received(came);
         oracle::arrived(world, &server, index, change, changes);
         let effects = server.effects.len();
-        let verdict = keys::unknown(world, came)
-            .unwrap_or_else(|| server.apply((user, id, index), change, world.exec.now_ms()));
+        let company = aborted.contains(&came.id).then(|| {
+            *server.blamed.entry(came.id.clone()).or_default() += 1;
+            Verdict::Failed {
+                refusal: Refusal {
+                    code: "aborted".into(),
+                    message: "no".into(),
+                },
+                retryable: true,
+            }
+        });
+        let verdict = company.or_else(|| keys::unknown(world, came));
+        let verdict =
+            verdict.unwrap_or_else(|| server.apply((user, id, index), change, world.exec.now_ms()));
         let fresh = server.effects.len() > effects;
         world.trace.mark_text(&change.id);
         world.say(|| {

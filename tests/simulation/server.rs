@@ -71,6 +71,14 @@ pub(crate) struct Server {
     purged: u64,
 }
 
+fn wish(action: Action) -> Wish {
+    match action {
+        Action::Create => Wish::Create,
+        Action::Update => Wish::Update,
+        Action::Delete => Wish::Delete,
+    }
+}
+
 /// What a verdict says, to be compared.
 fn told(verdict: &Verdict<Record>) -> String {
     let text = |data: &Option<Record>| data.as_ref().map(|d| d.anyhow().to_string());
@@ -177,6 +185,44 @@ impl Server {
         !self.open.is_empty()
     }
 
+    /// Whether a change has a result that is kept.
+    pub(crate) fn has_answered(&self, id: &str) -> bool {
+        self.answered.contains_key(id)
+    }
+
+    /// Which of these, applied together, would be refused.
+    pub(crate) fn refuses(
+        &self,
+        user: usize,
+        client: &Rc<str>,
+        changes: &[Change<Record>],
+    ) -> Vec<bool> {
+        let mut after: BTreeMap<Address, Standing> = BTreeMap::new();
+        let refused = changes.iter().map(|change| {
+            if let Some(known) = self.answered.get(&change.id) {
+                return !matches!(known, Verdict::Success { .. });
+            }
+            let address = (user, change.collection.clone(), change.key.clone());
+            let row = self.rows.get(&address).map(|r| Standing {
+                version: r.version,
+                live: r.data.is_some(),
+                own: r.client == *client,
+            });
+            let there = after.get(&address).copied().or(row);
+            match rule(wish(change.action), change.version.0, there) {
+                _ if self.poison.contains_key(&change.key) => true,
+                Ruling::NotFound | Ruling::Conflict => true,
+                Ruling::Nothing(_) => false,
+                Ruling::Write(version) => {
+                    let (live, own) = (change.action != Action::Delete, true);
+                    after.insert(address, Standing { version, live, own });
+                    false
+                }
+            }
+        });
+        refused.collect()
+    }
+
     /// One change; `client` is the batch's.
     pub(crate) fn apply(
         &mut self,
@@ -192,7 +238,8 @@ impl Server {
             return known;
         }
         let mut verdict = self.decide((user, client, index), change, now_ms);
-        let refused = matches!(&verdict, Verdict::Failed { refusal, .. } if &*refusal.code == "invalid");
+        let refused =
+            matches!(&verdict, Verdict::Failed { refusal, .. } if &*refusal.code == "invalid");
         if let Some(core) = self.core.as_ref().filter(|_| !refused) {
             let real = core.push(user, client, change, EPOCH_MS + now_ms as f64);
             if told(&real) != told(&verdict) {
@@ -235,12 +282,7 @@ impl Server {
             live: r.data.is_some(),
             own: r.client == *client,
         });
-        let wish = match change.action {
-            Action::Create => Wish::Create,
-            Action::Update => Wish::Update,
-            Action::Delete => Wish::Delete,
-        };
-        let version = match rule(wish, change.version.0, there) {
+        let version = match rule(wish(change.action), change.version.0, there) {
             Ruling::NotFound => return failed("not-found", false),
             Ruling::Nothing(version) => {
                 let (version, data) = (Version(version), None);

@@ -46,6 +46,7 @@ pub(crate) fn play(plan: &Plan, in_words: bool, core: Option<Box<dyn Core>>) -> 
         client.skew_ms.set(*skew);
     }
     world.strict.set(plan.wide.strict);
+    world.atomic.set(plan.wide.atomic);
     if plan.wide.power {
         world.clients.iter().for_each(|c| c.disk.fear_power());
     }
@@ -287,8 +288,7 @@ impl Story {
             return;
         }
         let local = matches!(key, Key::Local(_)) || collection == "drafts";
-        let (n, write, options) =
-            prepare(&self.world, ((c, tab), &manager), &place, what, local);
+        let (n, write, options) = prepare(&self.world, ((c, tab), &manager), &place, what, local);
         self.world
             .say(|| format!("c{c} tab {tab}: write {n}, {what:?} {place:?}"));
         let world = self.world.clone();

@@ -35,7 +35,13 @@ pub(crate) enum Pick {
 
 impl Pick {
     pub(crate) fn draw(chance: &Chance) -> Self {
-        [Self::Local, Self::Local, Self::Remote, Self::Own, Self::Gone][chance.index(5)]
+        [
+            Self::Local,
+            Self::Local,
+            Self::Remote,
+            Self::Own,
+            Self::Gone,
+        ][chance.index(5)]
     }
 }
 
@@ -126,7 +132,13 @@ impl Draw {
                 1 => More::DiscardOne(c, t, chance.index(4)),
                 _ => More::Edit(c, t, chance.index(4), self.field()),
             }),
-            READS => Act::More(More::Reads(c, t, self.key(), self.key(), chance.percent(50))),
+            READS => Act::More(More::Reads(
+                c,
+                t,
+                self.key(),
+                self.key(),
+                chance.percent(50),
+            )),
             // Rarely: what is lost has to be there first.
             RESCUE if chance.percent(25) => Act::More(More::Wipe(c)),
             BACKUP => Act::More(match chance.below(7) {
@@ -174,7 +186,8 @@ pub(crate) fn widen(plan: &mut Plan) {
         never: chance.percent(20),
         atomic: chance.percent(40),
         rescue: draw.has(RESCUE),
-        power: draw.has(POWER),
+        // Both at once are two misfortunes: a copy of what the disk has forgotten.
+        power: draw.has(POWER) && !draw.has(RESCUE),
         strict: chance.percent(35),
     };
     let opened = plan.users.len();

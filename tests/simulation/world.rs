@@ -78,6 +78,8 @@ pub(crate) struct World {
     pub(crate) ghosts: Cell<usize>,
     /// Acknowledged means flushed and rescued.
     pub(crate) strict: Cell<bool>,
+    /// The server applies the changes of a group together or not at all.
+    pub(crate) atomic: Cell<bool>,
     /// The server gives records keys of its own.
     pub(crate) assigns: bool,
     violation: RefCell<Option<Violation>>,
@@ -128,6 +130,7 @@ impl World {
             latency_ms,
             ghosts: Cell::new(0),
             strict: Cell::new(false),
+            atomic: Cell::new(false),
             // No kept seed is among them: their stories stay what they were.
             assigns: seed.is_multiple_of(5),
             violation: RefCell::new(None),
