@@ -81,11 +81,19 @@ pub(crate) struct Fleet {
     pub(crate) healing: Cell<bool>,
     /// The rescue copy of each device.
     pub(crate) boats: RefCell<Vec<Boat>>,
-    /// What was exported: by whom, of which database.
+    /// What was exported.
     pub(crate) backups: RefCell<Vec<Backup>>,
 }
 
-pub(crate) type Backup = (usize, Rc<str>, Vec<Held<Record>>);
+/// What is not synced, handed out.
+pub(crate) struct Backup {
+    /// The device, and its database then.
+    pub(crate) from: usize,
+    pub(crate) client: Rc<str>,
+    pub(crate) mutations: Vec<Held<Record>>,
+    /// The database that has taken it in.
+    pub(crate) taken: Option<Rc<str>>,
+}
 
 struct Ear {
     fleet: Weak<Fleet>,

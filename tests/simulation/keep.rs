@@ -3,10 +3,10 @@
 //! a newer app that migrates what an older one has stored.
 //!
 //! The copy is `npm/lifeboat.js` and `npm/rescue-log.js` in few words: what has gone wins over what
-//! came, a batch of another client takes the place of all, an empty database of another client than
+//! came, a batch of another client takes the place of all, a database of another client than
 //! the copy's takes the copy in.
 
-use super::fleet::{Fleet, Tabs};
+use super::fleet::{Backup, Fleet, Tabs};
 use super::keys;
 use super::record::Record;
 use super::story::Asker;
@@ -93,7 +93,7 @@ pub(crate) async fn rescue(fleet: Rc<Fleet>, (c, tab): Asker, batch: RescueBatch
     fleet.boats.borrow_mut()[c].write(&client, batch, alone);
 }
 
-/// As `Lifeboat.start`: takes in what is kept where the database is empty and another's.
+/// As `Lifeboat.start`: takes in what is kept of another database, now or as soon as that can be.
 pub(crate) async fn start(fleet: &Rc<Fleet>, (c, tab): Asker, manager: &Tabs) {
     let world = &fleet.world;
     world.exec.moment().await;
@@ -206,15 +206,26 @@ pub(crate) fn sign_out(fleet: &Rc<Fleet>, c: usize, backup: bool) {
 /// Hands out what is not synced.
 pub(crate) fn export(fleet: &Fleet, c: usize, manager: &Tabs) {
     let mutations: Vec<_> = manager.unsynced().into_iter().map(copy).collect();
-    let backup = (c, manager.client(), mutations);
-    fleet.backups.borrow_mut().push(backup);
+    fleet.backups.borrow_mut().push(Backup {
+        from: c,
+        client: manager.client(),
+        mutations,
+        taken: None,
+    });
 }
 
 /// Takes one of the backups in.
 pub(crate) fn import(fleet: &Rc<Fleet>, (c, t): (usize, usize), nth: usize) {
     let world = &fleet.world;
-    let backups = fleet.backups.borrow();
-    let Some((from, client, mutations)) = backups.get(nth % backups.len().max(1)) else {
+    let mut backups = fleet.backups.borrow_mut();
+    let count = backups.len().max(1);
+    let Some(Backup {
+        from,
+        client,
+        mutations,
+        taken,
+    }) = backups.get_mut(nth % count)
+    else {
         return;
     };
     let Some((tab, manager)) = fleet.tab(c, t) else {
@@ -223,6 +234,13 @@ pub(crate) fn import(fleet: &Rc<Fleet>, (c, t): (usize, usize), nth: usize) {
     if world.clients[*from].user != world.clients[c].user {
         return;
     }
+    // Two databases that both go on writing to the same mutations would send two changes under one id.
+    let database = manager.client();
+    let lives_on = *world.clients[*from].id.borrow() == *client && database != *client;
+    if lives_on || taken.as_ref().is_some_and(|taken| *taken != database) {
+        return;
+    }
+    *taken = Some(database);
     world.say(|| {
         let ids: Vec<_> = mutations
             .iter()
