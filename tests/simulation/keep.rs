@@ -250,7 +250,7 @@ pub(crate) fn import(fleet: &Rc<Fleet>, (c, t): (usize, usize), nth: usize) {
     });
     let mut marks = Vec::new();
     let mut oracle = world.oracle.borrow_mut();
-    for held in mutations {
+    for held in mutations.iter() {
         let m = &held.mutation;
         let place = (m.collection.clone(), keys::plain(&m.key));
         // Two devices have it from now on.
