@@ -4,6 +4,7 @@
 use super::fleet::{Fleet, Tabs};
 use super::keep;
 use super::keys;
+use super::losses;
 use super::oracle::{self, End, Kind, Place};
 use super::plan::{Do, Key};
 use super::record::{Record, whole};
@@ -191,6 +192,7 @@ fn edit(
         return;
     }
     drop(oracle);
+    losses::know_nothing(world, who.0, &place);
     let on = manager.newest(&m.collection, &m.key).ok().flatten();
     let checked = world.chance.percent(50);
     let n = {
@@ -231,6 +233,7 @@ fn reads(fleet: &Rc<Fleet>, (c, t): (usize, usize), site: Key, note: Key, same: 
         return;
     }
     let who = (c, tab);
+    losses::know_nothing(world, c, &read);
     let key = keys::known(world, &manager, &read.0, &read.1);
     // As the app sees it, which may be of before what another tab has written.
     let value = manager.get(&read.0, &key).ok().flatten();

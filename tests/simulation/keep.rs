@@ -111,7 +111,7 @@ pub(crate) async fn start(fleet: &Rc<Fleet>, (c, tab): Asker, manager: &Tabs) {
         return;
     }
     // Until it can be taken in nothing is kept of what this tab writes.
-    world.oracle.borrow_mut().unkept(tab);
+    world.oracle.borrow_mut().unkept(c, tab);
     let (again, manager) = (fleet.clone(), manager.clone());
     world.exec.spawn(tab, async move {
         loop {
@@ -149,8 +149,13 @@ async fn bring_back(fleet: &Rc<Fleet>, (c, tab): Asker, manager: &Tabs) -> bool 
             mutations,
         };
         if let Err(error) = take_in(manager, import).await {
-            // A disk that fails, or a change of this database's own that is in the way for a while.
-            let passing = [Code::StorageFailed, Code::QuotaExceeded];
+            // A disk that fails, a newer app beside this one, or a change of this database's own that
+            // is in the way for a while.
+            let passing = [
+                Code::StorageFailed,
+                Code::QuotaExceeded,
+                Code::DatabaseNewer,
+            ];
             let in_the_way = error.message.contains("unsynced changes here");
             if !passing.contains(&error.code) && !in_the_way {
                 world.violated("the rescue copy cannot be taken in", || {
@@ -201,6 +206,13 @@ pub(crate) fn sign_out(fleet: &Rc<Fleet>, c: usize, backup: bool) {
     world.oracle.borrow_mut().signed_out(c);
     world.clients[c].new_database();
     fleet.boats.borrow_mut()[c] = Boat::default();
+}
+
+/// Whether a copy of another database waits to be taken in.
+pub(crate) fn waits(fleet: &Fleet, c: usize) -> bool {
+    let boats = fleet.boats.borrow();
+    let owner = boats[c].client.as_ref();
+    owner.is_some_and(|owner| *owner != *fleet.world.clients[c].id.borrow())
 }
 
 /// Hands out what is not synced.

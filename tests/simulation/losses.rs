@@ -26,6 +26,8 @@ pub(crate) struct Losses {
     pub(crate) died_ms: BTreeMap<usize, u64>,
     /// Devices that have lost something.
     pub(crate) reborn: BTreeSet<usize>,
+    /// Devices whose copy comes later than what they write.
+    pub(crate) late: BTreeSet<usize>,
     /// Marks that came with a backup: when, and to which device.
     pub(crate) owed: BTreeMap<u32, (u64, usize)>,
     /// The version of the app in a tab.
@@ -46,8 +48,9 @@ impl Oracle {
     }
 
     /// This tab's changes do not get into the rescue copy.
-    pub(crate) fn unkept(&mut self, tab: usize) {
+    pub(crate) fn unkept(&mut self, client: usize, tab: usize) {
         self.losses.died_ms.insert(tab, 0);
+        self.losses.late.insert(client);
     }
 
     /// What is known of a device's disk, to be put back with it.
@@ -174,7 +177,8 @@ pub(crate) fn know_nothing(world: &World, client: usize, place: &Place) {
     let address = (user, place.0.clone(), place.1.clone());
     let server = world.server.borrow();
     let live = server.rows.get(&address).is_some_and(|r| r.data.is_some());
-    if live && !oracle.knows(client, place) {
+    let late = oracle.losses.late.contains(&client);
+    if late || (live && !oracle.knows(client, place)) {
         oracle.loosen(client, place);
     }
 }

@@ -450,12 +450,16 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     collection,
                     key,
                     action,
+                    origin,
                     ..
                 } => {
                     let place = (collection.clone(), keys::plain(key));
                     let live = *action != Action::Delete;
                     device.places.insert(*no, (place, live));
-                    device.origins.remove(no);
+                    match origin {
+                        Some(origin) => device.origins.insert(*no, origin.clone()),
+                        None => device.origins.remove(no),
+                    };
                 }
                 Fact::Held(held) => {
                     let m = &held.mutation;

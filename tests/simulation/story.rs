@@ -4,6 +4,7 @@ use super::app;
 use super::checks;
 use super::exec::WORLD;
 use super::fleet::{Fleet, Tabs};
+use super::keep;
 use super::keys;
 use super::losses;
 use super::oracle::{self, Kind, Place};
@@ -406,6 +407,8 @@ impl Story {
 
     /// Whether a device has nothing left to do since then.
     fn has_healed(&self, c: usize, since_ms: u64, retries: &mut u32) -> bool {
+        // One may have been opening when the others were reloaded.
+        self.fleet.reload(c);
         let Some(leader) = self.fleet.leader(c) else {
             if self.fleet.managers(c).is_empty() {
                 self.fleet.open(c);
@@ -420,6 +423,9 @@ impl Story {
             } else {
                 self.fleet.retry(c);
             }
+            return false;
+        }
+        if self.fleet.wide.rescue && keep::waits(&self.fleet, c) {
             return false;
         }
         let mut left = status.pending + status.syncing + status.conflict;
