@@ -170,5 +170,7 @@ fn the_promises_hold_over_the_real_server() {
     let narrow = (1..=STORIES).filter_map(play);
     let wide = (1..=STORIES).filter_map(|n| play(plan::WIDE_FROM + n));
     let failures: Vec<String> = narrow.chain(wide).collect();
-    assert_eq!(failures, Vec::<String>::new());
+    // What a panic says, the simulation keeps to itself.
+    failures.iter().for_each(|failure| println!("{failure}"));
+    assert!(failures.is_empty());
 }

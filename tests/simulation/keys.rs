@@ -141,7 +141,7 @@ pub(crate) fn content(record: &Record) -> String {
     if let Json::Object(fields) = &mut json {
         fields.remove("v");
     }
-    json.to_string()
+    Record::new(json).words()
 }
 
 /// The records of a collection that a user has, as they are sent.

@@ -174,7 +174,7 @@ pub(crate) fn is_exact(key: &str) -> bool {
 
 /// Both sides of a conflict, in words.
 pub(crate) fn sides(local: Option<&Record>, remote: Option<&Record>) -> [Option<String>; 2] {
-    [local, remote].map(|side| side.map(|r| r.anyhow().to_string()))
+    [local, remote].map(|side| side.map(Record::words))
 }
 
 fn apply(state: State, op: &Op, n: u32) -> Option<State> {

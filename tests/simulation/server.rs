@@ -81,7 +81,7 @@ fn wish(action: Action) -> Wish {
 
 /// What a verdict says, to be compared.
 fn told(verdict: &Verdict<Record>) -> String {
-    let text = |data: &Option<Record>| data.as_ref().map(|d| d.anyhow().to_string());
+    let text = |data: &Option<Record>| data.as_ref().map(Record::words);
     match verdict {
         Verdict::Success { version, .. } => format!("success {}", version.0),
         Verdict::Conflict { version, data, at } => {
@@ -115,10 +115,7 @@ impl Server {
     /// Another writer's transaction takes its position now and commits later.
     pub(crate) fn begin(&mut self) -> u64 {
         let seq = self.take_seq();
-        // A real one takes its positions as it commits.
-        if self.core.is_none() {
-            self.open.insert(seq);
-        }
+        self.open.insert(seq);
         seq
     }
 
@@ -339,7 +336,9 @@ impl Server {
             None => 0,
             Some(text) => self.position(text)?,
         };
-        let end = self.open.first().map_or(self.seq, |open| open - 1);
+        // A real one takes its positions as it commits.
+        let open = self.open.first().filter(|_| self.core.is_none());
+        let end = open.map_or(self.seq, |open| open - 1);
         let wanted = |(_, r): &(&Address, &Row)| r.seq > since && r.seq <= end;
         let rows = self.rows.range((user, "".into(), "".into())..);
         let rows = rows.take_while(|(address, _)| address.0 == user);
@@ -387,7 +386,7 @@ impl Server {
         let rows = |page: &Page<Record>| -> Vec<String> {
             let rows = page.changes.iter();
             rows.map(|r| {
-                let data = r.data.as_ref().map(|d| d.anyhow().to_string());
+                let data = r.data.as_ref().map(Record::words);
                 let (version, at) = (r.version.0, &r.at);
                 format!("{}/{} {version} {data:?} {at:?}", r.collection, r.key)
             })
