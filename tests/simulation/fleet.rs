@@ -237,10 +237,8 @@ impl Fleet {
             let version = fleet.world.clients[client].version.get();
             fleet.world.oracle.borrow_mut().opens(id, version);
             let opened = fleet.connect(client, id).await;
-            if let Ok(manager) = &opened {
-                if fleet.wide.rescue {
-                    keep::start(&fleet, (client, id), manager).await;
-                }
+            if let Some(manager) = opened.as_ref().ok().filter(|_| fleet.wide.rescue) {
+                keep::start(&fleet, (client, id), manager).await;
             }
             let mut devices = fleet.devices.borrow_mut();
             let device = &mut devices[client];

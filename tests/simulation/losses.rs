@@ -122,7 +122,7 @@ impl Oracle {
             None => self.losses.schemas.remove(&client),
         };
         self.each_exact(client, |_, exact| {
-            exact.go_back(|past| past.moment <= moment)
+            exact.go_back(|past| past.moment <= moment);
         });
         for op in self.ops.iter_mut().filter(|op| op.client == client) {
             if op.end == End::Acked && op.ended > moment {

@@ -364,7 +364,7 @@ impl Server {
             server_ms: None,
         };
         match &self.core {
-            Some(core) => self.real_page(core.as_ref(), user, begins, limit, page),
+            Some(core) => self.real_page(core.as_ref(), user, begins, limit, &page),
             None => Some(page),
         }
     }
@@ -376,7 +376,7 @@ impl Server {
         user: usize,
         since: Option<&str>,
         limit: usize,
-        model: Page<Record>,
+        model: &Page<Record>,
     ) -> Option<Page<Record>> {
         let since = since.and_then(|text| Some(text.split_once('|')?.1));
         let Some(real) = core.pull(user, since, limit) else {
@@ -392,7 +392,7 @@ impl Server {
             })
             .collect()
         };
-        let (ours, theirs) = (rows(&model), rows(&real));
+        let (ours, theirs) = (rows(model), rows(&real));
         if ours != theirs || model.has_more != real.has_more {
             self.differ(|| format!("a page of {theirs:?}, the model's {ours:?}"));
         }
