@@ -1,13 +1,17 @@
 // Between the core and the rescue copy: what is kept, and what comes back after a wipe.
 //
-// The copy knows the id of the database that it belongs to. A database without anything in it, of
-// another id, means that the browser has thrown the first one away.
+// The copy knows the id of the database that it belongs to. A database of another id means that the
+// browser has thrown the first one away. Should the new one fail to take the copy in (a full disk, or a
+// change of its own that is in the way), the copy stays as it is and is tried again, also at the next
+// start; only when it is in does the copy follow the new database.
 
 import { fail } from "./errors.js";
 import { openRescue } from "./rescue.js";
 
 /** The longest that a tab is thought to be late with its batch. */
 const LATE_MS = 60_000;
+/** The time until it is tried again to take the copy in. */
+const AGAIN_MS = 5_000;
 
 export class Lifeboat {
   #database;
@@ -18,21 +22,22 @@ export class Lifeboat {
   #report;
   #failed = false;
   #closed = false;
+  #timer = null;
 
   /** `alone()` says whether no other tab is known to have the database open. */
-  constructor(database, durability, alone, report) {
+  constructor(database, durability, alone, report, open = openRescue) {
     this.#database = database;
     this.#alone = alone;
-    this.#opening = openRescue(database, { durability });
+    this.#opening = open(database, { durability });
     this.#owner = this.#opening.then((rescue) => rescue?.peek());
     this.#owner.catch(() => {});
     this.#report = report;
   }
 
   /**
-   * Brings back what is kept, by `takeIn(client, mutations)`, if the core's database is empty and
-   * another one than it was kept for: answers how many, or null where nothing was lost. From then on
-   * the core hands over what changes.
+   * Brings back what is kept, by `takeIn(client, mutations)`, if the core's database is another one
+   * than it was kept for: answers how many, or null where nothing was lost or it has to be tried again.
+   * From then on the core hands over what changes.
    */
   async start(core, takeIn) {
     this.#client = core.client();
@@ -47,17 +52,28 @@ export class Lifeboat {
         return null;
       }
       replaces = owner !== null;
-      const kept = owner && core.fresh() ? await rescue.load() : null;
-      if (kept) restored = await takeIn(kept.client, kept.mutations);
+      const kept = replaces ? await rescue.load() : null;
+      const lost = kept !== null && (kept.mutations.length > 0 || core.fresh());
+      if (lost) restored = await takeIn(kept.client, kept.mutations);
       // The first batch of this database takes the place of all that is kept, in one step.
       const { pending, syncing, conflict, failed } = core.status().outbox;
       if (owner && pending + syncing + conflict + failed === 0) await rescue.reset(this.#client);
     } catch (error) {
       this.#tell(error);
+      if (restored === null) this.#again(core, takeIn);
       return restored;
     }
     core.startRescue(0, [0, 0], replaces);
     return restored;
+  }
+
+  #again(core, takeIn) {
+    if (this.#closed) return;
+    this.#timer = setTimeout(() => {
+      this.#owner = this.#opening.then((rescue) => rescue?.peek());
+      // What fails is told, and tried again, by itself.
+      this.start(core, takeIn).catch(() => {});
+    }, AGAIN_MS);
   }
 
   /** One batch; a copy that cannot be written is reported once, and tried again with the next. */
@@ -82,6 +98,7 @@ export class Lifeboat {
 
   async close() {
     this.#closed = true;
+    clearTimeout(this.#timer);
     const rescue = await this.#opening;
     rescue?.close();
   }

@@ -343,14 +343,13 @@ export class SyncManager {
 
   /** A database without anything may be one that the browser has thrown away. */
   async #startRescue(durability) {
-    const starting = this.#rescue.start(this.#core, (client, mutations) => {
-      return takeIn(this, { landfall: 1, name: this.name, user: this.user, client, mutations });
-    });
-    const told = starting.then((mutations) => {
-      if (mutations === null) return;
+    const told = this.#rescue.start(this.#core, async (client, kept) => {
+      const backup = { landfall: 1, name: this.name, user: this.user, client, mutations: kept };
+      const mutations = await takeIn(this, backup);
       this.#recovered = { code: "store-recovered", at: Date.now(), mutations };
       this.#changed();
       this.#emit("recovered", this.#recovered);
+      return mutations;
     });
     if (this.#core.fresh()) return told;
     // What is written before it is ready, it is given then; only a strict acknowledgement needs it.

@@ -27,11 +27,17 @@ pub enum Bug {
     DoubleLeader,
     /// A record gets another key, and what refers to it keeps the old one.
     ReKeyWithoutReferences,
+    /// A transaction is stored though what it has read was changed.
+    TransactionOnStaleReads,
+    /// The app's function settles a conflict that is not the one it was asked about.
+    AnswerToAnotherQuestion,
+    /// A conflict that was settled for the device is settled for the server.
+    ResolvedTheOtherWay,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::AckBeforeCommit,
         Self::CheckpointBeforeRows,
         Self::RetryWithANewId,
@@ -42,6 +48,9 @@ impl Bug {
         Self::RawClientClock,
         Self::DoubleLeader,
         Self::ReKeyWithoutReferences,
+        Self::TransactionOnStaleReads,
+        Self::AnswerToAnotherQuestion,
+        Self::ResolvedTheOtherWay,
     ];
 }
 

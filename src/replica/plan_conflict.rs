@@ -27,6 +27,7 @@ use crate::conflict::{Answer, Choice, Conflict, Outcome, Question, Seen, same};
 use crate::error::{Code, Error, Result};
 use crate::model::{Action, Mutation, MutationNo, MutationState, Name, Refusal};
 use crate::options::Strategy;
+use crate::planted::{self, Bug};
 use crate::shown::{Names, Shown};
 use crate::store::{Fact, Gone};
 use crate::value::Value;
@@ -165,6 +166,7 @@ impl<V: Value> Replica<V> {
         let remote = self.remote_of(m);
         let why = match outcome {
             Outcome::Remote => Some(Gone::Lost),
+            Outcome::Local if planted::is(Bug::ResolvedTheOtherWay) => Some(Gone::Lost),
             _ => same(result.as_ref(), remote).then_some(Gone::Same),
         };
         if let Some(why) = why {
@@ -311,7 +313,7 @@ impl<V: Value> Replica<V> {
         let Some(m) = self.outbox.get(decided.no).cloned() else {
             return;
         };
-        if asked != Some(decided.seen) {
+        if asked != Some(decided.seen) && !planted::is(Bug::AnswerToAnotherQuestion) {
             return; // it was asked about something that is no longer so
         }
         let answer = decided.answer.and_then(|answer| {

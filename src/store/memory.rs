@@ -89,6 +89,41 @@ impl<V> MemoryStore<V> {
     }
 }
 
+/// What a store holds, to be put back: a disk that has lost power is as it was before.
+#[derive(Clone)]
+pub struct State<V> {
+    entries: BTreeMap<Seq, Entry<V>>,
+    segments: BTreeMap<SegmentId, Entry<V>>,
+    base: Base,
+}
+
+impl<V: Clone> MemoryStore<V> {
+    /// What it holds now.
+    #[must_use]
+    pub fn state(&self) -> State<V> {
+        State {
+            entries: self.0.entries.borrow().clone(),
+            segments: self.0.segments.borrow().clone(),
+            base: self.0.base.borrow().clone(),
+        }
+    }
+
+    /// The power is lost: what came after the last entry that had to be flushed is gone.
+    pub fn lose_power(&self) {
+        let mut entries = self.0.entries.borrow_mut();
+        let flushed = entries.iter().rfind(|(_, entry)| entry.must_be_flushed());
+        let flushed = flushed.map_or(0, |(seq, _)| *seq);
+        entries.retain(|seq, _| *seq <= flushed);
+    }
+
+    /// It holds this again.
+    pub fn put_back(&self, state: State<V>) {
+        self.0.entries.replace(state.entries);
+        self.0.segments.replace(state.segments);
+        self.0.base.replace(state.base);
+    }
+}
+
 impl<V> MemoryStore<V> {
     /// The entries of the log, and the number of segments.
     #[must_use]

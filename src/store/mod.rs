@@ -219,6 +219,17 @@ pub struct Entry<V> {
 }
 
 impl<V> Entry<V> {
+    /// Whether it has to be on the disk, and not only on its way there, before anybody hears of it,
+    /// however durable other entries are. What is marked as sent is known to the backend by its number
+    /// from then on: were the mark lost with the power, the number would be given again, and the
+    /// backend would take another change for the one that it has.
+    #[must_use]
+    pub fn must_be_flushed(&self) -> bool {
+        self.facts
+            .iter()
+            .any(|fact| matches!(fact, Fact::Sent { .. }))
+    }
+
     /// Every record in it.
     pub fn each_value<'a>(&'a self, mut visit: impl FnMut(&'a V)) {
         for fact in &self.facts {

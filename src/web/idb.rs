@@ -201,9 +201,10 @@ impl IdbStore {
         &self,
         after: Seq,
         values: &Array,
+        durability: &'static str,
     ) -> Result<impl Future<Output = Ended> + use<>> {
         self.with_connection(|connection| {
-            connection.append(self.durability, after as f64, values, commits_early())
+            connection.append(durability, after as f64, values, commits_early())
         })
         .await
     }
@@ -239,9 +240,14 @@ impl Store<Row> for IdbStore {
         entries: &[Entry<Row>],
     ) -> std::result::Result<(), AppendError> {
         let mut last = Error::new(Code::DatabaseLost, "the database was closed");
+        let durability = if entries.iter().any(Entry::must_be_flushed) {
+            "strict"
+        } else {
+            self.durability
+        };
         for attempt in 0..limits::REOPEN_MAX {
             let values: Array = entries.iter().map(codec::encode).collect();
-            let end = self.begin_append(after, &values).await?;
+            let end = self.begin_append(after, &values, durability).await?;
             match end.await {
                 Ended::Complete => return Ok(()),
                 Ended::Aborted(reason) => {

@@ -1,14 +1,13 @@
 //! What has to be true when everything has healed: promises 1, 2, 5, 7 and 8, record by record.
 //! The others are checked while the story is played, where they could be broken.
 
+use super::account;
 use super::exec::WORLD;
 use super::fleet::{Fleet, Tabs};
 use super::keys;
-use super::oracle::{End, Kind, Op, Oracle, is_exact};
 use super::record::Record;
-use super::server::Server;
+use landfall::conflict::Outcome;
 use landfall::driver::OutboxFilter;
-use landfall::model::Action;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -31,7 +30,7 @@ pub(crate) fn run(fleet: &Rc<Fleet>) {
         }
     }
     exact_records(fleet);
-    accounted(fleet);
+    account::run(fleet);
 }
 
 /// What a new process reads from the disk.
@@ -80,10 +79,17 @@ fn same_as_server(fleet: &Fleet, client: usize, manager: &Tabs) {
         let truth = keys::dump(world, &server, world.clients[client].user, collection);
         let shown = records(manager, collection);
         let total = shown.len();
+        // Conflicts may be left for ever, and what waits for them.
+        let waits = |key: &str| {
+            let state = manager.state(collection, key).ok().flatten();
+            fleet.wide.never && matches!(state, Some("conflict" | "pending"))
+        };
+        let truth: BTreeMap<_, _> = truth.into_iter().filter(|(key, _)| !waits(key)).collect();
         let synced = |key: &str| manager.state(collection, key).ok().flatten() != Some("local");
-        let shown = shown.into_iter().filter(|(key, _)| synced(key));
+        let shown = shown.into_iter();
+        let shown = shown.filter(|(key, _)| synced(key) && !waits(key));
         let shown: BTreeMap<Rc<str>, String> = shown
-            .map(|(key, record)| (key, record.anyhow().to_string()))
+            .map(|(key, record)| (key, keys::content(&record)))
             .collect();
         if shown != truth {
             world.violated("a replica differs from the server", || {
@@ -98,6 +104,9 @@ fn same_as_server(fleet: &Fleet, client: usize, manager: &Tabs) {
             });
         }
     }
+    if fleet.wide.never {
+        return open_conflicts(fleet, client, manager);
+    }
     let left = manager.outbox(&OutboxFilter::default());
     let status = manager.status();
     let counts = status.pending + status.syncing + status.conflict + status.failed;
@@ -105,6 +114,31 @@ fn same_as_server(fleet: &Fleet, client: usize, manager: &Tabs) {
         world.violated("status counts differ from the store", || {
             format!("c{client}: {counts} counted, {left:?}")
         });
+    }
+}
+
+/// A conflict that waits shows the server's side as it is now, however long it has waited.
+fn open_conflicts(fleet: &Fleet, client: usize, manager: &Tabs) {
+    let world = &fleet.world;
+    let server = world.server.borrow();
+    if fleet.left(manager) > 0 {
+        world.violated("it never settles", || {
+            format!("c{client}: more than conflicts is left")
+        });
+    }
+    let conflicts = manager.conflicts();
+    for conflict in conflicts.iter().filter(|c| c.outcome == Outcome::Waiting) {
+        let (collection, key) = (&conflict.collection, keys::plain(&conflict.key));
+        let address = (world.clients[client].user, collection.clone(), key.clone());
+        let row = server.rows.get(&address).and_then(|r| r.data.as_ref());
+        let row = row.map(|r| keys::on_wire(world, collection, &key, r));
+        let remote = conflict.remote.as_ref().map(keys::content);
+        let row = row.as_ref().map(keys::content);
+        if remote != row {
+            world.violated("an open conflict shows what the server has not", || {
+                format!("c{client} {address:?}: {remote:?}, the server {row:?}")
+            });
+        }
     }
 }
 
@@ -144,8 +178,16 @@ fn exact_records(fleet: &Fleet) {
         }
         let user = fleet.world.clients[*client].user;
         let address = (user, collection.clone(), key.clone());
+        let managers = fleet.managers(*client);
+        let waits = managers.first().and_then(|(_, manager)| {
+            let key = keys::known(&fleet.world, manager, collection, key);
+            let state = manager.state(collection, &key).ok().flatten();
+            let left = fleet.wide.never && matches!(state, Some("pending" | "conflict"));
+            left.then(|| manager.newest(collection, &key).ok().flatten())
+        });
         let row = server.rows.get(&address).and_then(|r| r.data.as_ref());
-        let marks = row.map(|r| (r.mark("a"), r.mark("b")));
+        let held = waits.as_ref().map_or(row, Option::as_ref);
+        let marks = held.map(|r| (r.mark("a"), r.mark("b")));
         let expected = exact.states.iter().map(|state| {
             let sent = state.filter(|f| !f.local);
             sent.map(|f| (Some(f.a), Some(f.b)))
@@ -157,75 +199,4 @@ fn exact_records(fleet: &Fleet) {
             });
         }
     }
-}
-
-/// Promises 1 and 5 where several write: each acknowledged write has left a trace.
-fn accounted(fleet: &Fleet) {
-    let world = &fleet.world;
-    let (server, oracle) = (world.server.borrow(), world.oracle.borrow());
-    for (i, op) in oracle.ops.iter().enumerate() {
-        let n = i as u32 + 1;
-        let alive = |(id, _): &(usize, Tabs)| *id == op.tab;
-        if op.end == End::Waiting && fleet.managers(op.client).iter().any(alive) {
-            world.violated("somebody waits for ever", || format!("write {n}: {op:?}"));
-        }
-        if op.end == End::Acked && !op.local && !is_exact(&op.place.1) {
-            let user = world.clients[op.client].user;
-            if !is_accounted(&server, &oracle, user, n, op) {
-                world.violated("an acknowledged write was dropped silently", || {
-                    format!("write {n}: {op:?}")
-                });
-            }
-        }
-    }
-}
-
-fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) -> bool {
-    let whose = (op.client, op.place.clone());
-    let after = |marks: &BTreeMap<_, u64>| marks.get(&whose).is_some_and(|at| *at > op.asked);
-    if after(&oracle.conflicts) || after(&oracle.discards) {
-        return true;
-    }
-    let field = match op.kind {
-        Kind::Update(field) => Some(field),
-        _ => None,
-    };
-    let supersedes = |m: &u32, of: &str| {
-        let other = oracle.op(*m);
-        let later = other.ended > op.asked && *m != n && other.end != End::Refused;
-        // What was asked later, or at the same time elsewhere.
-        let follows = other.asked > op.asked || other.tab != op.tab;
-        let covers = match other.kind {
-            Kind::Update(f) => of == f,
-            Kind::Promote => false,
-            _ => true,
-        };
-        later && follows && covers
-    };
-    let covered = |of: &str| oracle.of[&whose].iter().any(|m| supersedes(m, of));
-    if field.map_or(covered("a") && covered("b"), covered) {
-        return true;
-    }
-    let address = (user, op.place.0.clone(), op.place.1.clone());
-    let effects = || server.effects.iter().filter(|e| e.address == address);
-    if op.kind == Kind::Delete {
-        let row = server.rows.get(&address);
-        if op.blind {
-            return true; // there was nothing to delete
-        }
-        let gone = row.is_none_or(|r| r.data.is_none());
-        let last = effects().next_back();
-        return gone
-            || last.is_some_and(|e| e.at_ms >= op.asked_ms && e.client != op.client)
-            || row.is_some_and(|r| r.at.ends_with("-elsewhere"))
-            || effects().any(|e| e.action == Action::Delete && e.at_ms >= op.asked_ms);
-    }
-    let carries = |r: &Record| match field {
-        Some(field) => r.mark(field) == Some(n),
-        None => r.mark("a") == Some(n) || r.mark("b") == Some(n),
-    };
-    let sent = |e: &super::oracle::Effect| {
-        e.client == op.client && (e.sent.iter().chain(&e.data)).any(carries)
-    };
-    effects().any(sent)
 }

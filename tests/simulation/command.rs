@@ -1,6 +1,6 @@
 //! `cargo xtask sim`: many seeds on all threads, or one in words.
 
-use super::plan::{self, Plan};
+use super::plan::{self, Plan, WIDE_FROM};
 use super::world::Violation;
 use super::{KEPT, guard, shrink};
 use std::collections::BTreeMap;
@@ -52,10 +52,11 @@ fn print(plan: &Plan) {
         skews_ms,
         page_max,
         latency_ms,
+        wide,
         ..
     } = plan;
     println!("  users {users:?}, strategies {strategies:?}, clocks {skews_ms:?} ms off");
-    println!("  pages of {page_max}, latency up to {latency_ms} ms");
+    println!("  pages of {page_max}, latency up to {latency_ms} ms, {wide:?}");
     for (i, (act, then)) in plan.steps.iter().enumerate() {
         println!("  {i:>3} {act:?}, then {then:?}");
     }
@@ -93,30 +94,36 @@ fn one(seed: u64) -> usize {
 #[cfg(feature = "planted")]
 const PLANTED_SEEDS_MAX: u64 = 1_000;
 
-/// Plants one bug after the other; tells how many seeds each takes until it is found.
+/// After how many seeds from `first` on the planted bug is found, and by which promise.
+#[cfg(feature = "planted")]
+fn hunt(first: u64) -> Option<(usize, &'static str)> {
+    let tries = (first..first + PLANTED_SEEDS_MAX).enumerate();
+    tries
+        .filter_map(|(i, seed)| {
+            let violation = guard::play(&plan::draw(seed), false).violation?;
+            Some((i + 1, violation.name))
+        })
+        .next()
+}
+
+/// Plants one bug after the other; tells how many seeds of each kind it takes until it is found.
 #[cfg(feature = "planted")]
 fn planted(first: u64) {
     use landfall::planted::{Bug, plant};
-    println!("{:<28} {:>6}  found by", "planted bug", "seeds");
+    println!(
+        "{:<28} {:>6} {:>6}  found by",
+        "planted bug", "seeds", "wide"
+    );
     let mut found = 0;
     for bug in Bug::ALL {
         plant(Some(bug));
-        let tries = (first..first + PLANTED_SEEDS_MAX).enumerate();
-        let hit = tries
-            .filter_map(|(i, seed)| {
-                let violation = guard::play(&plan::draw(seed), false).violation?;
-                Some((i + 1, violation.name))
-            })
-            .next();
+        let hits = [hunt(first), hunt(first + WIDE_FROM)];
         plant(None);
-        let bug = format!("{bug:?}");
-        match hit {
-            Some((tries, name)) => {
-                found += 1;
-                println!("{bug:<28} {tries:>6}  {name}");
-            }
-            None => println!("{bug:<28}      –  not found in {PLANTED_SEEDS_MAX}"),
-        }
+        let name = hits.iter().flatten().map(|(_, name)| *name).next();
+        found += usize::from(name.is_some());
+        let [narrow, wide] = hits.map(|hit| hit.map_or("–".into(), |(n, _)| n.to_string()));
+        let name = name.unwrap_or("not found");
+        println!("{:<28} {narrow:>6} {wide:>6}  {name}", format!("{bug:?}"));
     }
     let all = Bug::ALL.len();
     println!("{found} of {all} found");
@@ -142,7 +149,10 @@ pub(crate) fn run() {
         assert_eq!(violations, 0, "promises were broken");
         return;
     }
-    let seeds: Vec<u64> = kept(KEPT).chain(first..first + count).collect();
+    // As many wide ones.
+    let wide = first + WIDE_FROM..first + WIDE_FROM + count;
+    let wide = wide.filter(|_| first < WIDE_FROM);
+    let seeds: Vec<u64> = kept(KEPT).chain(first..first + count).chain(wide).collect();
     let started = Instant::now();
     let failed = play_all(&seeds);
     let took_s = started.elapsed().as_secs_f64();

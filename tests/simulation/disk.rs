@@ -3,11 +3,11 @@
 //! the oracle as it is stored.
 
 use super::chance::Chance;
-use super::oracle;
+use super::oracle::{self, Device};
 use super::record::{Content, Record};
 use super::world::World;
 use landfall::error::{Code, Error};
-use landfall::store::memory::MemoryStore;
+use landfall::store::memory::{MemoryStore, State};
 use landfall::store::{
     AppendError, Base, Entry, Fact, Place, ReadEntry, SegmentId, Seq, Store, Tail,
 };
@@ -18,10 +18,39 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What survives every tab.
 pub(crate) struct Disk {
-    pub(crate) log: MemoryStore<Record>,
+    pub(crate) log: RefCell<MemoryStore<Record>>,
     pub(crate) full: Cell<bool>,
     /// So many of the next transactions are aborted.
     pub(crate) aborts: Cell<u32>,
+    /// Where power can be lost: what the disk was before each transaction that is not flushed, and
+    /// when.
+    pub(crate) unflushed: Cell<Option<Vec<Before>>>,
+}
+
+/// What a disk was, when, and what the account knew of it.
+pub(crate) type Before = (u64, State<Record>, Device);
+
+impl Disk {
+    /// From now on what is not flushed can be lost.
+    pub(crate) fn fear_power(&self) {
+        self.unflushed.set(Some(Vec::new()));
+    }
+
+    /// Nothing of before can be lost any more.
+    pub(crate) fn forget_power(&self) {
+        let known = self.unflushed.take();
+        self.unflushed.set(known.map(|_| Vec::new()));
+    }
+
+    /// The power is lost: answers from when the disk is, if something of it is gone.
+    pub(crate) fn lose_power(&self, chance: &Chance) -> Option<(u64, Device)> {
+        let mut states = self.unflushed.take()?;
+        self.unflushed.set(Some(Vec::new()));
+        let at = chance.index(states.len() + 1);
+        let (moment, state, device) = (at < states.len()).then(|| states.swap_remove(at))?;
+        self.log.borrow().put_back(state);
+        Some((moment, device))
+    }
 }
 
 /// One tab's connection.
@@ -29,6 +58,8 @@ pub(crate) struct SimStore {
     world: Rc<World>,
     client: usize,
     tab: usize,
+    strict: bool,
+    log: MemoryStore<Record>,
     homed: RefCell<Vec<Weak<Content>>>,
     chance: Chance,
 }
@@ -39,6 +70,8 @@ impl SimStore {
             world: world.clone(),
             client,
             tab,
+            strict: world.strict.get(),
+            log: world.clients[client].disk.log.borrow().clone(),
             homed: RefCell::default(),
             chance: world.chance.clone(),
         }
@@ -84,6 +117,21 @@ impl SimStore {
         Ok(())
     }
 
+    /// A transaction is about to be stored. What must not be lost is flushed with all before it.
+    fn remember(&self) {
+        let disk = self.disk();
+        let Some(mut states) = disk.unflushed.take() else {
+            return;
+        };
+        // Now and then the system flushes by itself.
+        if self.chance.percent(12) {
+            states.clear();
+        }
+        let oracle = self.world.oracle.borrow();
+        states.push((oracle.now(), self.log.state(), oracle.device(self.client)));
+        disk.unflushed.set(Some(states));
+    }
+
     async fn moment(&self) {
         self.world.exec.moment().await;
     }
@@ -92,7 +140,7 @@ impl SimStore {
 impl Store<Record> for SimStore {
     async fn tail(&self) -> Result<Tail> {
         self.moment().await;
-        let tail = self.disk().log.tail().await;
+        let tail = self.log.tail().await;
         self.moment().await;
         tail
     }
@@ -100,14 +148,18 @@ impl Store<Record> for SimStore {
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<Record>>> {
         self.moment().await;
         // Small pages, so that there is more than one.
-        self.disk().log.read(after, limit.min(16)).await
+        self.log.read(after, limit.min(16)).await
     }
 
     async fn append(&self, after: Seq, entries: &[Entry<Record>]) -> Result<(), AppendError> {
         self.moment().await;
         self.write()?;
         let trace = &self.world.trace;
-        self.disk().log.append(after, entries).await?;
+        self.remember();
+        self.log.append(after, entries).await?;
+        if self.strict || entries.iter().any(Entry::must_be_flushed) {
+            self.disk().forget_power();
+        }
         for entry in entries {
             trace.mark(entry.facts.len() as u64);
         }
@@ -129,12 +181,12 @@ impl Store<Record> for SimStore {
     }
 
     async fn quarantine(&self, place: Place, reason: &str) -> Result<()> {
-        self.disk().log.quarantine(place, reason).await
+        self.log.quarantine(place, reason).await
     }
 
     async fn read_segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<Record>>> {
         self.moment().await;
-        let read = self.disk().log.read_segments(ids).await?;
+        let read = self.log.read_segments(ids).await?;
         let home = |(id, entry): ReadEntry<Record>| (id, entry.map(|e| self.home(e)));
         Ok(read.into_iter().map(home).collect())
     }
@@ -145,7 +197,8 @@ impl Store<Record> for SimStore {
     ) -> Result<Vec<(SegmentId, Entry<Record>)>> {
         self.moment().await;
         self.write()?;
-        let written = self.disk().log.write_segments(new).await?;
+        self.remember();
+        let written = self.log.write_segments(new).await?;
         self.moment().await;
         let home = |(id, entry)| (id, self.home(entry));
         Ok(written.into_iter().map(home).collect())
@@ -154,14 +207,16 @@ impl Store<Record> for SimStore {
     async fn switch(&self, base: &Base) -> Result<bool> {
         self.moment().await;
         self.write()?;
-        let switched = self.disk().log.switch(base).await;
+        self.remember();
+        let switched = self.log.switch(base).await;
         self.moment().await;
         switched
     }
 
     async fn sweep(&self) -> Result<()> {
         self.moment().await;
-        self.disk().log.sweep().await
+        self.remember();
+        self.log.sweep().await
     }
 
     async fn fetch(&self, values: &[Record]) -> Result<()> {

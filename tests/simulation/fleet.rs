@@ -3,17 +3,21 @@
 //! As in `npm/tabs.js`: a lock makes one tab the leader, a channel tells the others to catch up (or
 //! is lost, then they learn of it later), and nothing is swept while another tab is open.
 
+use super::app;
 use super::disk::SimStore;
 use super::exec::{Group, WORLD};
+use super::keep::{self, Boat};
 use super::keys;
 use super::net::SimBackend;
 use super::oracle::{self};
 use super::record::Record;
+use super::wide::Wide;
 use super::world::{EPOCH_MS, World};
-use landfall::driver::{Clock, Listener, Manager, OutboxFilter, Settings};
+use landfall::conflict::{Answer, Question};
+use landfall::driver::{Clock, Listener, Manager, OutboxFilter, OutboxView, RescueBatch, Settings};
 use landfall::engine::{Config, Event};
 use landfall::error::Error;
-use landfall::model::Name;
+use landfall::model::{Held, Name};
 use landfall::options::{CollectionSpec, Strategy};
 use landfall::replica::plan::{Intent, Notice};
 use std::cell::{Cell, RefCell};
@@ -72,8 +76,23 @@ pub(crate) struct Fleet {
     pub(crate) world: Rc<World>,
     pub(crate) devices: RefCell<Vec<Device>>,
     strategies: [Strategy; 3],
+    pub(crate) wide: Wide,
     next: Cell<Group>,
     pub(crate) healing: Cell<bool>,
+    /// The rescue copy of each device.
+    pub(crate) boats: RefCell<Vec<Boat>>,
+    /// What was exported.
+    pub(crate) backups: RefCell<Vec<Backup>>,
+}
+
+/// What is not synced, handed out.
+pub(crate) struct Backup {
+    /// The device, and its database then.
+    pub(crate) from: usize,
+    pub(crate) client: Rc<str>,
+    pub(crate) mutations: Vec<Held<Record>>,
+    /// The database that has taken it in.
+    pub(crate) taken: Option<Rc<str>>,
 }
 
 struct Ear {
@@ -97,6 +116,23 @@ impl Listener<Record> for Ear {
 
     fn status_changed(&self) {}
 
+    fn rescue(&self, batch: RescueBatch<Record>) -> Pin<Box<dyn Future<Output = ()>>> {
+        match self.fleet.upgrade() {
+            Some(fleet) => Box::pin(keep::rescue(fleet, (self.client, self.tab), batch)),
+            None => Box::pin(async {}),
+        }
+    }
+
+    fn decide(
+        &self,
+        question: Question<Record>,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer<Record>, Error>>>> {
+        match self.fleet.upgrade() {
+            Some(fleet) => Box::pin(app::decide(fleet, (self.client, self.tab), question)),
+            None => Box::pin(async { Ok(Answer::Park) }),
+        }
+    }
+
     fn failed(&self, error: &Error) {
         let Some(fleet) = self.fleet.upgrade() else {
             return;
@@ -110,15 +146,22 @@ impl Listener<Record> for Ear {
 }
 
 impl Fleet {
-    pub(crate) fn new(world: &Rc<World>, strategies: [Strategy; 3]) -> Rc<Self> {
+    pub(crate) fn new(world: &Rc<World>, strategies: [Strategy; 3], wide: &Wide) -> Rc<Self> {
         let devices = world.clients.iter().map(|_| Device::default()).collect();
         Rc::new(Self {
             world: world.clone(),
             devices: RefCell::new(devices),
             strategies,
+            wide: wide.clone(),
             next: Cell::new(WORLD + 1),
             healing: Cell::new(false),
+            boats: RefCell::new(world.clients.iter().map(|_| Boat::default()).collect()),
+            backups: RefCell::default(),
         })
+    }
+
+    fn appends(&self, client: usize) -> usize {
+        self.world.clients[client].disk.log.borrow().appends()
     }
 
     fn specs(&self) -> Vec<CollectionSpec> {
@@ -189,9 +232,14 @@ impl Fleet {
         self.next.set(id + 1);
         let fleet = self.clone();
         self.world.say(|| format!("c{client} opens tab {id}"));
-        let appends = self.world.clients[client].disk.log.appends();
+        let appends = self.appends(client);
         self.world.exec.spawn(id, async move {
+            let version = fleet.world.clients[client].version.get();
+            fleet.world.oracle.borrow_mut().opens(id, version);
             let opened = fleet.connect(client, id).await;
+            if let Some(manager) = opened.as_ref().ok().filter(|_| fleet.wide.rescue) {
+                keep::start(&fleet, (client, id), manager).await;
+            }
             let mut devices = fleet.devices.borrow_mut();
             let device = &mut devices[client];
             match opened {
@@ -214,6 +262,7 @@ impl Fleet {
     /// A manager over the device's disk.
     pub(crate) async fn connect(self: &Rc<Self>, client: usize, id: Group) -> Result<Tabs, Error> {
         let world = &self.world;
+        let version = world.clients[client].version.get();
         let settings = Settings {
             collections: self.specs(),
             engine: Config {
@@ -222,8 +271,8 @@ impl Fleet {
                 auto_start: true,
             },
             max_attempts: 3,
-            strict_rescue: false,
-            version: 1,
+            strict_rescue: self.wide.strict,
+            version,
         };
         let clock = SimClock {
             world: world.clone(),
@@ -238,17 +287,28 @@ impl Fleet {
         let store = SimStore::new(world, client, id);
         let backend = SimBackend::new(world, client, id);
         let online = world.clients[client].online.get();
-        let same = Box::new(|_: &Name, value: &Record, _| Ok(value.clone()));
-        Manager::open(
+        let specs = settings.collections.clone();
+        let migrated = Rc::new(Cell::new(false));
+        let told = migrated.clone();
+        let migrate = Box::new(move |_: &Name, value: &Record, _| {
+            told.set(true);
+            Ok(keep::migrate(value, version))
+        });
+        let opened = Manager::open(
             settings,
             store,
             Some(backend),
             clock,
             online,
             Box::new(ear),
-            same,
+            migrate,
         )
-        .await
+        .await;
+        let own = world.oracle.borrow().migrated_by(client) == Some(id);
+        if let (Ok(manager), true) = (&opened, migrated.get() && own) {
+            keep::check_migrated(self, (client, version), manager, &specs);
+        }
+        opened
     }
 
     /// What the newest entry alone says is what all of them say.
@@ -256,7 +316,8 @@ impl Fleet {
         let (first, world, same) = (manager.status(), self.world.clone(), manager.clone());
         manager.settle(Box::new(move || {
             let then = same.status();
-            if world.clients[client].disk.log.appends() != appends || same.unread().is_some() {
+            let now = world.clients[client].disk.log.borrow().appends();
+            if now != appends || same.unread().is_some() {
                 return;
             }
             let counts = |s: &landfall::driver::Status| {
@@ -328,7 +389,8 @@ impl Fleet {
             device.sweeping &= !device.tabs.is_empty();
         }
         self.world.clients[client].live.borrow_mut().remove(&id);
-        self.world.oracle.borrow_mut().killed(client, id);
+        let now_ms = self.world.exec.now_ms();
+        self.world.oracle.borrow_mut().killed(client, id, now_ms);
         self.grant(client);
     }
 
@@ -382,6 +444,20 @@ impl Fleet {
                 fleet.forget(client, id);
             });
         }));
+    }
+
+    /// Tabs with an older version of the app than the device's newest are closed.
+    pub(crate) fn reload(self: &Rc<Self>, client: usize) {
+        let newest = self.world.clients[client].version.get();
+        loop {
+            let open = self.managers(client);
+            let older = open.iter().position(|(id, _)| {
+                let oracle = self.world.oracle.borrow();
+                oracle.losses.versions.get(id).is_some_and(|v| *v < newest)
+            });
+            let Some(i) = older else { return };
+            self.close(client, i);
+        }
     }
 
     /// After a close nobody is left without an answer.
@@ -510,21 +586,40 @@ impl Fleet {
         }
         let list = manager.outbox(&OutboxFilter::default());
         for entry in list.iter().filter(|e| any || e.state == "failed") {
-            let mutation = &entry.mutation;
-            let place = (mutation.collection.clone(), keys::plain(&mutation.key));
-            let world = self.world.clone();
-            self.world
-                .say(|| format!("c{client} discards {} ({place:?})", entry.id));
-            // At once: what the promise says of it comes later than what it does.
-            world.oracle.borrow_mut().discarded(client, &place);
-            manager.submit(
-                Intent::Discard(mutation.no),
-                Box::new(move |_| world.oracle.borrow_mut().discarded(client, &place)),
-            );
+            self.give_up(client, &manager, entry);
             if any {
                 return;
             }
         }
+    }
+
+    /// The user gives up what is queued; the oracle is told.
+    pub(crate) fn give_up(&self, client: usize, manager: &Tabs, entry: &OutboxView<Record>) {
+        let mutation = &entry.mutation;
+        let place = (mutation.collection.clone(), keys::plain(&mutation.key));
+        let world = self.world.clone();
+        self.world
+            .say(|| format!("c{client} discards {} ({place:?})", entry.id));
+        // At once: what the promise says of it comes later than what it does.
+        world.oracle.borrow_mut().discarded(client, &place);
+        manager.submit(
+            Intent::Discard(mutation.no),
+            Box::new(move |_| world.oracle.borrow_mut().discarded(client, &place)),
+        );
+    }
+
+    /// What is queued and does not wait for a conflict that nobody settles.
+    pub(crate) fn left(&self, manager: &Tabs) -> usize {
+        let list = manager.outbox(&OutboxFilter::default());
+        let manual = |name: &Name| {
+            let mut specs = self.specs().into_iter();
+            specs.any(|s| s.name == *name && s.strategy == Strategy::Manual)
+        };
+        let waits = |e: &&OutboxView<Record>| match e.state {
+            "conflict" => manual(&e.mutation.collection),
+            _ => e.waits_for.is_some(),
+        };
+        list.len() - list.iter().filter(waits).count()
     }
 
     /// Ends everything, so that nothing holds anything.

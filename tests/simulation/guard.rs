@@ -1,6 +1,7 @@
 //! A panic in the code under test is a broken promise like any other.
 
 use super::plan::Plan;
+use super::server::Core;
 use super::story::{self, Ending};
 use super::world::Violation;
 use std::cell::RefCell;
@@ -15,12 +16,17 @@ static HOOK: Once = Once::new();
 
 /// Plays a plan; a panic is an ending too.
 pub(crate) fn play(plan: &Plan, in_words: bool) -> Ending {
+    played(plan, in_words, None)
+}
+
+/// The same over a real server.
+pub(crate) fn played(plan: &Plan, in_words: bool, core: Option<Box<dyn Core>>) -> Ending {
     HOOK.call_once(|| {
         set_hook(Box::new(|info| {
             PANIC.with(|p| p.replace(Some(info.to_string())));
         }));
     });
-    let played = catch_unwind(AssertUnwindSafe(|| story::play(plan, in_words)));
+    let played = catch_unwind(AssertUnwindSafe(|| story::play(plan, in_words, core)));
     played.unwrap_or_else(|_| {
         let detail = PANIC.with(RefCell::take).unwrap_or_default();
         let name = "panic";

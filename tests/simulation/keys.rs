@@ -135,6 +135,15 @@ pub(crate) fn known(world: &World, manager: &Tabs, collection: &str, key: &Rc<st
     if there.is_some() { other } else { key.clone() }
 }
 
+/// What a record says, but for the version that migrations leave in it.
+pub(crate) fn content(record: &Record) -> String {
+    let mut json = record.anyhow().clone();
+    if let Json::Object(fields) = &mut json {
+        fields.remove("v");
+    }
+    Record::new(json).words()
+}
+
 /// The records of a collection that a user has, as they are sent.
 pub(crate) fn dump(
     world: &World,
@@ -145,7 +154,7 @@ pub(crate) fn dump(
     let all = server.live(user, collection);
     all.map(|(key, data)| {
         let sent = on_wire(world, collection, key, data);
-        (wire_key(world, collection, key), sent.anyhow().to_string())
+        (wire_key(world, collection, key), content(&sent))
     })
     .collect()
 }

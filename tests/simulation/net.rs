@@ -7,13 +7,14 @@ use super::exec::WORLD;
 use super::keys;
 use super::oracle;
 use super::record::Record;
-use super::server::Poison;
+use super::server::{Poison, Server};
 use super::world::World;
 use futures_channel::oneshot;
 use landfall::driver::{Backend, Call, PushAnswer};
 use landfall::engine::Failure;
 use landfall::error::{Code, Error};
-use landfall::model::{Change, Page, Verdict};
+use landfall::model::{Change, Page, Refusal, Verdict};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// What happens to one request.
@@ -220,9 +221,33 @@ fn arrive(
     }
 }
 
+/// Changes that could take effect, but for others of their group.
+fn aborted(
+    world: &World,
+    server: &Server,
+    (user, client): (usize, &Rc<str>),
+    changes: &[Change<Record>],
+) -> BTreeSet<String> {
+    let mut aborted = BTreeSet::new();
+    let groups: BTreeSet<_> = changes.iter().filter_map(|c| c.group.clone()).collect();
+    for group in groups.iter().filter(|_| world.atomic.get()) {
+        let members = changes.iter().filter(|c| c.group.as_ref() == Some(group));
+        let members: Vec<_> = members.map(keys::received).collect();
+        let refused = server.refuses(user, client, &members);
+        if refused.contains(&true) {
+            let others = members.iter().zip(refused).filter(|(_, refused)| !refused);
+            aborted.extend(others.map(|(c, _)| c.id.clone()));
+        }
+    }
+    // What took effect before keeps its result.
+    aborted.retain(|id| !server.has_answered(id));
+    aborted
+}
+
 fn serve_push(
     world: &Rc<World>,
     index: usize,
+    id: &Rc<str>,
     changes: &[Change<Record>],
 ) -> Result<Results, Failure> {
     let mut server = world.server.borrow_mut();
@@ -238,19 +263,31 @@ fn serve_push(
         }
         return Err(Failure::from_status(400, None, "malformed", "malformed"));
     }
-    let (user, id) = (world.clients[index].user, world.clients[index].id.clone());
+    let user = world.clients[index].user;
+    let aborted = aborted(world, &server, (user, id), changes);
     let mut results = Vec::with_capacity(changes.len());
     for came in changes {
         let change = &keys::received(came);
         oracle::arrived(world, &server, index, change, changes);
         let effects = server.effects.len();
-        let verdict = match keys::unknown(world, came) {
-            Some(refused) => {
-                *server.blamed.entry(change.id.clone()).or_default() += 1;
-                refused
+        let company = aborted.contains(&came.id).then(|| {
+            *server.blamed.entry(came.id.clone()).or_default() += 1;
+            Verdict::Failed {
+                refusal: Refusal {
+                    code: "aborted".into(),
+                    message: "no".into(),
+                },
+                retryable: true,
             }
-            None => server.apply((user, &id, index), change, world.exec.now_ms()),
+        });
+        let unknown = || {
+            let refused = keys::unknown(world, came)?;
+            *server.blamed.entry(came.id.clone()).or_default() += 1;
+            Some(refused)
         };
+        let verdict = company.or_else(unknown);
+        let verdict =
+            verdict.unwrap_or_else(|| server.apply((user, id, index), change, world.exec.now_ms()));
         let fresh = server.effects.len() > effects;
         world.trace.mark_text(&change.id);
         world.say(|| {
@@ -284,8 +321,11 @@ impl Backend<Record> for SimBackend {
         // What is on the wire does not share memory with the tab.
         let sent: Vec<Change<Record>> = changes.to_vec();
         let ids: Vec<String> = changes.iter().map(|c| c.id.clone()).collect();
+        let id = call.client.clone();
         let asked = self
-            .travel(call, move |world, index| serve_push(world, index, &sent))
+            .travel(call, move |world, index| {
+                serve_push(world, index, &id, &sent)
+            })
             .await;
         let (mut results, fault) = match asked {
             Ok(answer) => answer,

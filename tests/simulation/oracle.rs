@@ -7,6 +7,7 @@
 //! trace: an effect, a later write, a conflict, or the user's own word.
 
 use super::keys;
+use super::losses::{Losses, Past};
 use super::record::Record;
 use super::server::{Address, Server};
 use super::world::World;
@@ -26,7 +27,7 @@ const DECIDED_MS: u64 = 50;
 
 /// Collection and key.
 pub(crate) type Place = (Rc<str>, Rc<str>);
-type Whose = (usize, Place);
+pub(crate) type Whose = (usize, Place);
 
 /// What a write does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,10 @@ pub(crate) enum Kind {
     Update(&'static str),
     Delete,
     Promote,
+    /// Of a conflict. What it leaves is told by the conflict log.
+    Resolve,
+    /// No write: what a transaction has read, which must still be so.
+    Look(Option<(u32, u32)>),
 }
 
 /// What came of it.
@@ -65,6 +70,14 @@ pub(crate) struct Op {
     pub(crate) asked: u64,
     pub(crate) ended: u64,
     pub(crate) asked_ms: u64,
+    pub(crate) ended_ms: u64,
+}
+
+/// A conflict that was settled: when, and the marks of what came of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Logged {
+    pub(crate) moment: u64,
+    pub(crate) result: Option<(Option<u32>, Option<u32>)>,
 }
 
 /// What took effect on the server.
@@ -92,7 +105,9 @@ pub(crate) type State = Option<Fields>;
 #[derive(Debug, Clone)]
 pub(crate) struct Exact {
     pub(crate) states: BTreeSet<State>,
-    ever: BTreeSet<State>,
+    pub(crate) ever: BTreeSet<State>,
+    /// What it could be before.
+    pub(crate) past: Vec<Past>,
     /// The user has given something up: any earlier state will do.
     pub(crate) loose: bool,
     last_tab: usize,
@@ -103,6 +118,7 @@ impl Default for Exact {
         Self {
             states: BTreeSet::from([None]),
             ever: BTreeSet::from([None]),
+            past: Vec::new(),
             loose: false,
             last_tab: 0,
         }
@@ -110,10 +126,14 @@ impl Default for Exact {
 }
 
 /// What is known of a device's disk and clock.
-#[derive(Debug, Default)]
-struct Device {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Device {
     /// Of each mutation the record, and whether there is one after it.
     places: BTreeMap<u64, (Place, bool)>,
+    /// Ids on the wire of those that came from another database.
+    origins: BTreeMap<u64, Rc<str>>,
+    /// The version of the app's data, and the tab that made it.
+    pub(crate) schema: Option<(u32, usize)>,
     /// What it knows of the backend's records: versions, and whether there is one.
     versions: BTreeMap<Place, (u64, bool)>,
     hlc: Option<Hlc>,
@@ -130,13 +150,17 @@ pub(crate) struct Oracle {
     pub(crate) ops: Vec<Op>,
     pub(crate) of: BTreeMap<Whose, Vec<u32>>,
     pub(crate) exact: BTreeMap<Whose, Exact>,
-    devices: Vec<Device>,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) losses: Losses,
+    now_ms: u64,
     /// The order of what tabs are asked and answered.
-    moments: u64,
-    pub(crate) conflicts: BTreeMap<Whose, u64>,
+    pub(crate) moments: u64,
+    pub(crate) conflicts: BTreeMap<Whose, Vec<Logged>>,
     pub(crate) discards: BTreeMap<Whose, u64>,
+    /// What the app's function was asked where it has answered a record of its own.
+    pub(crate) answers: BTreeMap<u32, [Option<String>; 2]>,
     /// Acknowledged, not sent yet: tab, mark and field that have to show.
-    shows: BTreeMap<Whose, (usize, u32, &'static str)>,
+    pub(crate) shows: BTreeMap<Whose, (usize, u32, &'static str)>,
     received: BTreeSet<Whose>,
     /// The id under which a clock reading of a record has travelled, on a base.
     travelled: BTreeMap<(usize, Place, String, u64), String>,
@@ -146,6 +170,11 @@ pub(crate) struct Oracle {
 /// Whether only one device touches this key.
 pub(crate) fn is_exact(key: &str) -> bool {
     key.starts_with('o') || key.starts_with('l')
+}
+
+/// Both sides of a conflict, in words.
+pub(crate) fn sides(local: Option<&Record>, remote: Option<&Record>) -> [Option<String>; 2] {
+    [local, remote].map(|side| side.map(Record::words))
 }
 
 fn apply(state: State, op: &Op, n: u32) -> Option<State> {
@@ -164,6 +193,8 @@ fn apply(state: State, op: &Op, n: u32) -> Option<State> {
             ..there
         })),
         (Kind::Update(_) | Kind::Promote, _) => None,
+        (Kind::Resolve, state) => Some(state),
+        (Kind::Look(seen), state) => (state.map(|f| (f.a, f.b)) == seen).then_some(state),
     }
 }
 
@@ -174,9 +205,12 @@ impl Oracle {
             of: BTreeMap::new(),
             exact: BTreeMap::new(),
             devices: (0..clients).map(|_| Device::default()).collect(),
+            losses: Losses::default(),
+            now_ms: 0,
             moments: 0,
             conflicts: BTreeMap::new(),
             discards: BTreeMap::new(),
+            answers: BTreeMap::new(),
             shows: BTreeMap::new(),
             received: BTreeSet::new(),
             travelled: BTreeMap::new(),
@@ -184,7 +218,7 @@ impl Oracle {
         }
     }
 
-    fn moment(&mut self) -> u64 {
+    pub(crate) fn moment(&mut self) -> u64 {
         self.moments += 1;
         self.moments
     }
@@ -203,6 +237,13 @@ impl Oracle {
         };
         let ops = self.of.get(&(client, place.clone()));
         !is_exact(&place.1) || !ops.is_some_and(|ops| ops.iter().any(elsewhere))
+    }
+
+    /// Whether a write of a record that is followed exactly has not ended.
+    pub(crate) fn is_asked(&self, client: usize, place: &Place) -> bool {
+        let waits = |n: &u32| self.op(*n).end == End::Waiting;
+        let ops = self.of.get(&(client, place.clone()));
+        is_exact(&place.1) && ops.is_some_and(|ops| ops.iter().any(waits))
     }
 
     /// Whether the device knows of a record that the backend has.
@@ -233,19 +274,25 @@ impl Oracle {
             asked,
             ended: u64::MAX,
             asked_ms,
+            ended_ms: 0,
         });
+        self.now_ms = asked_ms;
         let n = self.ops.len() as u32;
         let whose = (client, place.clone());
-        self.shows.remove(&whose);
+        if !matches!(kind, Kind::Look(_)) {
+            self.shows.remove(&whose);
+        }
         self.of.entry(whose).or_default().push(n);
         n
     }
 
-    fn end(&mut self, n: u32, end: End) -> bool {
+    /// Notes what came of a write; answers whether that can be.
+    pub(crate) fn end(&mut self, n: u32, end: End) -> bool {
         let moment = self.moment();
         let op = &mut self.ops[n as usize - 1];
         op.end = end;
         op.ended = moment;
+        op.ended_ms = self.now_ms;
         let op = op.clone();
         let whose = (op.client, op.place.clone());
         if end == End::Refused || !is_exact(&op.place.1) {
@@ -259,19 +306,31 @@ impl Oracle {
             .collect();
         // A tab that has not heard of the record yet has nothing to delete.
         let stale = op.kind == Kind::Delete && exact.last_tab != op.tab;
-        exact.last_tab = op.tab;
-        exact.ever.extend(after.iter().copied());
-        if end == End::Unknown || exact.loose || stale {
-            exact.states.extend(after);
-            return true;
+        if !matches!(op.kind, Kind::Look(_)) {
+            exact.last_tab = op.tab;
         }
-        let possible = !after.is_empty();
-        exact.states = after;
+        exact.ever.extend(after.iter().copied());
+        let possible = if end == End::Unknown || exact.loose || stale {
+            exact.states.extend(after);
+            true
+        } else {
+            let possible = !after.is_empty();
+            exact.states = after;
+            possible
+        };
+        exact.past.push(Past {
+            moment,
+            tab: op.tab,
+            at_ms: op.ended_ms,
+            states: exact.states.clone(),
+        });
         possible
     }
 
     /// A tab is gone: what it was asked may have happened or not.
-    pub(crate) fn killed(&mut self, client: usize, tab: usize) {
+    pub(crate) fn killed(&mut self, client: usize, tab: usize, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.losses.died_ms.entry(tab).or_insert(now_ms);
         for i in 0..self.ops.len() {
             let op = &self.ops[i];
             if op.client == client && op.tab == tab && op.end == End::Waiting {
@@ -283,14 +342,19 @@ impl Oracle {
     /// The user has given up what is queued of a record.
     pub(crate) fn discarded(&mut self, client: usize, place: &Place) {
         let moment = self.moment();
+        self.loosen(client, place);
+        self.discards.insert((client, place.clone()), moment);
+    }
+
+    /// From now on any state in which the record ever was will do.
+    pub(crate) fn loosen(&mut self, client: usize, place: &Place) {
         let whose = (client, place.clone());
         self.shows.remove(&whose);
         if is_exact(&place.1) {
-            let exact = self.exact.entry(whose.clone()).or_default();
+            let exact = self.exact.entry(whose).or_default();
             exact.loose = true;
             exact.states = exact.ever.clone();
         }
-        self.discards.insert(whose, moment);
     }
 
     /// What a tab has to show: place, mark, field.
@@ -306,6 +370,7 @@ impl Oracle {
 /// A write has ended.
 pub(crate) fn ended(world: &World, n: u32, result: &Result<usize, Error>) {
     let mut oracle = world.oracle.borrow_mut();
+    oracle.now_ms = world.exec.now_ms();
     world
         .trace
         .mark(u64::from(n) << 1 | u64::from(result.is_ok()));
@@ -338,7 +403,7 @@ pub(crate) fn ended(world: &World, n: u32, result: &Result<usize, Error>) {
     let field = match op.kind {
         Kind::Create | Kind::Put => "a",
         Kind::Update(field) => field,
-        Kind::Delete | Kind::Promote => return,
+        Kind::Delete | Kind::Promote | Kind::Resolve | Kind::Look(_) => return,
     };
     let given_up = oracle.discards.get(&whose).is_some_and(|at| *at > op.asked);
     if end == End::Acked && !given_up && alone && last && !op.hidden && !op.local {
@@ -368,6 +433,13 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
     let mut oracle = world.oracle.borrow_mut();
     let moment = oracle.moment();
     let mut checkpoint = None;
+    let known = oracle.losses.versions.get(&tab).copied();
+    let older = |(data, _): &(u32, usize)| known.is_some_and(|known| known < *data);
+    if oracle.losses.schemas.get(&client).is_some_and(older) {
+        world.violated("an older app writes to newer data", || {
+            format!("c{client} tab {tab} knows {known:?}")
+        });
+    }
     for entry in entries {
         check_clock(world, &mut oracle, client, tab, entry.hlc);
         for fact in &entry.facts {
@@ -378,11 +450,33 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     collection,
                     key,
                     action,
+                    origin,
                     ..
                 } => {
                     let place = (collection.clone(), keys::plain(key));
                     let live = *action != Action::Delete;
                     device.places.insert(*no, (place, live));
+                    match origin {
+                        Some(origin) => device.origins.insert(*no, origin.clone()),
+                        None => device.origins.remove(no),
+                    };
+                }
+                Fact::Held(held) => {
+                    let m = &held.mutation;
+                    let place = (m.collection.clone(), keys::plain(&m.key));
+                    if held.version.0 > 0 {
+                        let known = (held.version.0, held.shadow.is_some());
+                        device.versions.insert(place.clone(), known);
+                    }
+                    let live = m.action != Action::Delete;
+                    device.places.insert(m.no, (place, live));
+                    if let Some(origin) = &m.origin {
+                        device.origins.insert(m.no, origin.clone());
+                    }
+                }
+                Fact::Schema { version } => {
+                    device.schema = Some((*version, tab));
+                    oracle.losses.schemas.insert(client, (*version, tab));
                 }
                 Fact::Remote {
                     collection,
@@ -406,7 +500,8 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     }
                 }
                 Fact::Refused { no, attempts, .. } => {
-                    let id = format!("{}.{no}", world.clients[client].id);
+                    let own = format!("{}.{no}", world.clients[client].id.borrow());
+                    let id = device.origins.get(no).map_or(own, ToString::to_string);
                     let blamed = server.blamed.get(&id).copied().unwrap_or(0);
                     if *attempts > blamed {
                         world.violated("attempts counted without blame", || {
@@ -418,7 +513,27 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     let place = (conflict.collection.clone(), keys::plain(&conflict.key));
                     let whose = (client, place);
                     oracle.shows.remove(&whose);
-                    oracle.conflicts.insert(whose, moment);
+                    let marks = |r: &Record| (r.mark("a"), r.mark("b"));
+                    let result = conflict.result.as_ref().map(marks);
+                    // What the app's function has answered counts from here on.
+                    let chosen = result.and_then(|(a, _)| a).filter(|n| {
+                        let op = oracle.op(*n);
+                        op.kind == Kind::Resolve && op.client == client
+                    });
+                    if let Some(n) = chosen.filter(|n| oracle.op(*n).end == End::Refused) {
+                        oracle.end(n, End::Acked);
+                        let asked = oracle.answers.get(&n).cloned();
+                        let now = sides(conflict.local.as_ref(), conflict.remote.as_ref());
+                        // What a pull from the beginning has not brought is missing for a while.
+                        let missed = server.has_purged() && now[1].is_none();
+                        if !missed && asked.as_ref().is_some_and(|asked| *asked != now) {
+                            world.violated("settled by the answer to another question", || {
+                                format!("write {n}: asked of {asked:?}, it was {now:?}")
+                            });
+                        }
+                    }
+                    let logged = Logged { moment, result };
+                    oracle.conflicts.entry(whose).or_default().push(logged);
                 }
                 Fact::Checkpoint { checkpoint: at, .. } => checkpoint.clone_from(at),
                 Fact::Sent { nos } => {
@@ -500,11 +615,12 @@ pub(crate) fn arrived(
     let place = (change.collection.clone(), change.key.clone());
     let whose = (client, place.clone());
     let promoted = |n: &u32| oracle.op(*n).kind == Kind::Promote;
-    let private = change.key.starts_with('l')
-        && !oracle
-            .of
-            .get(&whose)
-            .is_some_and(|ops| ops.iter().any(promoted));
+    // By whatever device: a backup may have brought it here.
+    let is_promoted = || {
+        let of = oracle.of.iter().filter(|((_, p), _)| *p == place);
+        of.flat_map(|(_, ops)| ops).any(promoted)
+    };
+    let private = change.key.starts_with('l') && !is_promoted();
     if private || &*change.collection == "drafts" {
         world.violated("a local-only record was pushed", || format!("{place:?}"));
     }
@@ -582,7 +698,8 @@ fn check_parent(
     let deleted = ops.iter().any(|n| oracle.op(*n).kind == Kind::Delete);
     let made = |n: &u32| {
         let op = oracle.op(*n);
-        op.end == End::Acked && op.ended < child.asked && !op.local
+        let writes = !matches!(op.kind, Kind::Resolve | Kind::Look(_));
+        writes && op.end == End::Acked && op.ended < child.asked && !op.local
     };
     if !deleted && ops.iter().filter(before).any(made) {
         let id = &change.id;

@@ -7,6 +7,7 @@
 use super::chance::Chance;
 use super::net::Fault;
 use super::server::Poison;
+use super::wide::{self, More, Wide};
 use landfall::options::Strategy;
 
 /// Which records a write is about.
@@ -64,6 +65,8 @@ pub(crate) enum Act {
     Discard(usize, bool),
     /// The server's checkpoints are of another database from now on.
     NewGeneration,
+    /// What only wide stories have.
+    More(More),
 }
 
 /// What passes after a step.
@@ -83,6 +86,7 @@ pub(crate) struct Plan {
     pub(crate) skews_ms: Vec<f64>,
     pub(crate) page_max: usize,
     pub(crate) latency_ms: u64,
+    pub(crate) wide: Wide,
     pub(crate) steps: Vec<(Act, Then)>,
 }
 
@@ -247,8 +251,20 @@ impl Draw {
     }
 }
 
+/// From this seed on a story is wide: the same draws, and further steps from a stream of their own, so
+/// that what is added to them leaves the stories of all seeds below as they are.
+pub(crate) const WIDE_FROM: u64 = 1_000_000_000;
+
 /// The plan of a seed.
 pub(crate) fn draw(seed: u64) -> Plan {
+    let mut plan = narrow(seed);
+    if seed >= WIDE_FROM {
+        wide::widen(&mut plan);
+    }
+    plan
+}
+
+fn narrow(seed: u64) -> Plan {
     let chance = Chance::new(seed);
     let clients = 1 + chance.index(3);
     let kinds = chance.below(1 << KINDS) & chance.below(1 << KINDS)
@@ -285,6 +301,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         skews_ms: (0..clients).map(|_| skew()).collect(),
         page_max: 2 + chance.index(6),
         latency_ms: [1, 10, 60, 300][chance.index(4)],
+        wide: Wide::default(),
         steps: Vec::new(),
     };
     let count = 12 + chance.index(34);

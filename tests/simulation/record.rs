@@ -4,6 +4,7 @@
 use landfall::value::{Scalar, Value};
 use serde_json::{Value as Json, json};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 #[derive(Debug, Clone)]
@@ -36,6 +37,13 @@ impl Record {
             "looked at a record that is not in memory"
         );
         &self.0.json
+    }
+
+    /// What it says, to be compared: in the order of its fields' names, whoever has written it.
+    pub(crate) fn words(&self) -> String {
+        let fields = self.anyhow().as_object();
+        let fields: BTreeMap<_, _> = fields.into_iter().flatten().collect();
+        serde_json::to_string(&fields).unwrap_or_default()
     }
 
     /// The mark of the write that a field is from.

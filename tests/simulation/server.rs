@@ -4,8 +4,10 @@
 use super::oracle::Effect;
 use super::record::Record;
 use super::rule::{Ruling, Standing, Wish, rule};
+use super::world::EPOCH_MS;
 use landfall::model::{Action, Change, Page, Pulled, Refusal, Verdict, Version};
 use landfall::value::Value;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -32,8 +34,26 @@ pub(crate) enum Poison {
     Request,
 }
 
+/// A real server that decides beside the model. What it says is what the devices hear; where the model
+/// says something else, one of the two is wrong.
+pub(crate) trait Core {
+    fn push(
+        &self,
+        user: usize,
+        client: &str,
+        change: &Change<Record>,
+        now_ms: f64,
+    ) -> Verdict<Record>;
+
+    /// A page; none where the checkpoint is not known.
+    fn pull(&self, user: usize, since: Option<&str>, limit: usize) -> Option<Page<Record>>;
+}
+
 #[derive(Default)]
 pub(crate) struct Server {
+    pub(crate) core: Option<Box<dyn Core>>,
+    /// The first thing in which the two differ.
+    pub(crate) differs: RefCell<Option<String>>,
     pub(crate) rows: BTreeMap<Address, Row>,
     seq: u64,
     /// Positions that open transactions have taken: no page goes beyond the first of them.
@@ -50,6 +70,27 @@ pub(crate) struct Server {
     generation: u64,
     /// The newest version of a tombstone that was purged: what is made anew begins above it.
     purged: u64,
+}
+
+fn wish(action: Action) -> Wish {
+    match action {
+        Action::Create => Wish::Create,
+        Action::Update => Wish::Update,
+        Action::Delete => Wish::Delete,
+    }
+}
+
+/// What a verdict says, to be compared.
+fn told(verdict: &Verdict<Record>) -> String {
+    let text = |data: &Option<Record>| data.as_ref().map(Record::words);
+    match verdict {
+        Verdict::Success { version, .. } => format!("success {}", version.0),
+        Verdict::Conflict { version, data, at } => {
+            format!("conflict {} {:?} {at:?}", version.0, text(data))
+        }
+        Verdict::Failed { refusal, .. } => format!("failed {}", refusal.code),
+        Verdict::Rekeyed { .. } => "another key".into(),
+    }
 }
 
 impl Server {
@@ -71,6 +112,11 @@ impl Server {
         self.generation
     }
 
+    /// Whether tombstones were purged at all.
+    pub(crate) fn has_purged(&self) -> bool {
+        self.generation > 0
+    }
+
     fn take_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq
@@ -86,6 +132,14 @@ impl Server {
     /// The end of [`Server::begin`]'s transaction.
     pub(crate) fn commit(&mut self, seq: u64, address: Address, data: Option<Record>, at: &str) {
         self.open.remove(&seq);
+        let mut seq = seq;
+        if self.core.is_some() {
+            if data.is_none() && self.rows.get(&address).is_none_or(|r| r.data.is_none()) {
+                return; // there is nothing to delete
+            }
+            self.commit_in_core(seq, &address, data.clone(), at);
+            seq = self.take_seq();
+        }
         let known = self.rows.get(&address).map(|r| r.version);
         let version = known.unwrap_or(self.purged) + 1;
         // Where somebody was faster the row keeps the later position.
@@ -102,9 +156,78 @@ impl Server {
         );
     }
 
+    fn commit_in_core(&self, no: u64, address: &Address, data: Option<Record>, at: &str) {
+        let row = self.rows.get(address);
+        let action = match (&data, row.map(|r| r.data.is_some())) {
+            (None, _) => Action::Delete,
+            (Some(_), Some(true)) => Action::Update,
+            (Some(_), _) => Action::Create,
+        };
+        let change = Change {
+            id: format!("elsewhere.{no}"),
+            no,
+            collection: address.1.clone(),
+            action,
+            key: address.2.clone(),
+            version: Version(row.map_or(0, |r| r.version)),
+            data,
+            changed: None,
+            at: at.into(),
+            group: None,
+        };
+        if let Some(core) = &self.core {
+            let verdict = core.push(address.0, "elsewhere", &change, 0.0);
+            if !matches!(verdict, Verdict::Success { .. }) {
+                self.differ(|| format!("{change:?}: {verdict:?}"));
+            }
+        }
+    }
+
+    fn differ(&self, how: impl FnOnce() -> String) {
+        self.differs.borrow_mut().get_or_insert_with(how);
+    }
+
     /// Whether a transaction has not committed yet.
     pub(crate) fn is_open(&self) -> bool {
         !self.open.is_empty()
+    }
+
+    /// Whether a change has a result that is kept.
+    pub(crate) fn has_answered(&self, id: &str) -> bool {
+        self.answered.contains_key(id)
+    }
+
+    /// Which of these, applied together, would be refused.
+    pub(crate) fn refuses(
+        &self,
+        user: usize,
+        client: &Rc<str>,
+        changes: &[Change<Record>],
+    ) -> Vec<bool> {
+        let mut after: BTreeMap<Address, Standing> = BTreeMap::new();
+        let refused = changes.iter().map(|change| {
+            if let Some(known) = self.answered.get(&change.id) {
+                return !matches!(known.1, Verdict::Success { .. });
+            }
+            let address = (user, change.collection.clone(), change.key.clone());
+            let row = self.rows.get(&address).map(|r| Standing {
+                version: r.version,
+                live: r.data.is_some(),
+                own: r.client == *client,
+            });
+            let there = after.get(&address).copied().or(row);
+            match rule(wish(change.action), change.version.0, there) {
+                _ if self.poison.contains_key(&change.key) => true,
+                Ruling::NotFound | Ruling::Conflict => true,
+                Ruling::Nothing(_) => false,
+                Ruling::Write(version) => {
+                    let (live, own) = (change.action != Action::Delete, true);
+                    after.insert(address, Standing { version, live, own });
+                    false
+                }
+            }
+        });
+        refused.collect()
     }
 
     /// One change; `client` is the batch's.
@@ -121,7 +244,16 @@ impl Server {
             }
             return known;
         }
-        let verdict = self.decide((user, client, index), change, now_ms);
+        let mut verdict = self.decide((user, client, index), change, now_ms);
+        let refused =
+            matches!(&verdict, Verdict::Failed { refusal, .. } if &*refusal.code == "invalid");
+        if let Some(core) = self.core.as_ref().filter(|_| !refused) {
+            let real = core.push(user, client, change, EPOCH_MS + now_ms as f64);
+            if told(&real) != told(&verdict) {
+                self.differ(|| format!("{change:?}: {real:?}, the model {verdict:?}"));
+            }
+            verdict = real;
+        }
         if let Verdict::Failed { retryable, .. } = &verdict {
             *self.blamed.entry(change.id.clone()).or_default() += 1;
             if *retryable {
@@ -159,12 +291,7 @@ impl Server {
             live: r.data.is_some(),
             own: r.client == *client,
         });
-        let wish = match change.action {
-            Action::Create => Wish::Create,
-            Action::Update => Wish::Update,
-            Action::Delete => Wish::Delete,
-        };
-        let version = match rule(wish, change.version.0, there) {
+        let version = match rule(wish(change.action), change.version.0, there) {
             Ruling::NotFound => return failed("not-found", false),
             Ruling::Nothing(version) => {
                 let (version, data) = (Version(version), None);
@@ -216,11 +343,14 @@ impl Server {
         since: Option<&str>,
         limit: usize,
     ) -> Option<Page<Record>> {
+        let begins = since;
         let since = match since {
             None => 0,
             Some(text) => self.position(text)?,
         };
-        let end = self.open.first().map_or(self.seq, |open| open - 1);
+        // A real one takes its positions as it commits.
+        let open = self.open.first().filter(|_| self.core.is_none());
+        let end = open.map_or(self.seq, |open| open - 1);
         let wanted = |(_, r): &(&Address, &Row)| r.seq > since && r.seq <= end;
         let rows = self.rows.range((user, "".into(), "".into())..);
         let rows = rows.take_while(|(address, _)| address.0 == user);
@@ -238,18 +368,54 @@ impl Server {
         let changes: Vec<_> = changes.collect();
         let last = rows.last().filter(|_| has_more);
         let through = last.map_or(end.max(since), |(_, r)| r.seq);
-        let checkpoint = format!("{}:{through}", self.generation).into();
-        Some(Page {
+        let checkpoint = format!("{}:{through}", self.generation);
+        let page = Page {
             changes,
-            checkpoint,
+            checkpoint: checkpoint.into(),
             has_more,
             server_ms: None,
-        })
+        };
+        match &self.core {
+            Some(core) => self.real_page(core.as_ref(), user, begins, limit, &page),
+            None => Some(page),
+        }
+    }
+
+    /// The real server's page. Its checkpoint travels behind the model's, which the account reads.
+    fn real_page(
+        &self,
+        core: &dyn Core,
+        user: usize,
+        since: Option<&str>,
+        limit: usize,
+        model: &Page<Record>,
+    ) -> Option<Page<Record>> {
+        let since = since.and_then(|text| Some(text.split_once('|')?.1));
+        let Some(real) = core.pull(user, since, limit) else {
+            self.differ(|| format!("{since:?} is not known"));
+            return None;
+        };
+        let rows = |page: &Page<Record>| -> Vec<String> {
+            let rows = page.changes.iter();
+            rows.map(|r| {
+                let data = r.data.as_ref().map(Record::words);
+                let (version, at) = (r.version.0, &r.at);
+                format!("{}/{} {version} {data:?} {at:?}", r.collection, r.key)
+            })
+            .collect()
+        };
+        let (ours, theirs) = (rows(model), rows(&real));
+        if ours != theirs || model.has_more != real.has_more {
+            self.differ(|| format!("a page of {theirs:?}, the model's {ours:?}"));
+        }
+        let checkpoint = format!("{}|{}", model.checkpoint, real.checkpoint).into();
+        Some(Page { checkpoint, ..real })
     }
 
     /// What a checkpoint of this generation stands for.
     pub(crate) fn position(&self, checkpoint: &str) -> Option<u64> {
-        let (generation, seq) = checkpoint.split_once(':')?;
+        let model = checkpoint.split('|').next()?;
+        let (generation, seq) = model.split_once(':')?;
         let known = generation.parse() == Ok(self.generation);
         seq.parse().ok().filter(|_| known)
     }

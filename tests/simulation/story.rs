@@ -1,12 +1,16 @@
 //! Plays a plan, lets it heal, and has the promises checked.
 
+use super::app;
 use super::checks;
 use super::exec::WORLD;
 use super::fleet::{Fleet, Tabs};
+use super::keep;
 use super::keys;
+use super::losses;
 use super::oracle::{self, Kind, Place};
 use super::plan::{Act, Do, Key, Plan, Then};
 use super::record::{Record, whole};
+use super::server::Core;
 use super::world::{Violation, World};
 use landfall::engine::Event;
 use landfall::limits;
@@ -37,13 +41,19 @@ struct Story {
 }
 
 /// Plays a plan from the beginning to its end or first broken promise.
-pub(crate) fn play(plan: &Plan, in_words: bool) -> Ending {
+pub(crate) fn play(plan: &Plan, in_words: bool, core: Option<Box<dyn Core>>) -> Ending {
     let sizes = (plan.page_max, plan.latency_ms);
     let world = World::new(plan.seed, &plan.users, sizes, in_words);
     for (client, skew) in world.clients.iter().zip(&plan.skews_ms) {
         client.skew_ms.set(*skew);
     }
-    let fleet = Fleet::new(&world, plan.strategies);
+    world.strict.set(plan.wide.strict);
+    world.atomic.set(plan.wide.atomic);
+    if plan.wide.power {
+        world.clients.iter().for_each(|c| c.disk.fear_power());
+    }
+    world.server.borrow_mut().core = core;
+    let fleet = Fleet::new(&world, plan.strategies, &plan.wide);
     let story = Story {
         world: world.clone(),
         fleet: fleet.clone(),
@@ -59,13 +69,61 @@ pub(crate) fn play(plan: &Plan, in_words: bool) -> Ending {
     }
 }
 
-fn name(key: Key, client: usize) -> Rc<str> {
+/// A device and its tab.
+pub(crate) type Asker = (usize, usize);
+
+pub(crate) fn name(key: Key, client: usize) -> Rc<str> {
     match key {
         Key::Own(n) => format!("o{client}-{n}"),
         Key::Shared(n) => format!("s{n}"),
         Key::Local(n) => format!("l{client}-{n}"),
     }
     .into()
+}
+
+/// The write as the manager takes it, and its mark.
+pub(crate) fn prepare(
+    world: &World,
+    (who, manager): (Asker, &Tabs),
+    place: &Place,
+    what: Do,
+    local: bool,
+) -> (u32, Write<Record>, WriteOptions) {
+    let kind = match what {
+        Do::Create => Kind::Create,
+        Do::Put => Kind::Put,
+        Do::Update(field) => Kind::Update(field),
+        Do::Delete => Kind::Delete,
+        Do::Promote => Kind::Promote,
+    };
+    losses::know_nothing(world, who.0, place);
+    let (collection, key) = place;
+    let key = &keys::known(world, manager, collection, key);
+    let hidden = &**collection == "blocks";
+    let now_ms = world.exec.now_ms();
+    let mut oracle = world.oracle.borrow_mut();
+    let newest = manager.newest(collection, key).ok().flatten();
+    let blind = newest.is_none() || !oracle.knows(who.0, place);
+    let n = oracle.ask(who, place, kind, (local, hidden, blind), now_ms);
+    // A note is below the site that has the same name.
+    let site: Rc<str> = keys::known(world, manager, "sites", &place.1);
+    let site = (&**collection == "notes").then_some(&*site);
+    let write = match what {
+        Do::Create => Write::Create(whole(key, n, site)),
+        Do::Put => Write::Put(whole(key, n, site)),
+        Do::Update(field) => Write::Update {
+            key: key.clone(),
+            patch: Record::new(json!({ field: n })),
+            changed: Rc::from([Rc::from(field)]),
+        },
+        Do::Delete => Write::Delete(key.clone()),
+        Do::Promote => Write::Promote(key.clone()),
+    };
+    let options = WriteOptions {
+        local_only: (local && matches!(what, Do::Create | Do::Put)).then_some(true),
+        optimistic: None,
+    };
+    (n, write, options)
 }
 
 impl Story {
@@ -84,14 +142,24 @@ impl Story {
                     self.fleet.check_status(client);
                 }
             }
+            self.compare();
             if self.world.violation().is_some() {
                 return;
             }
         }
         self.world.say(|| "healing".into());
         self.heal();
+        self.compare();
         if self.world.violation().is_none() {
             checks::run(&self.fleet);
+        }
+    }
+
+    fn compare(&self) {
+        let differs = self.world.server.borrow().differs.take();
+        if let Some(how) = differs {
+            self.world
+                .violated("the model is not as the server", || how);
         }
     }
 
@@ -159,6 +227,7 @@ impl Story {
             Act::Retry(c) => fleet.retry(c),
             Act::Discard(c, any) => fleet.discard(c, any),
             Act::NewGeneration => world.server.borrow_mut().purge(),
+            Act::More(more) => app::act(fleet, more),
         }
     }
 
@@ -212,50 +281,6 @@ impl Story {
         });
     }
 
-    /// The write as the manager takes it, and its mark.
-    fn prepare(
-        &self,
-        (who, manager): ((usize, usize), &Tabs),
-        place: &Place,
-        what: Do,
-        local: bool,
-    ) -> (u32, Write<Record>, WriteOptions) {
-        let kind = match what {
-            Do::Create => Kind::Create,
-            Do::Put => Kind::Put,
-            Do::Update(field) => Kind::Update(field),
-            Do::Delete => Kind::Delete,
-            Do::Promote => Kind::Promote,
-        };
-        let (collection, key) = place;
-        let key = &keys::known(&self.world, manager, collection, key);
-        let hidden = &**collection == "blocks";
-        let now_ms = self.world.exec.now_ms();
-        let mut oracle = self.world.oracle.borrow_mut();
-        let newest = manager.newest(collection, key).ok().flatten();
-        let blind = newest.is_none() || !oracle.knows(who.0, place);
-        let n = oracle.ask(who, place, kind, (local, hidden, blind), now_ms);
-        // A note is below the site that has the same name.
-        let site: Rc<str> = keys::known(&self.world, manager, "sites", &place.1);
-        let site = (&**collection == "notes").then_some(&*site);
-        let write = match what {
-            Do::Create => Write::Create(whole(key, n, site)),
-            Do::Put => Write::Put(whole(key, n, site)),
-            Do::Update(field) => Write::Update {
-                key: key.clone(),
-                patch: Record::new(json!({ field: n })),
-                changed: Rc::from([Rc::from(field)]),
-            },
-            Do::Delete => Write::Delete(key.clone()),
-            Do::Promote => Write::Promote(key.clone()),
-        };
-        let options = WriteOptions {
-            local_only: (local && matches!(what, Do::Create | Do::Put)).then_some(true),
-            optimistic: None,
-        };
-        (n, write, options)
-    }
-
     fn write(&self, c: usize, t: usize, collection: &'static str, key: Key, what: Do) {
         let Some((tab, manager)) = self.fleet.tab(c, t) else {
             return;
@@ -265,7 +290,7 @@ impl Story {
             return;
         }
         let local = matches!(key, Key::Local(_)) || collection == "drafts";
-        let (n, write, options) = self.prepare(((c, tab), &manager), &place, what, local);
+        let (n, write, options) = prepare(&self.world, ((c, tab), &manager), &place, what, local);
         self.world
             .say(|| format!("c{c} tab {tab}: write {n}, {what:?} {place:?}"));
         let world = self.world.clone();
@@ -289,7 +314,8 @@ impl Story {
         let mut writes = Vec::new();
         let mut marks = Vec::new();
         for place in places {
-            let (n, write, options) = self.prepare(((c, tab), &manager), &place, Do::Put, false);
+            let (n, write, options) =
+                prepare(&self.world, ((c, tab), &manager), &place, Do::Put, false);
             writes.push((place.0, write, options));
             marks.push(n);
         }
@@ -325,6 +351,7 @@ impl Story {
             client.faults.borrow_mut().clear();
             client.expired.set(false);
             client.locked_out.set(false);
+            fleet.reload(c);
             if fleet.devices.borrow()[c].tabs.iter().all(|t| t.closing) {
                 world.exec.pass(5_000);
                 fleet.open(c);
@@ -385,6 +412,8 @@ impl Story {
 
     /// Whether a device has nothing left to do since then.
     fn has_healed(&self, c: usize, since_ms: u64, retries: &mut u32) -> bool {
+        // One may have been opening when the others were reloaded.
+        self.fleet.reload(c);
         let Some(leader) = self.fleet.leader(c) else {
             if self.fleet.managers(c).is_empty() {
                 self.fleet.open(c);
@@ -401,7 +430,17 @@ impl Story {
             }
             return false;
         }
-        let left = status.pending + status.syncing + status.conflict;
+        if self.fleet.wide.rescue && keep::waits(&self.fleet, c) {
+            return false;
+        }
+        let mut left = status.pending + status.syncing + status.conflict;
+        if status.conflict > 0 && leader.is_settled() {
+            if self.fleet.wide.never {
+                left = self.fleet.left(&leader);
+            } else {
+                app::resolve_all(&self.fleet, c);
+            }
+        }
         let skew_ms = self.world.clients[c].skew_ms.get();
         let through = status.synced_through_ms.unwrap_or(0.0) - super::world::EPOCH_MS - skew_ms;
         // A later one is of before the clock was set back.

@@ -25,7 +25,11 @@ pub(crate) struct Violation {
 
 /// A device: what does not go with its tabs.
 pub(crate) struct Client {
-    pub(crate) id: Rc<str>,
+    /// Of the database; another one has another.
+    pub(crate) id: RefCell<Rc<str>>,
+    databases: Cell<u32>,
+    /// Of the app's data, as the tabs to come know it.
+    pub(crate) version: Cell<u32>,
     pub(crate) user: usize,
     pub(crate) disk: Disk,
     /// The device's clock minus the true time, and how often it was set.
@@ -46,6 +50,20 @@ pub(crate) struct Client {
     pub(crate) corrected: RefCell<BTreeMap<usize, (u64, u64)>>,
 }
 
+impl Client {
+    /// The database is gone; the next tab makes another.
+    pub(crate) fn new_database(&self) {
+        let number = self.databases.get() + 1;
+        self.databases.set(number);
+        let old = self.id.borrow().clone();
+        let device = old.split('x').next().unwrap_or_default();
+        let id: Rc<str> = format!("{device}x{number}").into();
+        self.disk.log.replace(MemoryStore::new(&id));
+        self.disk.forget_power();
+        self.id.replace(id);
+    }
+}
+
 /// Everything.
 pub(crate) struct World {
     pub(crate) exec: Rc<Exec>,
@@ -58,6 +76,10 @@ pub(crate) struct World {
     pub(crate) latency_ms: u64,
     /// Requests that are late, or come twice, and have not arrived yet.
     pub(crate) ghosts: Cell<usize>,
+    /// Acknowledged means flushed and rescued.
+    pub(crate) strict: Cell<bool>,
+    /// The server applies the changes of a group together or not at all.
+    pub(crate) atomic: Cell<bool>,
     /// The server gives records keys of its own.
     pub(crate) assigns: bool,
     violation: RefCell<Option<Violation>>,
@@ -75,11 +97,14 @@ impl World {
             let id: Rc<str> = format!("c{i}").into();
             Client {
                 disk: Disk {
-                    log: MemoryStore::new(&id),
+                    log: RefCell::new(MemoryStore::new(&id)),
                     full: Cell::new(false),
                     aborts: Cell::new(0),
+                    unflushed: Cell::new(None),
                 },
-                id,
+                id: RefCell::new(id),
+                databases: Cell::new(0),
+                version: Cell::new(1),
                 user: *user,
                 skew_ms: Cell::new(0.0),
                 clock_set: Cell::new(0),
@@ -104,6 +129,8 @@ impl World {
             page_max,
             latency_ms,
             ghosts: Cell::new(0),
+            strict: Cell::new(false),
+            atomic: Cell::new(false),
             // No kept seed is among them: their stories stay what they were.
             assigns: seed.is_multiple_of(5),
             violation: RefCell::new(None),

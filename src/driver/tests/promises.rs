@@ -301,3 +301,21 @@ fn a_collection_that_is_declared_later_is_pulled_from_the_beginning() {
         assert_eq!(dump(&m, "notes").await, [r#"{"id":"n"}"#]);
     });
 }
+
+#[test]
+fn a_number_that_the_backend_knows_is_not_given_again_after_a_loss_of_power() {
+    run(async {
+        let (server, device) = rig();
+        let m = device.open().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        synced(&m).await;
+        m.signal(Event::Close);
+        // The disk has lost what it was not told to flush: the confirmation, and the page.
+        device.store.lose_power();
+        let m = device.open().await;
+        create(&m, "sites", site("y", 2)).await.unwrap();
+        synced(&m).await;
+        assert_eq!(server.borrow().effects, ["a.1", "a.2"]);
+        assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+    });
+}

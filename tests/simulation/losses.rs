@@ -1,0 +1,199 @@
+//! The account of what a device may lose, and of what it owes again: another file of the oracle.
+//!
+//! What a record followed exactly can be after a loss is what it was at the last moment that is safe, or
+//! anything it was since.
+
+use super::oracle::{Device, End, Oracle, Place, State, Whose, is_exact};
+use super::world::World;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a change may take into the rescue copy: twice and a half the time that the driver waits.
+const RESCUED_MS: u64 = 100;
+
+/// What a record could be, from when on, and by which tab.
+#[derive(Debug, Clone)]
+pub(crate) struct Past {
+    pub(crate) moment: u64,
+    pub(crate) tab: usize,
+    pub(crate) at_ms: u64,
+    pub(crate) states: BTreeSet<State>,
+}
+
+/// What else is known of tabs and devices.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    /// When tabs died; 0: the tab's changes go to no rescue copy.
+    pub(crate) died_ms: BTreeMap<usize, u64>,
+    /// Devices that have lost something.
+    pub(crate) reborn: BTreeSet<usize>,
+    /// Devices whose copy comes later than what they write.
+    pub(crate) late: BTreeSet<usize>,
+    /// Marks that came with a backup: when, and to which device.
+    pub(crate) owed: BTreeMap<u32, (u64, usize)>,
+    /// The version of the app in a tab.
+    pub(crate) versions: BTreeMap<usize, u32>,
+    /// The version of a device's data, and the tab that made it.
+    pub(crate) schemas: BTreeMap<usize, (u32, usize)>,
+}
+
+impl Oracle {
+    /// The moment that it is now.
+    pub(crate) fn now(&self) -> u64 {
+        self.moments
+    }
+
+    /// A tab opens with this version of the app.
+    pub(crate) fn opens(&mut self, tab: usize, version: u32) {
+        self.losses.versions.insert(tab, version);
+    }
+
+    /// This tab's changes do not get into the rescue copy.
+    pub(crate) fn unkept(&mut self, client: usize, tab: usize) {
+        self.losses.died_ms.insert(tab, 0);
+        self.losses.late.insert(client);
+    }
+
+    /// What is known of a device's disk, to be put back with it.
+    pub(crate) fn device(&self, client: usize) -> Device {
+        self.devices[client].clone()
+    }
+
+    fn each_exact(
+        &mut self,
+        client: usize,
+        mut change: impl FnMut(&Place, &mut super::oracle::Exact),
+    ) {
+        let own = self.exact.iter_mut().filter(|((c, _), _)| *c == client);
+        own.for_each(|((_, place), exact)| change(place, exact));
+    }
+
+    fn begin_anew(&mut self, client: usize) {
+        self.losses.reborn.insert(client);
+        self.shows.retain(|(c, _), _| *c != client);
+        self.losses.owed.retain(|_, (_, c)| *c != client);
+    }
+
+    /// The database is gone. What was acknowledged is in the rescue copy: with strict durability all of
+    /// it, else what a tab had the time to hand over.
+    pub(crate) fn wiped(&mut self, client: usize, now_ms: u64, strict: bool) {
+        self.begin_anew(client);
+        self.devices[client] = Device::default();
+        self.losses.schemas.remove(&client);
+        let died = self.losses.died_ms.clone();
+        let safe = |tab: usize, ended_ms: u64| {
+            let until_ms = died.get(&tab).copied().unwrap_or(now_ms);
+            until_ms > 0 && (strict || until_ms >= ended_ms + RESCUED_MS)
+        };
+        self.each_exact(client, |place, exact| {
+            let local = |s: &State| s.is_some_and(|fields| fields.local);
+            let local = place.1.starts_with('l') || exact.states.iter().any(local);
+            if local || &*place.0 == "drafts" {
+                exact.loose = true;
+                exact.states = exact.ever.clone();
+            }
+            exact.go_back(|past| safe(past.tab, past.at_ms));
+        });
+        for op in self.ops.iter_mut().filter(|op| op.client == client) {
+            if op.end == End::Acked && !safe(op.tab, op.ended_ms) {
+                op.end = End::Unknown;
+            }
+        }
+    }
+
+    /// The user has given everything up that this device has.
+    pub(crate) fn signed_out(&mut self, client: usize) {
+        let own = self.of.keys().filter(|(c, _)| *c == client);
+        let places: Vec<Place> = own.map(|(_, place)| place.clone()).collect();
+        for place in &places {
+            self.discarded(client, place);
+        }
+        self.begin_anew(client);
+        self.devices[client] = Device::default();
+        self.losses.schemas.remove(&client);
+    }
+
+    /// The disk is as it was at `moment`.
+    pub(crate) fn power_lost(&mut self, client: usize, moment: u64, device: Device) {
+        self.begin_anew(client);
+        let schema = device.schema;
+        self.devices[client] = device;
+        match schema {
+            Some(schema) => self.losses.schemas.insert(client, schema),
+            None => self.losses.schemas.remove(&client),
+        };
+        self.each_exact(client, |_, exact| {
+            exact.go_back(|past| past.moment <= moment);
+        });
+        for op in self.ops.iter_mut().filter(|op| op.client == client) {
+            if op.end == End::Acked && op.ended > moment {
+                op.end = End::Unknown;
+            }
+        }
+        for ((c, _), logged) in &mut self.conflicts {
+            if *c == client {
+                logged.retain(|logged| logged.moment <= moment);
+            }
+        }
+    }
+
+    /// All of a backup was taken in: writes with these marks are to be found again.
+    pub(crate) fn owed(&mut self, client: usize, marks: &[u32]) {
+        let moment = self.moment();
+        for n in marks {
+            self.losses.owed.insert(*n, (moment, client));
+        }
+    }
+
+    /// The data of a device was migrated by a tab.
+    pub(crate) fn migrated_by(&self, client: usize) -> Option<usize> {
+        self.losses.schemas.get(&client).map(|(_, tab)| *tab)
+    }
+}
+
+impl super::oracle::Exact {
+    /// Back to the last moment that is safe, or anything since.
+    fn go_back(&mut self, safe: impl Fn(&Past) -> bool) {
+        if self.loose {
+            return;
+        }
+        let at = self.past.iter().rposition(safe);
+        if at.is_none() {
+            self.states.insert(None);
+        }
+        for past in &self.past[at.unwrap_or(0)..] {
+            self.states.extend(past.states.iter().copied());
+        }
+    }
+}
+
+/// A device that has lost what it knew of the backend writes to a record that it does not know: what
+/// comes of that is a conflict with its own past.
+pub(crate) fn know_nothing(world: &World, client: usize, place: &Place) {
+    let mut oracle = world.oracle.borrow_mut();
+    if !oracle.losses.reborn.contains(&client) || !is_exact(&place.1) {
+        return;
+    }
+    let user = world.clients[client].user;
+    let address = (user, place.0.clone(), place.1.clone());
+    let server = world.server.borrow();
+    let live = server.rows.get(&address).is_some_and(|r| r.data.is_some());
+    let late = oracle.losses.late.contains(&client);
+    if late || (live && !oracle.knows(client, place)) {
+        oracle.loosen(client, place);
+    }
+}
+
+/// Whose writes of a record a mark is among: its device's, and that of the backup's.
+pub(crate) fn whose(oracle: &Oracle, n: u32) -> (u64, Vec<Whose>) {
+    let op = oracle.op(n);
+    let mut all = vec![(op.client, op.place.clone())];
+    match oracle.losses.owed.get(&n) {
+        Some((moment, client)) => {
+            if *client != op.client {
+                all.push((*client, op.place.clone()));
+            }
+            (*moment, all)
+        }
+        None => (op.asked, all),
+    }
+}
