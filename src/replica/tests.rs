@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod steps;
+
 use super::Replica;
 use super::plan::{Decided, Edit, Intent, Now, Transaction, Write, WriteOptions};
 use crate::conflict::{Answer, Choice};
