@@ -6,18 +6,18 @@ use crate::model::MutationState;
 use crate::replica::plan::Plan;
 
 /// A replica, and what happens to it, one step a second.
-struct Story {
-    replica: Replica<Record>,
+pub(super) struct Story {
+    pub(super) replica: Replica<Record>,
     at: u64,
 }
 
 impl Story {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let replica = empty();
         Self { replica, at: 0 }
     }
 
-    fn step(&mut self, intent: Intent<Record>) -> Result<Plan<Record>, Error> {
+    pub(super) fn step(&mut self, intent: Intent<Record>) -> Result<Plan<Record>, Error> {
         self.at += 1;
         let at_ms = self.at as f64 * 1_000.0;
         let hlc = Hlc {
@@ -31,29 +31,29 @@ impl Story {
         plan
     }
 
-    fn write(&mut self, name: &str, write: Write<Record>) -> MutationNo {
+    pub(super) fn write(&mut self, name: &str, write: Write<Record>) -> MutationNo {
         let intent = Intent::Write(name.into(), vec![write], WriteOptions::default());
         self.step(intent).unwrap();
         self.newest().unwrap()
     }
 
-    fn put(&mut self, name: &str, record: Json) -> MutationNo {
+    pub(super) fn put(&mut self, name: &str, record: Json) -> MutationNo {
         self.write(name, Write::Put(Rc::new(record)))
     }
 
-    fn newest(&self) -> Option<MutationNo> {
+    pub(super) fn newest(&self) -> Option<MutationNo> {
         self.replica.outbox.iter().map(|m| m.no).last()
     }
 
-    fn sent(&mut self, no: MutationNo) {
+    pub(super) fn sent(&mut self, no: MutationNo) {
         self.step(Intent::MarkSent(vec![no])).unwrap();
     }
 
-    fn verdict(&mut self, no: MutationNo, verdict: Verdict<Record>) -> Plan<Record> {
+    pub(super) fn verdict(&mut self, no: MutationNo, verdict: Verdict<Record>) -> Plan<Record> {
         self.step(Intent::Verdicts(vec![(no, verdict)])).unwrap()
     }
 
-    fn page(&mut self, changes: Vec<Pulled<Record>>) -> Plan<Record> {
+    pub(super) fn page(&mut self, changes: Vec<Pulled<Record>>) -> Plan<Record> {
         let page = Page {
             changes,
             checkpoint: self.at.to_string().into(),
@@ -65,16 +65,25 @@ impl Story {
     }
 
     /// Brings a record of a version.
-    fn bring(&mut self, name: &str, version: u64, record: Json) {
+    pub(super) fn bring(&mut self, name: &str, version: u64, record: Json) {
         self.page(vec![pulled(name, version, record)]);
     }
 
-    fn state(&self, no: MutationNo) -> MutationState {
+    pub(super) fn shows(&self, name: &str, key: &str) -> Record {
+        let collection = self.replica.collection(name).unwrap();
+        collection.get(key).unwrap().clone()
+    }
+
+    pub(super) fn waits_for(&self, no: MutationNo) -> Option<MutationNo> {
+        self.replica.waits_for(self.replica.outbox.get(no).unwrap())
+    }
+
+    pub(super) fn state(&self, no: MutationNo) -> MutationState {
         self.replica.outbox.get(no).unwrap().state
     }
 }
 
-fn pulled(name: &str, version: u64, record: Json) -> Pulled<Record> {
+pub(super) fn pulled(name: &str, version: u64, record: Json) -> Pulled<Record> {
     Pulled {
         collection: name.into(),
         key: record["id"].as_str().unwrap().into(),
@@ -84,7 +93,7 @@ fn pulled(name: &str, version: u64, record: Json) -> Pulled<Record> {
     }
 }
 
-fn conflict(version: u64, record: Json) -> Verdict<Record> {
+pub(super) fn conflict(version: u64, record: Json) -> Verdict<Record> {
     Verdict::Conflict {
         version: Version(version),
         data: Some(Rc::new(record)),
@@ -92,7 +101,7 @@ fn conflict(version: u64, record: Json) -> Verdict<Record> {
     }
 }
 
-fn refused(retryable: bool) -> Verdict<Record> {
+pub(super) fn refused(retryable: bool) -> Verdict<Record> {
     let refusal = Refusal {
         code: "no".into(),
         message: "no".into(),
@@ -132,4 +141,85 @@ fn a_page_tells_how_many_records_it_has_changed() {
     assert_eq!(told(&story.page(both())), [2]);
     assert!(told(&story.page(both())).is_empty(), "nothing was new");
     assert!(told(&story.page(vec![])).is_empty());
+}
+
+#[test]
+fn what_is_chosen_shows_but_for_what_nobody_has_seen_yet() {
+    const CHOSEN: fn() -> Choice<Record> =
+        || Choice::Record(Some(Rc::new(json!({ "id": "n", "a": 9 }))));
+    let hidden = |a: u64| {
+        let write = Write::Update {
+            key: "n".into(),
+            patch: Rc::new(json!({ "a": a })),
+            changed: ["a".into()].into(),
+        };
+        let options = WriteOptions {
+            optimistic: Some(false),
+            ..WriteOptions::default()
+        };
+        Intent::Write("notes".into(), vec![write], options)
+    };
+    // Written to be seen first or not, what is chosen, and what shows then.
+    let cases = [
+        (true, CHOSEN(), 9),
+        (true, Choice::Local, 2),
+        (false, CHOSEN(), 3),
+        (false, Choice::Local, 3),
+    ];
+    for (seen, choice, shows) in cases {
+        let mut story = Story::new();
+        story.bring("notes", 1, json!({ "id": "n", "a": 1 }));
+        if seen {
+            story.put("notes", json!({ "id": "n", "a": 2 }));
+        } else {
+            story.step(hidden(4)).unwrap();
+        }
+        let no = story.newest().unwrap();
+        story.sent(no);
+        story.verdict(no, conflict(2, json!({ "id": "n", "a": 3 })));
+        story.step(hidden(5)).unwrap();
+        let id = story.replica.outbox.get(no).unwrap().wire_id("c");
+        let plan = story.step(Intent::Resolve(id.into(), choice)).unwrap();
+        assert_eq!(plan.count, 1);
+        assert_eq!(story.shows("notes", "n")["a"], shows, "{seen} {shows}");
+    }
+}
+
+#[test]
+fn only_what_the_function_has_given_up_is_a_parked_conflict() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n", "a": 1 }));
+    story.sent(no);
+    story.verdict(no, refused(false));
+    assert_eq!(story.state(no), MutationState::Failed);
+    let m = story.replica.outbox.get(no).unwrap();
+    assert!(story.replica.open_conflict(m).is_none());
+}
+
+#[test]
+fn what_was_written_on_top_of_a_discarded_change_goes_with_it() {
+    for (discarded, left) in [(0, 0), (1, 1)] {
+        let mut story = Story::new();
+        let head = story.put("notes", json!({ "id": "n", "a": 1 }));
+        story.sent(head);
+        let tail = story.put("notes", json!({ "id": "n", "a": 2 }));
+        assert_ne!(head, tail);
+        let no = [head, tail][discarded];
+        let plan = story.step(Intent::Discard(no)).unwrap();
+        assert_eq!((plan.count, plan.facts.len()), (1, 2 - discarded));
+        assert_eq!(story.replica.outbox.len(), left);
+    }
+}
+
+#[test]
+fn a_deletion_waits_only_for_what_still_refers_to_its_record() {
+    let mut story = Story::new();
+    story.bring("sites", 1, json!({ "id": "p" }));
+    let note = story.put("notes", json!({ "id": "n", "siteId": "p" }));
+    let gone = story.write("sites", Write::Delete("p".into()));
+    assert_eq!(story.waits_for(gone), Some(note));
+    story.put("notes", json!({ "id": "n", "siteId": "q" }));
+    assert_eq!(story.waits_for(gone), None);
+    story.put("notes", json!({ "id": "n", "siteId": "p" }));
+    assert_eq!(story.waits_for(gone), Some(note));
 }
