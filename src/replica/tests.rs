@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod lanes;
+mod rekey;
 mod steps;
 
 use super::Replica;
