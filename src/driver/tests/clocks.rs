@@ -134,3 +134,20 @@ fn what_is_written_after_reading_is_later() {
         assert!(reading(&m) < at(59_000.0), "no later than it must");
     });
 }
+
+#[test]
+fn commits_of_one_millisecond_have_readings_of_their_own() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        for key in ["x", "y", "z"] {
+            create(&m, "sites", site(key, 1)).await.unwrap();
+        }
+        let again = device.open_idle().await;
+        create(&again, "sites", site("later", 1)).await.unwrap();
+        let queued = again.outbox(&Default::default());
+        let readings: Vec<String> = queued.iter().map(|e| e.mutation.at_text("")).collect();
+        assert!(readings.windows(2).all(|w| w[0] < w[1]), "{readings:?}");
+    });
+}

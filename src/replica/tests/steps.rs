@@ -2,7 +2,7 @@
 
 use super::super::plan::Notice;
 use super::*;
-use crate::model::MutationState;
+use crate::model::{Action, MutationState};
 use crate::replica::plan::Plan;
 
 /// A replica, and what happens to it, one step a second.
@@ -222,4 +222,132 @@ fn a_deletion_waits_only_for_what_still_refers_to_its_record() {
     assert_eq!(story.waits_for(gone), None);
     story.put("notes", json!({ "id": "n", "siteId": "p" }));
     assert_eq!(story.waits_for(gone), Some(note));
+}
+
+#[test]
+fn what_a_tail_refers_to_is_repaired_and_the_head_stays() {
+    let mut story = Story::new();
+    let site = story.put("sites", json!({ "id": "k" }));
+    story.sent(site);
+    let head = story.put("notes", json!({ "id": "n", "a": 1 }));
+    story.sent(head);
+    let tail = story.put("notes", json!({ "id": "n", "a": 2, "siteId": "k" }));
+    let then = Box::new(Verdict::Success {
+        version: Version(1),
+        data: None,
+    });
+    let key = "srv".into();
+    let plan = story.verdict(site, Verdict::Rekeyed { key, then });
+    assert_eq!(plan.collections, ["sites".into(), "notes".into()]);
+    let left: Vec<MutationNo> = story.replica.outbox.iter().map(|m| m.no).collect();
+    assert_eq!(left, [head, tail]);
+    assert_eq!(story.shows("notes", "n")["siteId"], "srv");
+    check(&story.replica);
+}
+
+#[test]
+fn what_is_held_of_a_record_takes_the_place_of_what_was_there() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n", "a": 1 }));
+    let mut held = story.replica.held(no).unwrap();
+    held.mutation.no = 9;
+    held.mutation.value = Some(Rc::new(json!({ "id": "n", "a": 9 })));
+    story
+        .replica
+        .apply(&Fact::Held(Box::new(held)), 5_000.0, Hlc::default());
+    let left: Vec<MutationNo> = story.replica.outbox.iter().map(|m| m.no).collect();
+    assert_eq!(left, [9]);
+    assert_eq!(story.shows("notes", "n")["a"], 9);
+    check(&story.replica);
+    let next = story.put("sites", json!({ "id": "s" }));
+    assert_eq!(next, 10, "numbers go on after it");
+}
+
+#[test]
+fn what_is_about_to_be_sent_touches_its_collection() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n" }));
+    let plan = story.step(Intent::MarkSent(vec![no])).unwrap();
+    assert_eq!(plan.collections, ["notes".into()]);
+}
+
+#[test]
+fn a_deletion_of_what_still_shows_is_queued_and_of_nothing_is_not() {
+    let mut story = Story::new();
+    let delete = |story: &mut Story, optimistic: bool| {
+        let options = WriteOptions {
+            optimistic: Some(optimistic),
+            ..WriteOptions::default()
+        };
+        let write = Write::Delete("n".into());
+        let intent = Intent::Write("notes".into(), vec![write], options);
+        story.step(intent).unwrap().facts.len()
+    };
+    assert_eq!(delete(&mut story, true), 0);
+    story.bring("notes", 1, json!({ "id": "n" }));
+    assert_eq!(delete(&mut story, false), 1, "it goes on showing");
+    assert_eq!(delete(&mut story, false), 0);
+    assert_eq!(delete(&mut story, true), 1);
+    let notes = story.replica.collection("notes").unwrap();
+    assert!(notes.get("n").is_none());
+    assert_eq!(delete(&mut story, true), 0);
+}
+
+#[test]
+fn what_is_created_anew_after_a_deletion_is_a_creation_only_where_nobody_has_it() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n" }));
+    story.sent(no);
+    story.verdict(no, refused(false));
+    let action = |story: &Story| story.replica.outbox.iter().last().unwrap().action;
+    story.write("notes", Write::Delete("n".into()));
+    assert_eq!(action(&story), Action::Delete);
+    story.put("notes", json!({ "id": "n" }));
+    assert_eq!(action(&story), Action::Create);
+
+    // Behind the creation on its way there will be something to update.
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n" }));
+    story.sent(no);
+    story.write("notes", Write::Delete("n".into()));
+    story.put("notes", json!({ "id": "n" }));
+    assert_eq!(action(&story), Action::Update);
+}
+
+#[test]
+fn of_what_was_given_up_nothing_stays_and_of_what_was_deleted_its_version() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n" }));
+    story.step(Intent::Discard(no)).unwrap();
+    let notes = |story: &Story| story.replica.collection("notes").unwrap().records().count();
+    assert_eq!(notes(&story), 0);
+    story.bring("notes", 3, json!({ "id": "n" }));
+    let mut gone = pulled("notes", 4, json!({ "id": "n" }));
+    gone.data = None;
+    story.page(vec![gone]);
+    assert_eq!(notes(&story), 1);
+    story.bring("notes", 3, json!({ "id": "n" }));
+    let notes = story.replica.collection("notes").unwrap();
+    assert!(notes.get("n").is_none(), "an old page");
+}
+
+#[test]
+fn what_is_dated_in_the_future_is_dated_anew_before_it_leaves() {
+    let mut story = Story::new();
+    story.at = 100_000;
+    let wrong = story.put("notes", json!({ "id": "n" }));
+    // The server says that it is much earlier.
+    story.replica.set_offset(-50_000_000.0, 100_001_000.0);
+    let plan = story.step(Intent::MarkSent(vec![wrong])).unwrap();
+    let dated = |story: &Story, no| story.replica.outbox.get(no).unwrap().at.ms;
+    assert_eq!(dated(&story, wrong), 50_001_000.0, "by as much");
+    assert_eq!(plan.facts.len(), 2);
+
+    let mut story = Story::new();
+    story.at = 100_000;
+    let right = story.put("notes", json!({ "id": "n" }));
+    story.replica.set_offset(0.0, 100_001_000.0);
+    let plan = story.step(Intent::MarkSent(vec![right])).unwrap();
+    assert_eq!(dated(&story, right), 100_001_000.0);
+    assert_eq!(plan.facts.len(), 1);
 }
