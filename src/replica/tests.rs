@@ -7,6 +7,7 @@ mod batch;
 mod lanes;
 mod rekey;
 mod steps;
+mod undo;
 
 use super::Replica;
 use super::plan::{Decided, Edit, Intent, Now, Transaction, Write, WriteOptions};
