@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod batch;
+mod fold;
+mod import;
 mod lanes;
 mod rekey;
 mod steps;
