@@ -99,11 +99,18 @@ fn only_a_creation_moves_and_only_to_a_free_key() {
         local_only: Some(true),
         ..WriteOptions::default()
     };
-    for options in [local, WriteOptions::default()] {
+    for (options, known) in [
+        (local, false),
+        (local, true),
+        (WriteOptions::default(), false),
+    ] {
         let mut story = Story::new();
         let taken = Write::Put(Rc::new(json!({ "id": "srv", "a": 7 })));
         let intent = Intent::Write("sites".into(), vec![taken], options);
         story.step(intent).unwrap();
+        if known {
+            story.bring("sites", 1, json!({ "id": "srv", "a": 3 }));
+        }
         let no = sent_site(&mut story, "k");
         let refused = under("srv", refused(false));
         assert!(!is_moved(&story.verdict(no, refused)));
@@ -244,4 +251,23 @@ fn a_conflict_under_a_new_key_is_one_of_that_record() {
     let (question, _) = story.replica.question(no).unwrap();
     assert_eq!(&*question.key, "srv");
     assert_eq!(*question.remote.unwrap(), json!({ "id": "srv", "a": 5 }));
+}
+
+#[test]
+fn a_move_that_is_not_stored_never_was() {
+    let mut story = Story::new();
+    let no = sent_site(&mut story, "k");
+    let hlc = story.replica.hlc();
+    let now = Now {
+        at_ms: hlc.ms,
+        hlc,
+        random: 0.5,
+    };
+    story.replica.begin();
+    let intent = Intent::Verdicts(vec![(no, stored_as("srv", 1))]);
+    assert!(is_moved(&story.replica.plan(intent, now).unwrap()));
+    assert_eq!(&*story.replica.present_key("sites", "k"), "srv");
+    story.replica.rollback();
+    assert!(!story.replica.collection("sites").unwrap().is_rekeyed());
+    assert_eq!(story.shows("sites", "k")["a"], 1);
 }
