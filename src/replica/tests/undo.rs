@@ -99,3 +99,17 @@ fn a_collection_is_unpulled_until_its_checkpoint_and_again_where_that_is_forgott
         .declare(CollectionSpec::new("left-behind", "id"), false);
     assert!(!unpulled(&story).contains("left-behind"));
 }
+
+#[test]
+fn the_clock_goes_back_with_a_commit_that_is_not_stored() {
+    let mut story = Story::new();
+    let replica = &mut story.replica;
+    replica.set_hlc(NOW.hlc);
+    replica.begin();
+    let next = replica.next_hlc(NOW.at_ms);
+    assert!(next > NOW.hlc);
+    replica.set_hlc(next);
+    assert_eq!(replica.hlc(), next);
+    replica.rollback();
+    assert_eq!(replica.hlc(), NOW.hlc);
+}
