@@ -60,6 +60,8 @@ fn a_segment_is_kept_while_half_of_it_is_true_and_it_is_no_splinter() {
     story.step(Intent::Discard(no)).unwrap();
     assert!(!kept(&story, FEW), "written by the log since");
     assert!(!kept(&read(FEW - 1), FEW - 1));
+    let full = limits::SEGMENT_FACTS_MAX;
+    assert!(kept(&read(full), 2 * full) && !kept(&read(full), 2 * full + 1));
 }
 
 #[test]
@@ -106,6 +108,13 @@ fn a_compaction_tells_what_is_local_and_what_is_below_it() {
 #[test]
 fn written_records_live_in_their_segment_unless_they_have_changed_meanwhile() {
     let mut story = read(limits::SEGMENT_FACTS_MAX);
+    let gone = Fact::Remote {
+        collection: "notes".into(),
+        key: "000003".into(),
+        value: None,
+        version: Version(2),
+    };
+    story.replica.apply(&gone, 1.5, Hlc::default());
     let was = story.replica.fold(&Sizes::default()).entries.remove(0);
     // Another content of the same version; a newer version; a queued change.
     let other = Fact::Remote {
@@ -136,9 +145,30 @@ fn written_records_live_in_their_segment_unless_they_have_changed_meanwhile() {
     let notes = story.replica.collection("notes").unwrap();
     let homes: Vec<u64> = notes.records().map(|(_, r)| r.home).collect();
     assert_eq!(homes, [0, 0, 0, 9]);
-    let Fact::Remote { value, .. } = &written.facts[3] else {
-        panic!("{:?}", written.facts[3]);
+}
+
+#[test]
+fn a_written_record_has_what_can_be_fetched_again_unless_something_is_queued() {
+    let mut story = read(2);
+    let was = story.replica.fold(&Sizes::default()).entries.remove(0);
+    let mut written = was.clone();
+    let fresh = Rc::new(json!({ "id": "written" }));
+    for fact in &mut written.facts {
+        if let Fact::Remote { value, .. } = fact {
+            *value = Some(fresh.clone());
+        }
+    }
+    // It shows what it did before.
+    let hidden = WriteOptions {
+        optimistic: Some(false),
+        ..WriteOptions::default()
     };
-    let here = notes.get("000003").unwrap();
-    assert!(Rc::ptr_eq(here, value.as_ref().unwrap()));
+    let write = Write::Put(Rc::new(json!({ "id": "000000", "a": 1 })));
+    let intent = Intent::Write("notes".into(), vec![write], hidden);
+    story.step(intent).unwrap();
+    story.replica.rehome(9, &was, &written);
+    let notes = story.replica.collection("notes").unwrap();
+    let homes: Vec<u64> = notes.records().map(|(_, r)| r.home).collect();
+    assert_eq!(homes, [0, 9]);
+    assert!(Rc::ptr_eq(notes.get("000001").unwrap(), &fresh));
 }
