@@ -5,12 +5,13 @@
 //! to be explained in `docs/MUTANTS.md`, where a line is found by its text: line numbers move.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::job::Job;
 use crate::paths::{Paths, read};
-use crate::{Result, fail, say, tools};
+use crate::{Doing, Result, fail, say, tools};
 
 /// What is mutated where nothing else is asked for.
 const FILES: &[&str] = &[
@@ -128,7 +129,8 @@ impl Round<'_> {
     fn survivors(&self, paths: &Paths, tool: &Path) -> Result<Vec<String>> {
         let out = paths.own("mutants").join(self.name);
         // What was found before would be kept beside.
-        let _ = std::fs::remove_dir_all(&out);
+        let _ = fs::remove_dir_all(&out);
+        fs::create_dir_all(&out).doing(format_args!("make {}", out.display()))?;
         let skips = self.skipped.iter().flat_map(|test| ["--skip", test]);
         let ended = Job::new(paths, &format!("mutants {}", self.name), tool)
             .args(["mutants", "--package", "landfall", "--no-shuffle"])
