@@ -20,6 +20,8 @@ const FILES: &[&str] = &[
     "src/hlc.rs",
     "src/engine/**",
     "src/replica/**",
+    // The status.
+    "src/driver/reads.rs",
 ];
 
 /// Tests that take longer than all others together; the second round has them.
