@@ -151,3 +151,31 @@ fn what_is_missing_of_a_record_is_named_with_what_is_queued_for_it() {
     let unknown: Key = "unknown".into();
     assert_eq!(of(&replica, &unknown), (false, false, false));
 }
+
+#[test]
+fn every_content_of_an_entry_is_visited() {
+    let mut story = super::steps::Story::new();
+    story.bring("notes", 1, json!({ "id": "n" }));
+    let no = story.put("notes", json!({ "id": "n", "a": 1 }));
+    story.sent(no);
+    let verdict = super::steps::conflict(2, json!({ "id": "n", "a": 2 }));
+    let told = story.verdict(no, verdict).facts;
+    let m = story.replica.outbox.get(no).unwrap().clone();
+    let met = Rc::new(story.replica.open_conflict(&m).unwrap());
+    let held = story.replica.held(no).unwrap();
+    let visited = |fact: Fact<Rc<Json>>| {
+        let entry = crate::store::Entry {
+            at_ms: 1.0,
+            hlc: Hlc::default(),
+            facts: vec![fact],
+            summary: story.replica.summary(),
+        };
+        let mut visited = 0;
+        entry.each_value(|_| visited += 1);
+        visited
+    };
+    assert!(matches!(told[0], Fact::Remote { .. }));
+    assert_eq!(visited(told[0].clone()), 1);
+    assert!(visited(Fact::Conflicted(met)) >= 3, "base and both sides");
+    assert!(visited(Fact::Held(Box::new(held))) >= 3, "with its shadow");
+}
