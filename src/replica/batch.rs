@@ -119,7 +119,7 @@ impl<V: Value> Replica<V> {
             let group = m.group.as_ref();
             let group = group.filter(|g| self.outbox.group_fits(g, limits::BATCH_CHANGES_MAX));
             match group.map(|group| self.members(group, batch)) {
-                Some(Ok(all)) if all.iter().any(|other| other.no == m.no) => members = all,
+                Some(Ok(all)) => members = all,
                 Some(Err(Kept::Waits)) if !together && self.may_go(m, batch, &[]) => {}
                 None if self.may_go(m, batch, &[]) => {}
                 _ => continue,

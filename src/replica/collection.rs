@@ -231,9 +231,7 @@ impl<V: Value> Collection<V> {
     }
 
     fn scan(&self, query: &Query, visit: &mut dyn FnMut(&Key)) {
-        let Some((low, high)) = query.key_range() else {
-            return;
-        };
+        let (low, high) = query.key_range();
         let (low, high) = (low.as_ref(), high.as_ref());
         let hits = self
             .records

@@ -73,32 +73,21 @@ fn after_prefix(prefix: &str) -> Option<Rc<str>> {
 /// themselves it has no values.
 pub(super) type Place = (Rc<[Scalar]>, Key);
 
-/// A range of places; none where nothing can be in it.
-type Range = Option<(Bound<Place>, Bound<Place>)>;
+/// A range of places; where it ends before it begins nothing is in it.
+type Range = (Bound<Place>, Bound<Place>);
 
 impl Query {
     /// From the later of two beginnings to the earlier of two ends, and only behind `after`.
     fn range(&self, low: Place, high: Option<Place>, after: Option<Place>) -> Range {
-        let mut low = Bound::Included(low);
-        let mut high = high.map_or(Bound::Unbounded, Bound::Excluded);
-        if let Some(after) = after {
-            let inside = match (&low, &high) {
-                (Bound::Included(low), _) if self.descending && after <= *low => return None,
-                (Bound::Included(low), _) if !self.descending => after >= *low,
-                (_, Bound::Excluded(high)) => after < *high,
-                _ => true,
-            };
-            if inside && self.descending {
-                high = Bound::Excluded(after);
-            } else if inside {
-                low = Bound::Excluded(after);
+        let (low, high) = match after {
+            Some(after) if self.descending => {
+                let high = high.into_iter().chain([after]).min();
+                (Bound::Included(low), high)
             }
-        }
-        let empty = match (&low, &high) {
-            (Bound::Included(a) | Bound::Excluded(a), Bound::Excluded(b)) => a >= b,
-            _ => false,
+            Some(after) if after >= low => (Bound::Excluded(after), high),
+            _ => (Bound::Included(low), high),
         };
-        (!empty).then_some((low, high))
+        (low, high.map_or(Bound::Unbounded, Bound::Excluded))
     }
 
     /// The range of keys for a query without an index.
@@ -180,10 +169,8 @@ impl Index {
 
     /// Visits the keys that a query selects, in its order, and no more than it asks for.
     pub(super) fn select(&self, query: &Query, visit: &mut dyn FnMut(&Key)) {
-        let Some(range) = query.index_range() else {
-            return;
-        };
-        let hits = self.places.range(range.0.as_ref(), range.1.as_ref());
+        let (low, high) = query.index_range();
+        let hits = self.places.range(low.as_ref(), high.as_ref());
         query.cut(&mut hits.map(|((_, key), ())| key), visit);
     }
 }

@@ -188,12 +188,6 @@ impl<V: Value> Replica<V> {
             .collect()
     }
 
-    /// When the newest page was stored.
-    #[must_use]
-    pub fn pulled_ms(&self) -> Option<f64> {
-        self.pulled_ms
-    }
-
     /// The version of the app's data; 0 until one was stored.
     #[must_use]
     pub fn data_version(&self) -> u32 {

@@ -31,7 +31,6 @@ impl<V: Value> Replica<V> {
         let Some(m) = self.outbox.get(no).cloned() else {
             return;
         };
-        plan.count += 1;
         match verdict {
             Verdict::Success { version, data } => {
                 let (tail, stored) = (self.tail_of(&m), data.clone());

@@ -3,6 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod away;
+mod batch;
+mod fold;
+mod import;
+mod lanes;
+mod rekey;
+mod steps;
+mod undo;
+
 use super::Replica;
 use super::plan::{Decided, Edit, Intent, Now, Transaction, Write, WriteOptions};
 use crate::conflict::{Answer, Choice};

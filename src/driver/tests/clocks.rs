@@ -109,3 +109,45 @@ fn a_clock_that_is_ahead_cannot_win_for_ever() {
 fn a_clock_that_is_a_little_wrong_does_no_harm() {
     run(play(3_000.0));
 }
+
+/// The clock reading of what is queued, without the client.
+fn reading(m: &TestManager) -> String {
+    let queued = m.outbox(&Default::default()).remove(0).mutation;
+    queued.at_text("")
+}
+
+#[test]
+fn what_is_written_after_reading_is_later() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open().await;
+        let at = |ms: f64| format!("{:013}-0003-z", m.now_ms() as u64 + ms as u64);
+        let (soon, later) = (at(20_000.0), at(40_000.0));
+        // Of a page the newest counts, wherever it stands.
+        server.borrow_mut().put("sites", site("x", 1), &later);
+        server.borrow_mut().put("sites", site("y", 1), &soon);
+        synced(&m).await;
+        m.signal(Event::Offline);
+        update(&m, "sites", "x", json!({ "n": 2 })).await.unwrap();
+        assert!(reading(&m) > later, "{} {later}", reading(&m));
+        assert!(reading(&m) < at(59_000.0), "no later than it must");
+    });
+}
+
+#[test]
+fn commits_of_one_millisecond_have_readings_of_their_own() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        for key in ["x", "y", "z"] {
+            create(&m, "sites", site(key, 1)).await.unwrap();
+        }
+        let again = device.open_idle().await;
+        create(&again, "sites", site("later", 1)).await.unwrap();
+        let queued = again.outbox(&Default::default());
+        let readings: Vec<String> = queued.iter().map(|e| e.mutation.at_text("")).collect();
+        assert!(readings.windows(2).all(|w| w[0] < w[1]), "{readings:?}");
+    });
+}

@@ -660,3 +660,24 @@ fn the_rescue_copy_is_given_whole_mutations() {
         tab.rescue_now().await;
     });
 }
+
+#[test]
+fn what_a_query_looks_at_is_fetched_first() {
+    run(async {
+        let mut story = Story::new().await;
+        for op in [Op::Put(0, 1, 5), Op::Send(0), Op::Ack(0), Op::Fold] {
+            story.play(&op).await;
+        }
+        let tab = &story.tabs[0];
+        tab.store().evict_all();
+        let query = crate::replica::index::Query {
+            index: Some(vec!["n".into()]),
+            ..Default::default()
+        };
+        let missing = tab.missing_for_query("things", &query);
+        assert_eq!(missing.len(), 1);
+        tab.fetch_values(missing).await.unwrap();
+        assert_eq!(tab.count("things", &query), Ok(1));
+        assert!(tab.missing_for_query("things", &query).is_empty());
+    });
+}

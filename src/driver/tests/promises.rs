@@ -226,6 +226,26 @@ fn a_mutation_that_is_refused_as_retryable_is_tried_so_often_then_parked() {
 }
 
 #[test]
+fn what_was_put_off_is_sent_again_when_it_is_due() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().poison.insert("x".into(), true);
+        let m = device.open().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let tried = |m: &TestManager| m.outbox(&Default::default())[0].mutation.attempts == 1;
+        while !tried(&m) {
+            pass(10).await;
+        }
+        server.borrow_mut().poison.clear();
+        let entry = m.outbox(&Default::default()).remove(0).mutation;
+        let due_ms = entry.next_attempt_ms.unwrap();
+        until(&m, "sent", |s| s.pending + s.syncing == 0).await;
+        let late_ms = m.now_ms() - due_ms;
+        assert!((0.0..200.0).contains(&late_ms), "{late_ms}");
+    });
+}
+
+#[test]
 fn the_status_is_true_right_after_a_crash() {
     run(async {
         let (server, device) = rig();

@@ -282,6 +282,28 @@ fn a_group_that_meets_a_conflict_goes_again_as_one() {
 }
 
 #[test]
+fn a_group_that_no_request_can_hold_is_not_held_together() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().poison.insert("bad".into(), false);
+        let m = device.open().await;
+        create(&m, "sites", site("bad", 1)).await.unwrap();
+        until(&m, "parked", |s| s.failed == 1).await;
+        let mut group: Vec<_> = (0..120)
+            .map(|n| new("sites", site(&format!("s{n}"), n)))
+            .collect();
+        group.push(new("notes", json!({"id": "n", "siteId": "bad"})));
+        transact(&m, group, vec![]).await.unwrap();
+        until(&m, "all but one", |s| s.pending + s.syncing == 1).await;
+        let batches = server.borrow().batches.clone();
+        assert_eq!(batches, [1, 100, 20], "nor one by one");
+        let left = m.outbox(&Default::default());
+        let waits = left.iter().map(|e| e.waits_for.as_deref());
+        assert_eq!(waits.collect::<Vec<_>>(), [None, Some("a.1")]);
+    });
+}
+
+#[test]
 fn a_transaction_that_rewrites_parts_of_a_group_joins_it() {
     run(async {
         let (_, device) = rig();

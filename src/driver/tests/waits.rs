@@ -225,3 +225,29 @@ fn a_group_waits_as_a_whole_and_says_so() {
         assert_eq!(batches, [vec!["a.2"; 3]], "they travel together");
     });
 }
+
+#[test]
+fn a_deletion_waits_for_records_of_the_same_collection_or_key() {
+    run(async {
+        let (_, mut device) = rig();
+        device.specs[0].references = vec![("within".into(), "sites".into())];
+        let m = device.open().await;
+        for key in ["p", "q"] {
+            create(&m, "sites", site(key, 1)).await.unwrap();
+        }
+        create(&m, "sites", json!({ "id": "in", "within": "p" }))
+            .await
+            .unwrap();
+        create(&m, "notes", note("q", "q")).await.unwrap();
+        synced(&m).await;
+        m.signal(Event::Pause);
+        delete(&m, "sites", "in").await.unwrap();
+        delete(&m, "sites", "p").await.unwrap();
+        assert_eq!(why(&m, "p"), format!("{} -", entry(&m, "in").id));
+        delete(&m, "notes", "q").await.unwrap();
+        let child = entry(&m, "q").id;
+        delete(&m, "sites", "q").await.unwrap();
+        let all = m.outbox(&OutboxFilter::default());
+        assert_eq!(all.last().unwrap().waits_for, Some(child));
+    });
+}

@@ -1,0 +1,167 @@
+//! What goes next, together with what, and as what it travels.
+
+use super::steps::{Story, conflict, refused};
+use super::*;
+use crate::model::MutationState;
+use crate::ordered::Numbers;
+
+impl Story {
+    fn next(&self, now_ms: f64, in_flight: &[MutationNo], max: usize) -> Vec<MutationNo> {
+        let mut numbers = Numbers::default();
+        for no in in_flight {
+            numbers.insert(*no, 0);
+        }
+        self.replica.next_batch(now_ms, &numbers, max, usize::MAX)
+    }
+
+    /// Writes these as one atomic group.
+    fn group(&mut self, records: &[(&str, Json)]) -> Vec<MutationNo> {
+        let options = WriteOptions::default();
+        let put = |record: &Json| Write::Put(Rc::new(record.clone()));
+        let writes = records
+            .iter()
+            .map(|(c, record)| ((*c).into(), put(record), options));
+        let before = self.newest();
+        let transaction = Transaction {
+            writes: writes.collect(),
+            reads: Vec::new(),
+            grouped: true,
+        };
+        self.step(Intent::Transaction(transaction)).unwrap();
+        let nos = self.replica.outbox.iter().map(|m| m.no);
+        nos.filter(|no| Some(*no) > before).collect()
+    }
+}
+
+fn site(key: &str) -> (&'static str, Json) {
+    ("sites", json!({ "id": key, "a": 1 }))
+}
+
+#[test]
+fn a_group_is_sent_whole_or_one_by_one_where_it_does_not_fit() {
+    let mut story = Story::new();
+    let alone = story.put("sites", json!({ "id": "alone" }));
+    let group = story.group(&[site("x"), site("y"), site("z")]);
+    assert_eq!(story.next(0.0, &[], 3), [alone], "the rest has no room");
+    assert_eq!(story.next(0.0, &[], 4).len(), 4);
+    assert_eq!(story.next(0.0, &[alone], 2), group[..1]);
+    assert_eq!(story.next(0.0, &[alone, group[0]], 9), group[1..]);
+}
+
+#[test]
+fn what_is_behind_a_member_of_its_own_group_goes_later() {
+    let mut story = Story::new();
+    let group = story.group(&[site("x"), site("y")]);
+    story.sent(group[0]);
+    let joined = story.group(&[site("x"), site("y")]);
+    let tail = story.replica.outbox.get(joined[0]).unwrap();
+    assert!(tail.behind && tail.group == story.replica.outbox.get(group[1]).unwrap().group);
+    assert_eq!(story.next(0.0, &[], 9), group);
+}
+
+#[test]
+fn groups_that_wait_for_each_other_go_once_nothing_else_can_help() {
+    let mut story = Story::new();
+    let bad = story.put("sites", json!({ "id": "bad" }));
+    story.sent(bad);
+    story.verdict(bad, refused(false));
+    let put_off = story.put("notes", json!({ "id": "n", "siteId": "bad" }));
+    story.sent(put_off);
+    story.verdict(put_off, refused(true));
+    let due_ms = story.replica.outbox.next_due_ms().unwrap();
+    let note = |id: &str, site: &str| ("notes", json!({ "id": id, "siteId": site }));
+    story.group(&[site("p"), note("of-q", "q")]);
+    story.group(&[site("q"), note("of-p", "p")]);
+    assert!(story.next(due_ms - 1.0, &[], 9).is_empty());
+    assert!(!story.next(due_ms, &[], 9).is_empty());
+    assert!(!story.next(due_ms + 1.0, &[], 9).is_empty());
+    assert!(story.next(due_ms, &[bad], 9).is_empty());
+}
+
+#[test]
+fn while_a_collection_is_in_trouble_a_batch_is_of_one() {
+    let mut story = Story::new();
+    let note = story.put("notes", json!({ "id": "n" }));
+    let sites = [site("x"), site("y")].map(|(name, record)| story.put(name, record));
+    let other = story.put("others", json!({ "id": "o" }));
+    let all = vec![note, sites[0], sites[1], other];
+    assert_eq!(story.next(0.0, &[], 9), all, "nobody is");
+    story.replica.note_trouble(&[note], 0.0, 1.0);
+    assert_eq!(story.next(0.0, &[], 9), sites);
+    assert_eq!(story.next(0.0, &sites, 9), [other]);
+    assert_eq!(story.next(5_000.0, &[], 9), [note]);
+}
+
+#[test]
+fn what_was_sent_without_an_answer_waits_until_it_is_asked_for() {
+    let mut story = Story::new();
+    let nos = [site("x"), site("y")].map(|(name, record)| story.put(name, record));
+    story.replica.note_unanswered(&nos[..1]);
+    assert_eq!(story.next(0.0, &[], 9), nos[1..]);
+    story.replica.ask_again();
+    assert_eq!(story.next(0.0, &[], 9), nos);
+}
+
+#[test]
+fn a_batch_still_goes_unless_something_in_it_has_to_wait() {
+    let mut story = Story::new();
+    let parent = story.put("sites", json!({ "id": "p" }));
+    let child = story.put("notes", json!({ "id": "n", "siteId": "p" }));
+    let goes = |story: &Story, batch: &[MutationNo]| story.replica.still_goes(batch);
+    assert!(goes(&story, &[parent, 99]), "what is gone is not sent");
+    assert!(!goes(&story, &[parent, child]), "the parent may be refused");
+    story.sent(parent);
+    let behind = story.put("sites", json!({ "id": "p", "a": 2 }));
+    assert!(!goes(&story, &[behind]));
+    story.verdict(parent, refused(false));
+    let left: Vec<MutationNo> = story.replica.outbox.iter().map(|m| m.no).collect();
+    let head = *left.iter().find(|no| **no != child).unwrap();
+    story.sent(head);
+    story.verdict(head, refused(false));
+    assert_eq!(story.state(head), MutationState::Failed);
+    assert!(!goes(&story, &[head]), "it is parked");
+
+    let mut story = Story::new();
+    let note = ("notes", json!({ "id": "n", "siteId": "x" }));
+    let group = story.group(&[site("x"), note]);
+    assert!(goes(&story, &group));
+    assert!(!goes(&story, &group[1..]), "not without its parent");
+    assert!(!goes(&story, &[group[1], group[0]]), "nor before it");
+}
+
+#[test]
+fn only_what_can_go_is_marked_as_sent() {
+    let mut story = Story::new();
+    story.bring("notes", 1, json!({ "id": "n", "a": 1 }));
+    let head = story.put("notes", json!({ "id": "n", "a": 2 }));
+    story.sent(head);
+    let tail = story.put("notes", json!({ "id": "n", "a": 3 }));
+    let parked = story.put("sites", json!({ "id": "s" }));
+    story.sent(parked);
+    story.verdict(parked, refused(false));
+    let plan = story.step(Intent::MarkSent(vec![head, tail, parked, 99]));
+    assert_eq!(plan.unwrap().count, 0);
+    story.verdict(head, conflict(2, json!({ "id": "n", "a": 4 })));
+    let waits = story.replica.outbox.waiting().next().unwrap().no;
+    let plan = story.step(Intent::MarkSent(vec![waits]));
+    assert!(plan.unwrap().facts.is_empty());
+}
+
+#[test]
+fn an_update_travels_with_its_changed_fields_alone() {
+    let mut story = Story::new();
+    story.bring("notes", 1, json!({ "id": "n", "a": 1, "b": 1 }));
+    let update = Write::Update {
+        key: "n".into(),
+        patch: Rc::new(json!({ "a": 2 })),
+        changed: ["a".into()].into(),
+    };
+    let no = story.write("notes", update);
+    let change = story.replica.change(no).unwrap();
+    assert_eq!(*change.data.unwrap(), json!({ "a": 2 }));
+    assert_eq!(change.changed.as_deref(), Some(&["a".into()][..]));
+    let whole = story.put("notes", json!({ "id": "m", "a": 2, "b": 1 }));
+    let change = story.replica.change(whole).unwrap();
+    assert_eq!(*change.data.unwrap(), json!({ "id": "m", "a": 2, "b": 1 }));
+    assert!(change.changed.is_none());
+}

@@ -1,0 +1,91 @@
+//! Which mutations of a backup are taken over, as what, and which are in the way of each other.
+
+use super::steps::Story;
+use super::*;
+use crate::model::Held;
+use crate::replica::plan_import::Import;
+
+/// Queued creations and updates of a record, as a backup has them: numbers, and whether they are behind.
+fn backup(entries: &[(MutationNo, bool)]) -> Vec<Held<Record>> {
+    let mut donor = Story::new();
+    donor.bring("notes", 1, json!({ "id": "n", "a": 0 }));
+    let no = donor.put("notes", json!({ "id": "n", "a": 1 }));
+    let held = donor.replica.held(no).unwrap();
+    let entry = |(no, behind): &(MutationNo, bool)| {
+        let mut held = held.clone();
+        (held.mutation.no, held.mutation.behind) = (*no, *behind);
+        held
+    };
+    entries.iter().map(entry).collect()
+}
+
+fn import(story: &mut Story, from: &str, mutations: Vec<Held<Record>>) -> Result<usize, Error> {
+    let client = from.into();
+    let plan = story.step(Intent::Import(Import { client, mutations }));
+    plan.map(|plan| plan.count)
+}
+
+fn ids(story: &Story) -> Vec<String> {
+    let all = story.replica.outbox.iter();
+    all.map(|m| m.wire_id("c")).collect()
+}
+
+#[test]
+fn a_record_has_one_mutation_and_one_behind_it() {
+    let cases = [
+        (&[(1, false), (2, true)][..], true),
+        (&[(1, false), (2, false)], false),
+        (&[(1, false), (2, true), (3, true)], false),
+    ];
+    for (entries, fits) in cases {
+        let mut story = Story::new();
+        let done = import(&mut story, "d", backup(entries));
+        assert_eq!(done.is_ok(), fits, "{entries:?} {done:?}");
+        assert_eq!(story.replica.outbox.len(), 2 * usize::from(fits));
+    }
+}
+
+#[test]
+fn what_a_later_change_from_the_same_place_shows_as_settled_is_left_out() {
+    for here in [&[(5, false)][..], &[(5, false), (6, true)]] {
+        let mut story = Story::new();
+        import(&mut story, "d", backup(here)).unwrap();
+        assert_eq!(import(&mut story, "d", backup(&[(1, false)])), Ok(0));
+        for (from, no) in [("d", 9), ("e", 1), ("e", 9)] {
+            let error = import(&mut story, from, backup(&[(no, false)])).unwrap_err();
+            assert_eq!(error.code, Code::InvalidOptions, "{from} {no}");
+        }
+        assert_eq!(ids(&story)[0], "d.5");
+    }
+}
+
+#[test]
+fn the_newer_of_what_both_know_of_the_backends_record_counts() {
+    for (here, there, counts) in [(1, 3, 3), (3, 1, 3)] {
+        let mut story = Story::new();
+        story.bring("notes", here, json!({ "id": "n", "a": here }));
+        let mut mutations = backup(&[(1, false)]);
+        mutations[0].version = Version(there);
+        mutations[0].shadow = Some(Rc::new(json!({ "id": "n", "a": there })));
+        import(&mut story, "d", mutations).unwrap();
+        let m = story.replica.outbox.iter().next().unwrap();
+        assert_eq!(m.base_version, Version(1), "it was made on that");
+        let no = m.no;
+        let held = story.replica.held(no).unwrap();
+        assert_eq!(held.version, Version(counts));
+        assert_eq!(held.shadow.unwrap()["a"], counts);
+    }
+}
+
+#[test]
+fn own_numbers_are_kept_but_for_those_far_off() {
+    for (no, kept) in [(2, true), (1_000_001, true), (1_500_000, false)] {
+        let mut story = Story::new();
+        story.put("sites", json!({ "id": "s" }));
+        import(&mut story, "c", backup(&[(no, false)])).unwrap();
+        let m = story.replica.outbox.iter().last().unwrap();
+        assert_eq!(m.no == no, kept, "{no}");
+        assert_eq!(m.wire_id("c"), format!("c.{no}"), "the id stays");
+        assert_eq!(m.origin.is_none(), kept);
+    }
+}

@@ -1,0 +1,353 @@
+//! Single steps whose outcome is told apart: what a random story meets too seldom to be counted on.
+
+use super::super::plan::Notice;
+use super::*;
+use crate::model::{Action, MutationState};
+use crate::replica::plan::Plan;
+
+/// A replica, and what happens to it, one step a second.
+pub(super) struct Story {
+    pub(super) replica: Replica<Record>,
+    at: u64,
+}
+
+impl Story {
+    pub(super) fn new() -> Self {
+        let replica = empty();
+        Self { replica, at: 0 }
+    }
+
+    pub(super) fn step(&mut self, intent: Intent<Record>) -> Result<Plan<Record>, Error> {
+        self.at += 1;
+        let at_ms = self.at as f64 * 1_000.0;
+        let hlc = Hlc {
+            ms: at_ms,
+            counter: 0,
+        };
+        let random = 0.5;
+        self.replica.begin();
+        let plan = self.replica.plan(intent, Now { at_ms, hlc, random });
+        self.replica.commit();
+        plan
+    }
+
+    pub(super) fn write(&mut self, name: &str, write: Write<Record>) -> MutationNo {
+        let intent = Intent::Write(name.into(), vec![write], WriteOptions::default());
+        self.step(intent).unwrap();
+        self.newest().unwrap()
+    }
+
+    pub(super) fn put(&mut self, name: &str, record: Json) -> MutationNo {
+        self.write(name, Write::Put(Rc::new(record)))
+    }
+
+    pub(super) fn newest(&self) -> Option<MutationNo> {
+        self.replica.outbox.iter().map(|m| m.no).last()
+    }
+
+    pub(super) fn sent(&mut self, no: MutationNo) {
+        self.step(Intent::MarkSent(vec![no])).unwrap();
+    }
+
+    pub(super) fn verdict(&mut self, no: MutationNo, verdict: Verdict<Record>) -> Plan<Record> {
+        self.step(Intent::Verdicts(vec![(no, verdict)])).unwrap()
+    }
+
+    pub(super) fn page(&mut self, changes: Vec<Pulled<Record>>) -> Plan<Record> {
+        let page = Page {
+            changes,
+            checkpoint: self.at.to_string().into(),
+            has_more: false,
+            server_ms: None,
+        };
+        let since = self.replica.checkpoint();
+        self.step(Intent::Page(since, page)).unwrap()
+    }
+
+    /// Brings a record of a version.
+    pub(super) fn bring(&mut self, name: &str, version: u64, record: Json) {
+        self.page(vec![pulled(name, version, record)]);
+    }
+
+    pub(super) fn shows(&self, name: &str, key: &str) -> Record {
+        let collection = self.replica.collection(name).unwrap();
+        collection.get(key).unwrap().clone()
+    }
+
+    pub(super) fn waits_for(&self, no: MutationNo) -> Option<MutationNo> {
+        self.replica.waits_for(self.replica.outbox.get(no).unwrap())
+    }
+
+    pub(super) fn state(&self, no: MutationNo) -> MutationState {
+        self.replica.outbox.get(no).unwrap().state
+    }
+}
+
+pub(super) fn pulled(name: &str, version: u64, record: Json) -> Pulled<Record> {
+    Pulled {
+        collection: name.into(),
+        key: record["id"].as_str().unwrap().into(),
+        version: Version(version),
+        data: Some(Rc::new(record)),
+        at: None,
+    }
+}
+
+pub(super) fn conflict(version: u64, record: Json) -> Verdict<Record> {
+    Verdict::Conflict {
+        version: Version(version),
+        data: Some(Rc::new(record)),
+        at: None,
+    }
+}
+
+pub(super) fn refused(retryable: bool) -> Verdict<Record> {
+    let refusal = Refusal {
+        code: "no".into(),
+        message: "no".into(),
+    };
+    Verdict::Failed { refusal, retryable }
+}
+
+#[test]
+fn a_late_refusal_does_not_end_a_conflict_that_waits() {
+    let mut story = Story::new();
+    story.bring("notes", 1, json!({ "id": "n", "a": 1 }));
+    let no = story.put("notes", json!({ "id": "n", "a": 2 }));
+    story.sent(no);
+    story.verdict(no, conflict(2, json!({ "id": "n", "a": 3 })));
+    assert_eq!(story.state(no), MutationState::Conflict);
+    let late = story.verdict(no, refused(false));
+    assert_eq!(story.state(no), MutationState::Conflict);
+    assert!(late.facts.is_empty() && late.notices.is_empty());
+}
+
+#[test]
+fn a_page_tells_how_many_records_it_has_changed() {
+    let mut story = Story::new();
+    let told = |plan: &Plan<Record>| -> Vec<usize> {
+        let counts = plan.notices.iter().map(|notice| match notice {
+            Notice::Pulled(count) => *count,
+            other => panic!("{other:?}"),
+        });
+        counts.collect()
+    };
+    let both = || {
+        vec![
+            pulled("notes", 1, json!({ "id": "n" })),
+            pulled("sites", 1, json!({ "id": "s" })),
+        ]
+    };
+    assert_eq!(told(&story.page(both())), [2]);
+    assert!(told(&story.page(both())).is_empty(), "nothing was new");
+    assert!(told(&story.page(vec![])).is_empty());
+}
+
+#[test]
+fn what_is_chosen_shows_but_for_what_nobody_has_seen_yet() {
+    const CHOSEN: fn() -> Choice<Record> =
+        || Choice::Record(Some(Rc::new(json!({ "id": "n", "a": 9 }))));
+    let hidden = |a: u64| {
+        let write = Write::Update {
+            key: "n".into(),
+            patch: Rc::new(json!({ "a": a })),
+            changed: ["a".into()].into(),
+        };
+        let options = WriteOptions {
+            optimistic: Some(false),
+            ..WriteOptions::default()
+        };
+        Intent::Write("notes".into(), vec![write], options)
+    };
+    // Written to be seen first or not, what is chosen, and what shows then.
+    let cases = [
+        (true, CHOSEN(), 9),
+        (true, Choice::Local, 2),
+        (false, CHOSEN(), 3),
+        (false, Choice::Local, 3),
+    ];
+    for (seen, choice, shows) in cases {
+        let mut story = Story::new();
+        story.bring("notes", 1, json!({ "id": "n", "a": 1 }));
+        if seen {
+            story.put("notes", json!({ "id": "n", "a": 2 }));
+        } else {
+            story.step(hidden(4)).unwrap();
+        }
+        let no = story.newest().unwrap();
+        story.sent(no);
+        story.verdict(no, conflict(2, json!({ "id": "n", "a": 3 })));
+        story.step(hidden(5)).unwrap();
+        let id = story.replica.outbox.get(no).unwrap().wire_id("c");
+        let plan = story.step(Intent::Resolve(id.into(), choice)).unwrap();
+        assert_eq!(plan.count, 1);
+        assert_eq!(story.shows("notes", "n")["a"], shows, "{seen} {shows}");
+    }
+}
+
+#[test]
+fn only_what_the_function_has_given_up_is_a_parked_conflict() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n", "a": 1 }));
+    story.sent(no);
+    story.verdict(no, refused(false));
+    assert_eq!(story.state(no), MutationState::Failed);
+    let m = story.replica.outbox.get(no).unwrap();
+    assert!(story.replica.open_conflict(m).is_none());
+}
+
+#[test]
+fn what_was_written_on_top_of_a_discarded_change_goes_with_it() {
+    for (discarded, left) in [(0, 0), (1, 1)] {
+        let mut story = Story::new();
+        let head = story.put("notes", json!({ "id": "n", "a": 1 }));
+        story.sent(head);
+        let tail = story.put("notes", json!({ "id": "n", "a": 2 }));
+        assert_ne!(head, tail);
+        let no = [head, tail][discarded];
+        let plan = story.step(Intent::Discard(no)).unwrap();
+        assert_eq!((plan.count, plan.facts.len()), (1, 2 - discarded));
+        assert_eq!(story.replica.outbox.len(), left);
+    }
+}
+
+#[test]
+fn a_deletion_waits_only_for_what_still_refers_to_its_record() {
+    let mut story = Story::new();
+    story.bring("sites", 1, json!({ "id": "p" }));
+    let note = story.put("notes", json!({ "id": "n", "siteId": "p" }));
+    let gone = story.write("sites", Write::Delete("p".into()));
+    assert_eq!(story.waits_for(gone), Some(note));
+    story.put("notes", json!({ "id": "n", "siteId": "q" }));
+    assert_eq!(story.waits_for(gone), None);
+    story.put("notes", json!({ "id": "n", "siteId": "p" }));
+    assert_eq!(story.waits_for(gone), Some(note));
+}
+
+#[test]
+fn what_a_tail_refers_to_is_repaired_and_the_head_stays() {
+    let mut story = Story::new();
+    let site = story.put("sites", json!({ "id": "k" }));
+    story.sent(site);
+    let head = story.put("notes", json!({ "id": "n", "a": 1 }));
+    story.sent(head);
+    let tail = story.put("notes", json!({ "id": "n", "a": 2, "siteId": "k" }));
+    let then = Box::new(Verdict::Success {
+        version: Version(1),
+        data: None,
+    });
+    let key = "srv".into();
+    let plan = story.verdict(site, Verdict::Rekeyed { key, then });
+    assert_eq!(plan.collections, ["sites".into(), "notes".into()]);
+    let left: Vec<MutationNo> = story.replica.outbox.iter().map(|m| m.no).collect();
+    assert_eq!(left, [head, tail]);
+    assert_eq!(story.shows("notes", "n")["siteId"], "srv");
+    check(&story.replica);
+}
+
+#[test]
+fn what_is_held_of_a_record_takes_the_place_of_what_was_there() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n", "a": 1 }));
+    let mut held = story.replica.held(no).unwrap();
+    held.mutation.no = 9;
+    held.mutation.value = Some(Rc::new(json!({ "id": "n", "a": 9 })));
+    story
+        .replica
+        .apply(&Fact::Held(Box::new(held)), 5_000.0, Hlc::default());
+    let left: Vec<MutationNo> = story.replica.outbox.iter().map(|m| m.no).collect();
+    assert_eq!(left, [9]);
+    assert_eq!(story.shows("notes", "n")["a"], 9);
+    check(&story.replica);
+    let next = story.put("sites", json!({ "id": "s" }));
+    assert_eq!(next, 10, "numbers go on after it");
+}
+
+#[test]
+fn what_is_about_to_be_sent_touches_its_collection() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n" }));
+    let plan = story.step(Intent::MarkSent(vec![no])).unwrap();
+    assert_eq!(plan.collections, ["notes".into()]);
+}
+
+#[test]
+fn a_deletion_of_what_still_shows_is_queued_and_of_nothing_is_not() {
+    let mut story = Story::new();
+    let delete = |story: &mut Story, optimistic: bool| {
+        let options = WriteOptions {
+            optimistic: Some(optimistic),
+            ..WriteOptions::default()
+        };
+        let write = Write::Delete("n".into());
+        let intent = Intent::Write("notes".into(), vec![write], options);
+        story.step(intent).unwrap().facts.len()
+    };
+    assert_eq!(delete(&mut story, true), 0);
+    story.bring("notes", 1, json!({ "id": "n" }));
+    assert_eq!(delete(&mut story, false), 1, "it goes on showing");
+    assert_eq!(delete(&mut story, false), 0);
+    assert_eq!(delete(&mut story, true), 1);
+    let notes = story.replica.collection("notes").unwrap();
+    assert!(notes.get("n").is_none());
+    assert_eq!(delete(&mut story, true), 0);
+}
+
+#[test]
+fn what_is_created_anew_after_a_deletion_is_a_creation_only_where_nobody_has_it() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n" }));
+    story.sent(no);
+    story.verdict(no, refused(false));
+    let action = |story: &Story| story.replica.outbox.iter().last().unwrap().action;
+    story.write("notes", Write::Delete("n".into()));
+    assert_eq!(action(&story), Action::Delete);
+    story.put("notes", json!({ "id": "n" }));
+    assert_eq!(action(&story), Action::Create);
+
+    // Behind the creation on its way there will be something to update.
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n" }));
+    story.sent(no);
+    story.write("notes", Write::Delete("n".into()));
+    story.put("notes", json!({ "id": "n" }));
+    assert_eq!(action(&story), Action::Update);
+}
+
+#[test]
+fn of_what_was_given_up_nothing_stays_and_of_what_was_deleted_its_version() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n" }));
+    story.step(Intent::Discard(no)).unwrap();
+    let notes = |story: &Story| story.replica.collection("notes").unwrap().records().count();
+    assert_eq!(notes(&story), 0);
+    story.bring("notes", 3, json!({ "id": "n" }));
+    let mut gone = pulled("notes", 4, json!({ "id": "n" }));
+    gone.data = None;
+    story.page(vec![gone]);
+    assert_eq!(notes(&story), 1);
+    story.bring("notes", 3, json!({ "id": "n" }));
+    let notes = story.replica.collection("notes").unwrap();
+    assert!(notes.get("n").is_none(), "an old page");
+}
+
+#[test]
+fn what_is_dated_in_the_future_is_dated_anew_before_it_leaves() {
+    let mut story = Story::new();
+    story.at = 100_000;
+    let wrong = story.put("notes", json!({ "id": "n" }));
+    // The server says that it is much earlier.
+    story.replica.set_offset(-50_000_000.0, 100_001_000.0);
+    let plan = story.step(Intent::MarkSent(vec![wrong])).unwrap();
+    let dated = |story: &Story, no| story.replica.outbox.get(no).unwrap().at.ms;
+    assert_eq!(dated(&story, wrong), 50_001_000.0, "by as much");
+    assert_eq!(plan.facts.len(), 2);
+
+    let mut story = Story::new();
+    story.at = 100_000;
+    let right = story.put("notes", json!({ "id": "n" }));
+    story.replica.set_offset(0.0, 100_001_000.0);
+    let plan = story.step(Intent::MarkSent(vec![right])).unwrap();
+    assert_eq!(dated(&story, right), 100_001_000.0);
+    assert_eq!(plan.facts.len(), 1);
+}
