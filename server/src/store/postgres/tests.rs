@@ -496,8 +496,12 @@ async fn a_purge_beside_writers_stops_nobody() {
         })
         .collect();
     let mut purged = 0;
+    let past = Horizons {
+        past: UnixMillis(2),
+        open_conflicts: UnixMillis(0),
+    };
     while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
-        let (here, there) = tokio::join!(store.purge(UnixMillis(2)), two.purge(UnixMillis(2)));
+        let (here, there) = tokio::join!(store.purge(past), two.purge(past));
         purged += here.unwrap().tombstones + there.unwrap().tombstones;
     }
     for writer in writers {
