@@ -280,8 +280,8 @@ pub const STREAM_TRIES: u32 = 6;
 /// How long it waits after the first time; each time twice as long.
 pub const STREAM_PAUSE: Duration = Duration::from_millis(50);
 
-/// Streams at the same time, where the configuration does not say. Each costs a connection and some
-/// 20 KB.
+/// Streams at the same time, where the configuration does not say. Each costs a connection and 20 KB,
+/// measured with 500 (`docs/SERVER.md`).
 pub const STREAMS_MAX: usize = 1000;
 
 /// Streams of one user at the same time, where the configuration does not say: devices, not tabs,

@@ -323,9 +323,11 @@ async fn two_servers_are_one() {
     }
     assert_eq!(names(&one, &mut checkpoint).await.len(), 20);
 
-    // Assignments hold on both.
+    // Assignments hold on both, and the other one's streams are told.
     let (ann, entity) = (user("ann"), EntityId::new("s9").unwrap());
     assert!(one.assign(ann.user(), &entity).await.unwrap());
+    let told = News::Spaces([ann.own_space()].as_slice().into());
+    while news(&mut feed).await != told {}
     assert!(!two.assign(ann.user(), &entity).await.unwrap());
     assert_eq!(two.assignments(ann.user()).await.unwrap().len(), 1);
 }
