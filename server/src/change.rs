@@ -294,6 +294,7 @@ mod tests {
             json!({"data": []}),
             json!({"action": "update", "data": null}),
             json!({"action": "update", "data": null, "changed": ["n"]}),
+            json!({"action": "update", "changed": vec!["n"; limits::FIELDS_MAX + 1]}),
             json!({"at": "yesterday"}),
             json!({"versionNumber": limits::VERSION_MAX}),
         ] {

@@ -2,10 +2,14 @@
 
 mod assign;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::assign::{AssignError, Command as Assign};
 pub use crate::config::resolve::{ConfigFault, SECRET_VARIABLE};
@@ -59,8 +63,8 @@ pub struct Flags {
     /// The database: an SQLite file, created where it does not exist, or `:memory:`.
     #[arg(long, value_name = "PATH", env = "LANDFALL_DB")]
     pub db: Option<PathBuf>,
-    /// The database: a PostgreSQL (`postgres://user:password@host/name`). Better said by the
-    /// variable, since all users of a machine can read a process's arguments.
+    /// The database: a PostgreSQL (`postgres://user@host/name`). One with a password is refused here,
+    /// since all users of a machine can read a process's arguments: put it into the variable.
     #[arg(long, value_name = "URL", env = DATABASE_VARIABLE, hide_env_values = true)]
     pub database_url: Option<Hidden>,
     /// Serve the files of this folder beside the API.
@@ -136,9 +140,34 @@ pub struct Flags {
     /// The user of the imported records.
     #[arg(long, value_name = "USER", env = "LANDFALL_SEED_USER")]
     pub seed_user: Option<String>,
+    /// Bytes of one file.
+    #[arg(long, value_name = "BYTES", env = "LANDFALL_MEDIA_FILE_BYTES_MAX")]
+    pub media_file_bytes_max: Option<u64>,
+    /// Bytes of all files of one user.
+    #[arg(long, value_name = "BYTES", env = "LANDFALL_MEDIA_USER_BYTES_MAX")]
+    pub media_user_bytes_max: Option<u64>,
+    /// Days that an unfinished upload is kept.
+    #[arg(long, value_name = "DAYS", env = "LANDFALL_MEDIA_KEPT_DAYS")]
+    pub media_kept_days: Option<u32>,
+    /// Between two heartbeats of a stream.
+    #[arg(long, value_name = "SECONDS", env = "LANDFALL_STREAM_HEARTBEAT")]
+    pub stream_heartbeat: Option<u32>,
+    /// Streams at the same time.
+    #[arg(long, value_name = "N", env = "LANDFALL_STREAMS_MAX")]
+    pub streams_max: Option<usize>,
+    /// Streams of one user at the same time.
+    #[arg(long, value_name = "N", env = "LANDFALL_STREAMS_USER_MAX")]
+    pub streams_user_max: Option<usize>,
     /// Days that tombstones, results of mutations and settled conflicts are kept; 0 for ever.
     #[arg(long, value_name = "DAYS", env = "LANDFALL_RETENTION_DAYS")]
     pub retention_days: Option<u32>,
+    /// Days that conflicts are kept which nobody settles, at least as long as the rest; 0 for ever.
+    #[arg(
+        long,
+        value_name = "DAYS",
+        env = "LANDFALL_RETENTION_OPEN_CONFLICTS_DAYS"
+    )]
+    pub retention_open_conflicts_days: Option<u32>,
     /// What to log: `error`, `warn`, `info`, `debug`, `off`, or `target=level,…`. `info` if not given.
     #[arg(long, value_name = "FILTER", env = "LANDFALL_LOG")]
     pub log: Option<String>,
@@ -146,6 +175,34 @@ pub struct Flags {
     #[arg(long, value_name = "BOOL", env = "LANDFALL_LOG_JSON",
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub log_json: Option<bool>,
+}
+
+impl Args {
+    /// Reads the command line and the environment. A password on the command line is an error: what
+    /// stands there is in the list of processes, and in the history of a shell.
+    pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(line)?;
+        let below = matches.subcommand().map(|(_, below)| below);
+        if shows_password(&matches) || below.is_some_and(shows_password) {
+            let told = format!(
+                "--database-url holds a password, which all users of this machine can read there: \
+                 put the URL into the variable {DATABASE_VARIABLE}, and change the password"
+            );
+            return Err(command.error(ErrorKind::ValueValidation, told));
+        }
+        Self::from_arg_matches(&matches)
+    }
+}
+
+/// Whether a database's URL was given as an argument, and has a password in it.
+fn shows_password(matches: &ArgMatches) -> bool {
+    const ID: &str = "database_url";
+    // Not every subcommand has the option.
+    let Ok(Some(url)) = matches.try_get_one::<Hidden>(ID) else {
+        return false;
+    };
+    matches.value_source(ID) == Some(ValueSource::CommandLine) && url.has_password()
 }
 
 impl Flags {
@@ -197,17 +254,31 @@ impl Flags {
             },
             retention: settings::Retention {
                 days: self.retention_days,
+                open_conflicts_days: self.retention_open_conflicts_days,
             },
-            // What is said of types, files and streams stands in the file.
-            ..Settings::default()
+            media: settings::Media {
+                file_bytes_max: self.media_file_bytes_max,
+                user_bytes_max: self.media_user_bytes_max,
+                kept_days: self.media_kept_days,
+            },
+            streams: settings::Streams {
+                heartbeat_s: self.stream_heartbeat,
+                max: self.streams_max,
+                user_max: self.streams_user_max,
+            },
+            // What is said of types stands in the file.
+            types: BTreeMap::new(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::config::{Config, Demo};
+    use crate::config::{Config, Demo, MediaLimits, StreamLimits};
+    use crate::retention::Retention;
     use crate::store::sqlite::Location;
 
     fn flags(args: &[&str]) -> Flags {
@@ -288,6 +359,80 @@ mod tests {
 
     fn config_of(args: &[&str]) -> Result<Config, ConfigFault> {
         config(args, None)
+    }
+
+    /// What [`Args::read`] says of a command line.
+    fn refusal(line: &[&str]) -> Option<String> {
+        let line = ["landfall-server"].iter().chain(line).map(OsString::from);
+        let read = Args::read(line);
+        read.err().map(|error| error.render().to_string())
+    }
+
+    #[test]
+    fn a_password_on_the_command_line_is_refused() {
+        let shown = [
+            "postgres://ann:hush-hush@db.example/landfall",
+            "postgresql://ann:hush/hush@db.example/landfall",
+            "postgres://ann@db.example/landfall?sslmode=disable&password=hush",
+            "ann:hush-hush@db.example",
+        ];
+        let assignment = ["assign", "--user", "ann", "--entity", "s1"];
+        for url in shown {
+            let option = ["--database-url", url];
+            let lines = [
+                [&["--demo"], &option[..]].concat(),
+                [&["check-config", "--demo"], &option[..]].concat(),
+                [&assignment[..], &option[..]].concat(),
+                vec!["--demo", "--database-url=postgres://ann:hush@db"],
+            ];
+            for line in lines {
+                let told = refusal(&line).unwrap();
+                assert!(told.contains(DATABASE_VARIABLE), "{told}");
+                assert!(!told.contains("hush"), "{told}");
+            }
+        }
+        for url in [
+            "postgres://ann@db.example:5432/landfall",
+            "postgres://db.example:5432/landfall?options=-csearch_path%3Dsync",
+            "postgres:///landfall?host=/run/pg&user=ann",
+            "postgres://ann:@db.example/landfall",
+        ] {
+            assert_eq!(refusal(&["--demo", "--database-url", url]), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn limits_of_files_and_streams_have_options() {
+        let args = [
+            ["--media-file-bytes-max", "1000"],
+            ["--media-user-bytes-max", "2000"],
+            ["--media-kept-days", "3"],
+            ["--stream-heartbeat", "4"],
+            ["--streams-max", "5"],
+            ["--streams-user-max", "6"],
+            ["--retention-days", "7"],
+            ["--retention-open-conflicts-days", "8"],
+        ];
+        let needed = ["--db", ":memory:", "--demo"];
+        let config = config_of(&[&needed, args.concat().as_slice()].concat()).unwrap();
+        let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
+        let media = MediaLimits {
+            file_bytes_max: 1000,
+            user_bytes_max: 2000,
+            kept: days(3),
+        };
+        let stream = StreamLimits {
+            heartbeat: Duration::from_secs(4),
+            all: 5,
+            each: 6,
+            ..StreamLimits::default()
+        };
+        let retention = Retention {
+            past: Some(days(7)),
+            open_conflicts: Some(days(8)),
+        };
+        assert_eq!(config.media, media);
+        assert_eq!((config.stream, config.retention), (stream, retention));
     }
 
     #[test]

@@ -157,6 +157,10 @@ pub const FEED_BACKLOG: usize = 256;
 /// said: longer than devices usually stay offline. One that comes later pulls from the beginning.
 pub const RETENTION_DEFAULT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
+/// How long conflicts are kept that nobody settles, when nothing else is said: a year, in which
+/// whoever works with the record comes by once more.
+pub const RETENTION_OPEN_CONFLICTS_DEFAULT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Rows of each kind that one step of a purge deletes: a few milliseconds of the writer's time.
 pub const PURGE_ROWS: usize = 500;
 
@@ -276,8 +280,8 @@ pub const STREAM_TRIES: u32 = 6;
 /// How long it waits after the first time; each time twice as long.
 pub const STREAM_PAUSE: Duration = Duration::from_millis(50);
 
-/// Streams at the same time, where the configuration does not say. Each costs a connection and some
-/// 20 KB.
+/// Streams at the same time, where the configuration does not say. Each costs a connection and 20 KB,
+/// measured with 500 (`docs/SERVER.md`).
 pub const STREAMS_MAX: usize = 1000;
 
 /// Streams of one user at the same time, where the configuration does not say: devices, not tabs,

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use landfall_server::Server;
 use landfall_server::cli::{Args, Assign, Command, Flags, SECRET_VARIABLE};
 use landfall_server::config::settings::Settings;
@@ -14,7 +13,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let done = match args.command {
         None => start(args.flags),
         Some(Command::CheckConfig(flags)) => check_config(*flags),

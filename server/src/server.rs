@@ -17,11 +17,12 @@ use crate::http::Routers;
 use crate::http::stopping::Stop;
 use crate::ids::UnixMillis;
 use crate::patience::Patient;
+use crate::retention::{self, Retention};
 use crate::seed::SeedFault;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Seeded, Store, StoreError};
-use crate::{http, limits, retention, seed};
+use crate::{http, limits, seed};
 
 /// Why a server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +50,7 @@ pub struct Server {
     routers: Routers,
     /// Where the metrics will be asked for, where that is an address of their own.
     apart: Option<TcpListener>,
-    retention: Option<Duration>,
+    retention: Retention,
     stop: Stop,
     /// How long unfinished uploads are kept.
     kept: Duration,
@@ -130,9 +131,7 @@ impl Server {
         });
         let store = self.store;
         let mut purging = JoinSet::new();
-        if let Some(retention) = self.retention {
-            purging.spawn(retention::keep(Arc::clone(&store), retention));
-        }
+        purging.spawn(retention::keep(Arc::clone(&store), self.retention));
         let overdue = async {
             // An error means that serving has ended by itself.
             if stopped.await.is_err() {

@@ -91,9 +91,9 @@ pub trait Store: Send + Sync + 'static {
     /// Takes an assignment back; whether there was one.
     fn unassign<'a>(&'a self, user: &'a UserId, entity: &'a EntityId) -> Answer<'a, bool>;
 
-    /// Deletes some of what is older than `horizon` and needed no longer: tombstones, results of
-    /// mutations, settled conflicts. To be called until nothing is left.
-    fn purge(&self, horizon: UnixMillis) -> Answer<'_, Purged>;
+    /// Deletes some of what is older than its horizon and needed no longer: tombstones, results of
+    /// mutations, conflicts. To be called until nothing is left.
+    fn purge(&self, horizons: Horizons) -> Answer<'_, Purged>;
 
     /// Imports records of one type, all or none, unless there are any of that type (of a private
     /// one: of this user), tombstones included. For operators: nobody's access is asked.
@@ -178,6 +178,16 @@ pub struct Standing {
     pub conflicts: u64,
 }
 
+/// How far back the past is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Horizons {
+    /// Of tombstones, results of mutations, and conflicts that are settled: by when they were.
+    pub past: UnixMillis,
+    /// Of conflicts that nobody has settled: by when they were detected. One whose mutation's
+    /// result is still remembered stays, for that result tells of it.
+    pub open_conflicts: UnixMillis,
+}
+
 /// What a step of a purge has deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
@@ -185,7 +195,7 @@ pub struct Purged {
     pub tombstones: usize,
     /// Results of mutations.
     pub mutations: usize,
-    /// Settled conflicts.
+    /// Conflicts, settled or not.
     pub conflicts: usize,
     /// Whether there may be more.
     pub more: bool,

@@ -16,6 +16,7 @@ use axum::http::{HeaderName, HeaderValue};
 use crate::ids::{RecordType, UserId};
 use crate::limits;
 use crate::rate::Rate;
+use crate::retention::Retention;
 use crate::store::postgres::DatabaseUrl;
 use crate::store::sqlite::Location;
 use crate::token::{Secret, Tokens};
@@ -42,8 +43,8 @@ pub struct Config {
     pub stream: StreamLimits,
     /// The collections, how they are shared, and what their records look like.
     pub types: TypeRules,
-    /// How long tombstones, results of mutations and settled conflicts are kept; for ever without.
-    pub retention: Option<Duration>,
+    /// How long the past is kept.
+    pub retention: Retention,
     /// How much one user and one address may ask for.
     pub rates: Rates,
     /// Who may read the metrics.
@@ -115,7 +116,7 @@ impl Config {
             media: MediaLimits::default(),
             stream: StreamLimits::default(),
             types: TypeRules::default(),
-            retention: Some(limits::RETENTION_DEFAULT),
+            retention: Retention::default(),
             rates: Rates::default(),
             metrics: Metrics::Off,
             proxy_header: None,

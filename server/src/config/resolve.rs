@@ -14,6 +14,7 @@ use super::{Config, Cors, Database, Demo, MediaLimits, Metrics, Rates, Seed, Str
 use crate::ids::{InvalidId, RecordType, UserId};
 use crate::limits;
 use crate::rate::Rate;
+use crate::retention::Retention;
 use crate::schema::{Schema, SchemaFault};
 use crate::store::postgres::{DatabaseUrl, InvalidUrl};
 use crate::store::sqlite::Location;
@@ -122,7 +123,7 @@ impl Settings {
             metrics,
             media: media(&self.media),
             stream: streams(&self.streams)?,
-            retention: retention(self.retention.days),
+            retention: retention(&self.retention),
             proxy_header: proxy_header.transpose()?,
         })
     }
@@ -279,12 +280,16 @@ fn streams(streams: &settings::Streams) -> Result<StreamLimits, ConfigFault> {
     })
 }
 
-/// None is for ever.
-fn retention(days: Option<u32>) -> Option<Duration> {
-    match days {
-        None => Some(limits::RETENTION_DEFAULT),
+fn retention(retention: &settings::Retention) -> Retention {
+    let usual = Retention::default();
+    let kept = |days: Option<u32>, usual: Option<Duration>| match days {
+        None => usual,
         Some(0) => None,
         Some(days) => Some(Duration::from_secs(u64::from(days) * SECONDS_A_DAY)),
+    };
+    Retention {
+        past: kept(retention.days, usual.past),
+        open_conflicts: kept(retention.open_conflicts_days, usual.open_conflicts),
     }
 }
 
@@ -337,7 +342,17 @@ mod tests {
         assert_eq!((config.metrics, config.demo), (Metrics::Off, Demo::Off));
         assert_eq!(config.media, MediaLimits::default());
         assert_eq!(config.stream, StreamLimits::default());
-        assert_eq!(config.retention, Some(limits::RETENTION_DEFAULT));
+        assert_eq!(config.retention, Retention::default());
+        let kept = resolve(&format!(
+            "{DB}retention.days = 0\nretention.open_conflicts_days = 3"
+        ));
+        let days = |days: u64| Some(Duration::from_secs(days * SECONDS_A_DAY));
+        let expected = Retention {
+            past: None,
+            open_conflicts: days(3),
+        };
+        assert_eq!(kept.unwrap().retention, expected);
+        assert_eq!(Retention::default().open_conflicts, days(365));
         let demo = resolve(&format!("{DB}demo.enabled = true")).unwrap();
         assert_eq!((demo.metrics, demo.demo), (Metrics::Beside, Demo::Loopback));
     }

@@ -72,6 +72,18 @@ pub struct Database {
 #[serde(transparent)]
 pub struct Hidden(pub(super) String);
 
+impl Hidden {
+    /// Whether it is the URL of a database with a password in it, well-formed or not.
+    pub fn has_password(&self) -> bool {
+        let (address, parameters) = self.0.split_once('?').unwrap_or((&self.0, ""));
+        let address = address.split_once("//").map_or(address, |(_, rest)| rest);
+        let user = address.rsplit_once('@').map_or("", |(user, _)| user);
+        let password = user.split_once(':').map_or("", |(_, password)| password);
+        let named = |pair: &str| pair.split('=').next() == Some("password");
+        !password.is_empty() || parameters.split('&').any(named)
+    }
+}
+
 impl FromStr for Hidden {
     type Err = Infallible;
 
@@ -178,6 +190,8 @@ pub struct Streams {
 pub struct Retention {
     /// Days that tombstones, results of mutations and settled conflicts are kept; 0 for ever.
     pub days: Option<u32>,
+    /// Days that conflicts are kept which nobody settles; 0 for ever.
+    pub open_conflicts_days: Option<u32>,
 }
 
 /// `[types.<name>]`
@@ -244,7 +258,10 @@ impl Settings {
                 max: Some(limits::STREAMS_MAX),
                 user_max: Some(limits::STREAMS_PER_USER_MAX),
             },
-            retention: Retention { days: Some(90) },
+            retention: Retention {
+                days: Some(90),
+                open_conflicts_days: Some(365),
+            },
             ..Self::default()
         }
     }

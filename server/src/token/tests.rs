@@ -230,6 +230,26 @@ fn a_key_is_the_one_that_the_token_names() {
         let token = sign(algorithm, kid, &claims(), &key);
         assert_eq!(keys.user(&token), Err(TokenFault::Invalid), "{kid:?}");
     }
+    // Nor is the only one taken for another.
+    let one = Keys::of(&[rsa_public(RSA_ONE, "r1")], None);
+    let good = |kid: &str| sign(Algorithm::RS256, Some(kid), &claims(), &rsa(RSA_ONE));
+    assert_eq!(one.user(&good("r1")), Ok(ann()));
+    assert_eq!(one.user(&good("r9")), Err(TokenFault::Invalid));
+}
+
+#[test]
+fn a_token_is_bounded() {
+    let issue = |padding: usize| {
+        let claims = json!({"sub": "ann", "exp": now_s() + 60, "pad": "x".repeat(padding)});
+        let key = EncodingKey::from_secret(&secret().0);
+        sign(Algorithm::HS256, None, &claims, &key)
+    };
+    let (most, more) = (
+        issue(limits::TOKEN_BYTES_MAX / 2),
+        issue(limits::TOKEN_BYTES_MAX),
+    );
+    assert!(tokens(1).verify(&most).is_ok());
+    assert_eq!(tokens(1).verify(&more), Err(TokenFault::Invalid));
 }
 
 #[test]

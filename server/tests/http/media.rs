@@ -404,6 +404,40 @@ impl Halfway {
     }
 }
 
+/// Where nobody has said how long the body is, the range does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_a_length_keeps_to_its_range() {
+    let server = TestServer::in_memory().await;
+    let address = server.url.strip_prefix("http://").unwrap();
+    let content = content(1000);
+    for (id, sent, detail) in [
+        ("short", 300, "the body ended early"),
+        ("long", 700, "the body is longer than content-range says"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "PUT /api/v1/sync/media/{id} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+             repr-digest: {}\r\ncontent-type: image/png\r\ncontent-range: bytes 0-499/1000\r\n\
+             transfer-encoding: chunked\r\nconnection: close\r\n\r\n{sent:x}\r\n",
+            token("ann"),
+            digest(&content),
+        );
+        let body = [head.as_bytes(), &content[..sent], b"\r\n0\r\n\r\n"].concat();
+        stream.write_all(&body).await.unwrap();
+        let answer = Halfway(stream).answer().await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert!(answer.contains(detail), "{answer}");
+        // No byte beyond the range is kept.
+        let kept = server.client("ann").ask(id, &content).send().await.unwrap();
+        let kept: usize = kept.headers()["upload-offset"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(kept <= 500 && (id == "long" || kept == 300), "{id}: {kept}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_before_the_network_broke_is_kept() {
     let server = TestServer::in_memory().await;

@@ -10,8 +10,8 @@ use landfall_server::ids::{EntityId, RecordId, RecordType, UnixMillis, UserId, V
 use landfall_server::store::feed::Feed;
 use landfall_server::store::sqlite::{Location, SqliteStore};
 use landfall_server::store::{
-    Answer, ConflictEntry, ConflictId, Mode, Page, PullQuery, Purged, Resolution, Resolved, Seeded,
-    Standing, Store, StoreError, Verdict,
+    Answer, ConflictEntry, ConflictId, Horizons, Mode, Page, PullQuery, Purged, Resolution,
+    Resolved, Seeded, Standing, Store, StoreError, Verdict,
 };
 use tokio::sync::Semaphore;
 
@@ -78,8 +78,8 @@ impl Store for Moody {
         self.1.unassign(user, entity)
     }
 
-    fn purge(&self, horizon: UnixMillis) -> Answer<'_, Purged> {
-        self.1.purge(horizon)
+    fn purge(&self, horizons: Horizons) -> Answer<'_, Purged> {
+        self.1.purge(horizons)
     }
 
     fn seed<'a>(

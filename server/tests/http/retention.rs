@@ -1,6 +1,7 @@
 //! What the running server deletes by itself, and a client that comes late.
 
 use landfall_server::Config;
+use landfall_server::retention::Retention;
 use landfall_server::store::sqlite::Location;
 use serde_json::json;
 
@@ -25,8 +26,11 @@ async fn the_server_purges_and_a_late_client_begins_anew() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
     let late = old_database(&path).await;
-    let keep = |retention| Config {
-        retention,
+    let keep = |past| Config {
+        retention: Retention {
+            past,
+            ..Retention::default()
+        },
         ..Config::new(Location::File(path.clone()), secret())
     };
     // For ever: not in two seconds, at least, in which the other one is done.

@@ -63,13 +63,17 @@ impl Stream {
 
     /// The next poke's checkpoint.
     async fn poke(&mut self) -> String {
-        loop {
-            match self.next().await {
-                Heard::Poke(checkpoint) => return checkpoint,
-                Heard::Heartbeat => {}
-                Heard::End => panic!("the stream has ended"),
+        let poke = async {
+            loop {
+                match self.next().await {
+                    Heard::Poke(checkpoint) => return checkpoint,
+                    Heard::Heartbeat => {}
+                    Heard::End => panic!("the stream has ended"),
+                }
             }
-        }
+        };
+        // Heartbeats alone would go on for ever.
+        timeout(SOON, poke).await.expect("a poke")
     }
 
     /// The pokes within a time.
@@ -249,7 +253,8 @@ async fn a_stream_ends_with_its_token() {
     ann.token = Tokens::new(&secret()).issue(&user, expires).unwrap();
     let mut stream = Stream::open(&ann, None).await;
     stream.poke().await;
-    while stream.next().await != Heard::End {}
+    let end = async { while stream.next().await != Heard::End {} };
+    timeout(SOON, end).await.expect("the end");
     let late = ann.get("/stream").send().await.unwrap();
     problem(late, 401, "unauthorized").await;
 }

@@ -6,3 +6,4 @@ mod harness;
 mod kill;
 mod pair;
 mod start;
+mod tls;

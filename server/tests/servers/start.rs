@@ -39,6 +39,29 @@ fn faults_at_the_start_are_told_without_the_password() {
     assert!(told.contains("give one of them"), "{told}");
 }
 
+/// What the list of processes shows is refused, also where it would do.
+#[test]
+fn a_password_among_the_arguments_is_refused() {
+    let url = Cluster::shared().database().url;
+    assert!(url.contains(PASSWORD));
+    let asked = ["--user", "ann", "--entity", "s1", "--database-url", &url];
+    for args in [
+        &["--demo", "--database-url", &url][..],
+        &["check-config", "--demo", "--database-url", &url],
+        &[&["assign"], &asked[..]].concat(),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_landfall-server"))
+            .args(args)
+            .env_remove("LANDFALL_DATABASE_URL")
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("LANDFALL_DATABASE_URL"), "{told}");
+        assert!(!told.contains(PASSWORD), "{told}");
+    }
+}
+
 #[test]
 fn assignments_are_made_by_a_command() {
     let Storage::Postgres(url) = Storage::postgres() else {

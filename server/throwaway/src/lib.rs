@@ -12,13 +12,14 @@
 //! says what to do.
 
 mod program;
+mod tls;
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 pub use program::BIN_VARIABLE;
 use program::Programs;
@@ -33,6 +34,9 @@ pub const ROLE: &str = "landfall";
 /// Stands in every URL. The cluster asks for no password; tests look for this one in logs.
 pub const PASSWORD: &str = "never-in-a-log";
 
+/// The usual one.
+const PORT: u16 = 5432;
+
 /// What the guardian says once the server accepts connections.
 const READY: &str = "ready";
 
@@ -45,6 +49,8 @@ pub struct Cluster {
     programs: Programs,
     folder: PathBuf,
     guardian: Child,
+    /// Part of the socket's name, and where it listens if it does.
+    port: AtomicU16,
 }
 
 impl Cluster {
@@ -88,6 +94,7 @@ impl Cluster {
             programs,
             folder,
             guardian,
+            port: AtomicU16::new(PORT),
         };
         match said.strip_prefix(READY) {
             Some(_) => Ok(cluster),
@@ -116,7 +123,9 @@ impl Cluster {
     pub fn admin(&self, sql: &str) -> String {
         let output = Command::new(self.programs.folder().join("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
-            .args(["-U", "postgres", "-d", "postgres", "-c", sql, "-h"])
+            .args(["-U", "postgres", "-d", "postgres", "-c", sql, "-p"])
+            .arg(self.port.load(Ordering::Relaxed).to_string())
+            .arg("-h")
             .arg(&self.folder)
             .output();
         match output {

@@ -76,6 +76,7 @@ macro_rules! conformance {
             retention::old_tombstones_go_and_raise_the_floor
             retention::a_reader_who_begins_after_a_purge_comes_to_the_end
             retention::results_go_and_open_conflicts_stay
+            retention::open_conflicts_go_after_their_results
             retention::traces_of_moves_go_too
             retention::a_step_is_bounded
             random::stories_end_as_the_model_says

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::store::Horizons;
 
 const STORIES: u64 = 12;
 const STEPS: u64 = 150;
@@ -329,9 +330,11 @@ async fn story(store: &impl Store, world: &mut World, seed: u64) {
         }
         if dice.roll(15) == 0 {
             let horizon = now - dice.roll(20) as u64;
-            crate::retention::purge(store, UnixMillis(horizon))
-                .await
-                .unwrap();
+            let horizons = Horizons {
+                past: UnixMillis(horizon),
+                open_conflicts: UnixMillis(0),
+            };
+            crate::retention::purge(store, horizons).await.unwrap();
             world.purge(horizon);
         }
         if dice.roll(3) == 0 {

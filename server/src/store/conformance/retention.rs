@@ -1,12 +1,22 @@
 //! What is deleted when it is old, and what that does to those who come late.
 
 use super::*;
+use crate::store::{Horizons, Purged};
 
 /// Later than everything that was pushed at [`NOW`].
 const LATER: UnixMillis = UnixMillis(NOW.0 + 1);
 
-async fn purge(store: &impl Store, horizon: UnixMillis) -> super::super::Purged {
-    store.purge(horizon).await.unwrap()
+/// What is older than this, but for conflicts that nobody has settled.
+fn before(past: UnixMillis) -> Horizons {
+    let open_conflicts = UnixMillis(0);
+    Horizons {
+        past,
+        open_conflicts,
+    }
+}
+
+async fn purge(store: &impl Store, horizon: UnixMillis) -> Purged {
+    store.purge(before(horizon)).await.unwrap()
 }
 
 pub(crate) async fn old_tombstones_go_and_raise_the_floor(store: Shared<impl Store>) {
@@ -98,7 +108,7 @@ pub(crate) async fn results_go_and_open_conflicts_stay(store: Shared<impl Store>
     };
     store.resolve(&ann, resolution, NOW).await.unwrap();
     let early = purge(&*store, NOW).await;
-    assert_eq!(early, super::super::Purged::default());
+    assert_eq!(early, Purged::default());
     let purged = purge(&*store, LATER).await;
     assert_eq!((purged.mutations, purged.conflicts), (3, 1));
     let log = store.conflicts(&ann, ConflictId(0), 10).await.unwrap();
@@ -116,6 +126,35 @@ pub(crate) async fn results_go_and_open_conflicts_stay(store: Shared<impl Store>
         all(&*store, &ann).await.records[0].version_number,
         Version(1)
     );
+}
+
+pub(crate) async fn open_conflicts_go_after_their_results(store: Shared<impl Store>) {
+    let (ann, bob) = (user("ann"), user("bob"));
+    for access in [&ann, &bob] {
+        push(&*store, access, vec![create("m1", "a"), create("m2", "a")]).await;
+    }
+    let all_of_it = |past, open_conflicts| Horizons {
+        past,
+        open_conflicts,
+    };
+    let open = async || {
+        let (anns, bobs) = (store.standing(&ann).await, store.standing(&bob).await);
+        (anns.unwrap().conflicts, bobs.unwrap().conflicts)
+    };
+    // Old enough by themselves; but the results are remembered, and tell of them.
+    let kept = store.purge(all_of_it(NOW, LATER)).await.unwrap();
+    assert_eq!((kept, open().await), (Purged::default(), (1, 1)));
+    let again = push(&*store, &ann, vec![create("m2", "a")]).await;
+    assert!(matches!(again[0], Verdict::Conflict { .. }), "{again:?}");
+    // Without their results, and not old enough.
+    let results = store.purge(all_of_it(LATER, NOW)).await.unwrap();
+    assert_eq!((results.mutations, results.conflicts), (4, 0));
+    assert_eq!(open().await, (1, 1));
+    let purged = store.purge(all_of_it(LATER, LATER)).await.unwrap();
+    assert_eq!((purged.conflicts, purged.more), (2, false));
+    assert_eq!(open().await, (0, 0));
+    let log = store.conflicts(&ann, ConflictId(0), 9).await.unwrap();
+    assert!(log.is_empty());
 }
 
 pub(crate) async fn traces_of_moves_go_too(store: Shared<impl Store>) {
@@ -145,7 +184,9 @@ pub(crate) async fn a_step_is_bounded(store: Shared<impl Store>) {
     }
     let first = purge(&*store, LATER).await;
     assert_eq!((first.tombstones, first.more), (limits::PURGE_ROWS, true));
-    let all = crate::retention::purge(&*store, LATER).await.unwrap();
+    let all = crate::retention::purge(&*store, before(LATER))
+        .await
+        .unwrap();
     assert_eq!(all.tombstones, 10);
     assert_eq!(all.mutations, 2 * count - limits::PURGE_ROWS);
     let page = super::all(&*store, &ann).await;

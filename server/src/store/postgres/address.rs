@@ -10,7 +10,15 @@ use sqlx::postgres::PgConnectOptions;
 /// What a URL may say after the `?`. Others are refused rather than passed on: the library would
 /// write them to the log with their values, and a misspelt `password` is one.
 const PARAMETERS: &[&str] = &[
-    "sslmode", "host", "hostaddr", "port", "dbname", "user", "password", "options",
+    "sslmode",
+    "sslrootcert",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "options",
 ];
 
 /// A database's address with all that it takes to get in.

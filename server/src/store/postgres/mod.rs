@@ -49,8 +49,8 @@ use super::checkpoint::DatabaseId;
 use super::feed::Feed;
 use super::media::MediaStore;
 use super::{
-    Answer, ConflictEntry, ConflictId, Mode, Page, PullQuery, Purged, Resolution, Resolved, Seeded,
-    Standing, Store, StoreError, Verdict,
+    Answer, ConflictEntry, ConflictId, Horizons, Mode, Page, PullQuery, Purged, Resolution,
+    Resolved, Seeded, Standing, Store, StoreError, Verdict,
 };
 use crate::access::{Access, Sharing};
 use crate::change::Change;
@@ -191,8 +191,8 @@ impl Store for PostgresStore {
         Box::pin(assignments::unassign(&self.inner.writers, user, entity))
     }
 
-    fn purge(&self, horizon: UnixMillis) -> Answer<'_, Purged> {
-        Box::pin(purge::purge(&self.inner.writers, horizon))
+    fn purge(&self, horizons: Horizons) -> Answer<'_, Purged> {
+        Box::pin(purge::purge(&self.inner.writers, horizons))
     }
 
     fn seed<'a>(

@@ -10,9 +10,8 @@ use super::load::lock;
 use super::push::Fault;
 use super::rows;
 use crate::access::Space;
-use crate::ids::UnixMillis;
 use crate::limits;
-use crate::store::{Purged, StoreError};
+use crate::store::{Horizons, Purged, StoreError};
 
 /// The columns by which a row is deleted, and those by which the old ones are found.
 struct Kind {
@@ -50,20 +49,28 @@ const CONFLICTS: &str = "DELETE FROM sync_conflicts WHERE id IN (
            AND NOT EXISTS (SELECT 1 FROM mutations m WHERE m.conflict = c.id)
          ORDER BY settled_ms LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
+const OPEN_CONFLICTS: &str = "DELETE FROM sync_conflicts WHERE id IN (
+         SELECT id FROM sync_conflicts c
+         WHERE outcome = 'open' AND detected_ms < $1
+           AND NOT EXISTS (SELECT 1 FROM mutations m WHERE m.conflict = c.id)
+         ORDER BY detected_ms LIMIT $2 FOR UPDATE SKIP LOCKED)";
+
 /// Deletes at most [`limits::PURGE_ROWS`] of each kind.
-pub(super) async fn purge(pool: &PgPool, horizon: UnixMillis) -> Result<Purged, StoreError> {
+pub(super) async fn purge(pool: &PgPool, horizons: Horizons) -> Result<Purged, StoreError> {
     let mut connection = pool.acquire().await.map_err(fault)?;
-    let horizon = rows::to_sql(horizon.0);
+    let horizon = rows::to_sql(horizons.past.0);
     let tombstones = sweep(&mut connection, &TOMBSTONES, horizon).await?;
     let departures = sweep(&mut connection, &DEPARTURES, horizon).await?;
     let mutations = delete(&mut connection, MUTATIONS, horizon).await?;
     // After the mutations, some of which refer to them.
     let conflicts = delete(&mut connection, CONFLICTS, horizon).await?;
-    let counts = [tombstones, departures, mutations, conflicts];
+    let unsettled = rows::to_sql(horizons.open_conflicts.0);
+    let open_conflicts = delete(&mut connection, OPEN_CONFLICTS, unsettled).await?;
+    let counts = [tombstones, departures, mutations, conflicts, open_conflicts];
     Ok(Purged {
         tombstones: tombstones + departures,
         mutations,
-        conflicts,
+        conflicts: conflicts + open_conflicts,
         more: counts.contains(&limits::PURGE_ROWS),
     })
 }

@@ -18,6 +18,7 @@ const LOCK: i64 = 0x6C61_6E64_6661_6C6C;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/1.sql"),
     include_str!("migrations/2.sql"),
+    include_str!("migrations/3.sql"),
 ];
 
 /// Brings a database to the newest schema and returns its id, which is minted with it.

@@ -323,9 +323,11 @@ async fn two_servers_are_one() {
     }
     assert_eq!(names(&one, &mut checkpoint).await.len(), 20);
 
-    // Assignments hold on both.
+    // Assignments hold on both, and the other one's streams are told.
     let (ann, entity) = (user("ann"), EntityId::new("s9").unwrap());
     assert!(one.assign(ann.user(), &entity).await.unwrap());
+    let told = News::Spaces([ann.own_space()].as_slice().into());
+    while news(&mut feed).await != told {}
     assert!(!two.assign(ann.user(), &entity).await.unwrap());
     assert_eq!(two.assignments(ann.user()).await.unwrap().len(), 1);
 }
@@ -496,8 +498,12 @@ async fn a_purge_beside_writers_stops_nobody() {
         })
         .collect();
     let mut purged = 0;
+    let past = Horizons {
+        past: UnixMillis(2),
+        open_conflicts: UnixMillis(0),
+    };
     while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
-        let (here, there) = tokio::join!(store.purge(UnixMillis(2)), two.purge(UnixMillis(2)));
+        let (here, there) = tokio::join!(store.purge(past), two.purge(past));
         purged += here.unwrap().tombstones + there.unwrap().tombstones;
     }
     for writer in writers {

@@ -33,8 +33,8 @@ use super::checkpoint::DatabaseId;
 use super::feed::Feed;
 use super::media::MediaStore;
 use super::{
-    Answer, ConflictEntry, ConflictId, Mode, Page, PullQuery, Purged, Resolution, Resolved, Seeded,
-    Standing, Store, StoreError, Verdict,
+    Answer, ConflictEntry, ConflictId, Horizons, Mode, Page, PullQuery, Purged, Resolution,
+    Resolved, Seeded, Standing, Store, StoreError, Verdict,
 };
 use crate::access::{Access, Sharing, Space};
 use crate::change::Change;
@@ -210,10 +210,10 @@ impl Store for SqliteStore {
         }))
     }
 
-    fn purge(&self, horizon: UnixMillis) -> Answer<'_, Purged> {
+    fn purge(&self, horizons: Horizons) -> Answer<'_, Purged> {
         Box::pin(
             self.writer
-                .write(move |connection| purge::purge(connection, horizon)),
+                .write(move |connection| purge::purge(connection, horizons)),
         )
     }
 

@@ -6,13 +6,12 @@ use rusqlite::{Connection, Params, params};
 
 use super::heads::raise_floor;
 use super::{engine, to_sql};
-use crate::ids::UnixMillis;
 use crate::limits;
-use crate::store::{Purged, StoreError};
+use crate::store::{Horizons, Purged, StoreError};
 
 /// Deletes at most [`limits::PURGE_ROWS`] of each kind, inside the caller's transaction.
-pub(super) fn purge(connection: &Connection, horizon: UnixMillis) -> Result<Purged, StoreError> {
-    let (horizon, rows_max) = (to_sql(horizon.0), to_sql(limits::PURGE_ROWS as u64));
+pub(super) fn purge(connection: &Connection, horizons: Horizons) -> Result<Purged, StoreError> {
+    let (horizon, rows_max) = (to_sql(horizons.past.0), to_sql(limits::PURGE_ROWS as u64));
     let tombstones = tombstones(connection, horizon, rows_max)?;
     let departures = departures(connection, horizon, rows_max)?;
     let mutations = execute(
@@ -31,11 +30,20 @@ pub(super) fn purge(connection: &Connection, horizon: UnixMillis) -> Result<Purg
             ORDER BY settled_ms LIMIT ?2)",
         params![horizon, rows_max],
     )?;
-    let counts = [tombstones, departures, mutations, conflicts];
+    let open_conflicts = execute(
+        connection,
+        "DELETE FROM sync_conflicts WHERE id IN
+           (SELECT id FROM sync_conflicts c
+            WHERE outcome = 'open' AND detected_ms < ?1
+              AND NOT EXISTS (SELECT 1 FROM mutations m WHERE m.conflict = c.id)
+            ORDER BY detected_ms LIMIT ?2)",
+        params![to_sql(horizons.open_conflicts.0), rows_max],
+    )?;
+    let counts = [tombstones, departures, mutations, conflicts, open_conflicts];
     Ok(Purged {
         tombstones: tombstones + departures,
         mutations,
-        conflicts,
+        conflicts: conflicts + open_conflicts,
         more: counts.contains(&limits::PURGE_ROWS),
     })
 }

@@ -5,10 +5,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::change::FailureCode;
 use crate::ids::Version;
-use crate::store::Outcome;
 use crate::store::concurrency::concurrency;
 use crate::store::conformance::{code, conflict_id, conformance, create, since, update, user};
 use crate::store::media::conformance::media_conformance;
+use crate::store::{Horizons, Outcome};
 use crate::wire::PulledRecord;
 
 fn file() -> (SqliteStore, TempDir) {
@@ -179,9 +179,13 @@ async fn a_database_of_schema_1_keeps_its_data_and_its_checkpoints() {
     let news = store.pull(&ann, since(Some(&old(5)), 10)).await.unwrap();
     assert_eq!(texts(&news), [r#"a 3 {"by":"m8"}"#]);
     // Its tombstones are as old as the migration.
-    let purged = store.purge(UnixMillis(1)).await.unwrap();
+    let before = |past: u64| Horizons {
+        past: UnixMillis(past),
+        open_conflicts: UnixMillis(0),
+    };
+    let purged = store.purge(before(1)).await.unwrap();
     assert_eq!(purged.tombstones, 0);
-    let purged = store.purge(UnixMillis(u64::MAX)).await.unwrap();
+    let purged = store.purge(before(u64::MAX)).await.unwrap();
     assert_eq!(purged.tombstones, 1);
 }
 
