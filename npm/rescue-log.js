@@ -3,7 +3,8 @@
 // A line is a checksum and JSON, and every line begins with a newline: what is torn or damaged loses
 // its own line and none after it. Replaying is order-free wherever two tabs could be out of order:
 // what has left the outbox stays gone, even if its `put` comes later (the tab that syncs may be
-// faster than the tab that wrote), so a log read together with its own summary means the same. Two
+// faster than the tab that wrote), and of two states of a mutation that of the tab which knew more of
+// the database's log (`seq`) stays. So a log read together with its own summary means the same. Two
 // things do begin anew: a line of another client, and a reset.
 
 /** So many mutations are in a line at most, so that damage takes no more than these. */
@@ -23,12 +24,16 @@ function line(record) {
   return `\n${checksum(json)} ${json}`;
 }
 
-/** A batch as lines. `head` is `{ client, next, stamp, reset? }`; a long batch ends in a short line. */
-export function encode(head, put, gone) {
-  if (put.length <= LINE_MUTATIONS_MAX) return line({ ...head, put, gone });
+/**
+ * A batch as lines. `head` is `{ client, next, stamp, seq, reset? }`; a long batch ends in a short line.
+ * `seqs`: where each mutation has a `seq` of its own.
+ */
+export function encode(head, put, gone, seqs) {
+  if (put.length <= LINE_MUTATIONS_MAX) return line({ ...head, put, gone, seqs });
   let text = "";
   for (let at = 0; at < put.length; at += LINE_MUTATIONS_MAX) {
-    text += line({ ...head, put: put.slice(at, at + LINE_MUTATIONS_MAX), gone: [] });
+    const part = (list) => list?.slice(at, at + LINE_MUTATIONS_MAX);
+    text += line({ ...head, put: part(put), gone: [], seqs: part(seqs) });
   }
   return text + line({ ...head, put: [], gone });
 }
@@ -38,7 +43,10 @@ export function lastLine(text) {
   return text.slice(Math.max(0, text.lastIndexOf("\n")));
 }
 
-/** What the lines amount to: `{ client, next, stamp, puts, early, damaged }`; `client` null: nothing. */
+/**
+ * What the lines amount to: `{ client, next, stamp, puts, seqs, early, damaged }`; `client` null:
+ * nothing.
+ */
 export function replay(text) {
   let kept = empty(null);
   let damaged = 0;
@@ -49,11 +57,17 @@ export function replay(text) {
       damaged++;
       continue;
     }
-    const { client, next, stamp, put, gone, reset } = JSON.parse(json);
+    const { client, next, stamp, put, gone, reset, seq = 0, seqs } = JSON.parse(json);
     if (reset || client !== kept.client) kept = empty(client);
     kept.next = Math.max(kept.next, next);
     kept.stamp = stamp;
-    for (const mutation of put) kept.puts.set(mutation.number, mutation);
+    put.forEach((mutation, at) => {
+      const { number } = mutation;
+      const known = seqs?.[at] ?? seq;
+      if (known < (kept.seqs.get(number) ?? 0)) return;
+      kept.puts.set(number, mutation);
+      kept.seqs.set(number, known);
+    });
     for (const number of gone) kept.gone.add(number);
   }
   kept.early = [...kept.gone].filter((number) => !kept.puts.delete(number));
@@ -62,10 +76,13 @@ export function replay(text) {
 }
 
 function empty(client) {
-  return { client, next: 0, stamp: [0, 0], puts: new Map(), gone: new Set() };
+  return { client, next: 0, stamp: [0, 0], puts: new Map(), seqs: new Map(), gone: new Set() };
 }
 
 /** The shortest lines that replay to the same. */
-export function summary({ client, next, stamp, puts, early }) {
-  return encode({ client, next, stamp }, [...puts.values()], early.slice(-EARLY_GONE_MAX));
+export function summary({ client, next, stamp, puts, seqs, early }) {
+  const numbers = [...puts.keys()];
+  const known = numbers.map((number) => seqs.get(number));
+  const gone = early.slice(-EARLY_GONE_MAX);
+  return encode({ client, next, stamp }, [...puts.values()], gone, known);
 }

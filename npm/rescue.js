@@ -82,12 +82,12 @@ class Rescue {
   /**
    * One batch; resolves when it is stored. Rejects with what the platform says, e.g. of a quota. `left`
    * mutations live after it; `alone()` says whether no other tab writes here. `stamp` is the clock up to
-   * which nothing is missing, `[ms, counter]`.
+   * which nothing is missing, `[ms, counter]`; `seq` is the newest entry of the log that the tab knows.
    */
-  write({ client, next, stamp, put = [], gone = [], left = Infinity, alone = () => false }) {
+  write({ client, next, stamp, seq, put = [], gone = [], left = Infinity, alone = () => false }) {
     // Made into text at once: what the caller does to its objects later is not ours.
     const head = { client, next, stamp };
-    const line = encode(head, put, gone);
+    const line = encode({ ...head, seq }, put, gone);
     this.#written = Math.max(this.#written + put.length, left === Infinity ? 0 : left);
     this.#head = { ...head, left, alone };
     if (this.#isDue()) this.#tidySoon();

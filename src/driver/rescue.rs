@@ -7,7 +7,7 @@ use super::{Backend, Clock, Manager};
 use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Held, MutationNo};
-use crate::store::Store;
+use crate::store::{Seq, Store};
 use crate::value::Value;
 
 /// What has changed since the last batch.
@@ -21,6 +21,9 @@ pub struct RescueBatch<V> {
     pub stamp: Hlc,
     /// and all mutations with a lower number.
     pub next_no: MutationNo,
+    /// The newest entry of the log that this tab knows: of two tabs that hand over the same mutation, the
+    /// one that knows more has its newer state.
+    pub seq: Seq,
     /// Mutations in the outbox.
     pub left: usize,
 }
@@ -125,6 +128,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             gone,
             stamp,
             next_no,
+            seq: self.0.seq.get(),
             left: replica.outbox.len(),
         };
         Some((batch, more))

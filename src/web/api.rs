@@ -106,6 +106,7 @@ impl Listener<Row> for Host {
             "stamp",
             &Array::of2(&stamp.ms.into(), &stamp.counter.into()),
         );
+        set(&head, "seq", &(batch.seq as f64).into());
         set(&head, "left", &(batch.left as f64).into());
         let kept = self.call("rescue", &[&put, &gone, &head]);
         Box::pin(async move {
@@ -358,7 +359,7 @@ impl Core {
         self.manager.is_fresh()
     }
 
-    /// From now on `host.rescue(put, gone, { next, stamp, left })` is called after commits, and first for
+    /// From now on `host.rescue(put, gone, { next, stamp, seq, left })` is called after commits, and first for
     /// what a copy whose newest batch had this `next` and `stamp` (`[ms, counter]`) may lack. `whole`: the
     /// first one takes the place of another database's copy.
     #[wasm_bindgen(js_name = startRescue)]

@@ -20,6 +20,18 @@ test("puts, replaced puts and what is gone, in whatever order it is told", () =>
   assert.equal(replay("").client, null);
 });
 
+test("of two states of a mutation the newer one stays, in whatever order they are told", () => {
+  const state = (seq, text) => encode({ ...head, seq }, [{ number: 2, text }], []);
+  const text = state(6, "new") + state(5, "old");
+  assert.equal(replay(text).puts.get(2).text, "new");
+  const summed = summary(replay(text)) + state(5, "old");
+  assert.equal(replay(summed).puts.get(2).text, "new");
+  assert.equal(replay(summed + state(6, "newer")).puts.get(2).text, "newer");
+  const long = range(1, 600).map((seq) => encode({ ...head, seq }, puts(seq), []));
+  const again = replay(summary(replay(long.join(""))));
+  assert.deepEqual([again.seqs.get(1), again.seqs.get(300), again.seqs.get(600)], [1, 300, 600]);
+});
+
 test("another client and a reset begin anew", () => {
   const old = encode({ ...head, next: 90, stamp: [50, 0] }, puts(1, 2), [3]);
   const other = replay(old + encode({ client: "b", next: 2, stamp: [6, 0] }, puts(3), []));

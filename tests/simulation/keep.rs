@@ -18,6 +18,7 @@ use landfall::model::{Held, MutationNo};
 use landfall::options::CollectionSpec;
 use landfall::replica::plan::Intent;
 use landfall::replica::plan_import::Import;
+use landfall::store::Seq;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -34,7 +35,8 @@ pub(crate) struct Boat {
     client: Option<Rc<str>>,
     next: MutationNo,
     stamp: Hlc,
-    puts: BTreeMap<MutationNo, Held<Record>>,
+    /// Each with the newest entry of the log that was known to who handed it over.
+    puts: BTreeMap<MutationNo, (Seq, Held<Record>)>,
     gone: BTreeSet<MutationNo>,
 }
 
@@ -52,17 +54,19 @@ impl Boat {
             let ms = self.stamp.ms - LATE_MS;
             self.stamp = Hlc { ms, counter: 0 };
         }
-        let put = batch
-            .put
-            .into_iter()
-            .map(|held| (held.mutation.no, copy(held)));
-        self.puts.extend(put);
+        for held in batch.put {
+            let no = held.mutation.no;
+            if self.puts.get(&no).is_none_or(|(seq, _)| *seq <= batch.seq) {
+                self.puts.insert(no, (batch.seq, copy(held)));
+            }
+        }
         self.gone.extend(batch.gone);
         self.puts.retain(|no, _| !self.gone.contains(no));
     }
 
     fn load(&self) -> Vec<Held<Record>> {
-        self.puts.values().map(|held| copy(held.clone())).collect()
+        let kept = self.puts.values();
+        kept.map(|(_, held)| copy(held.clone())).collect()
     }
 }
 
@@ -230,13 +234,15 @@ pub(crate) fn export(fleet: &Fleet, c: usize, manager: &Tabs) {
 pub(crate) fn import(fleet: &Rc<Fleet>, (c, t): (usize, usize), nth: usize) {
     let world = &fleet.world;
     let mut backups = fleet.backups.borrow_mut();
-    let count = backups.len().max(1);
+    let nth = nth % backups.len().max(1);
+    let newer = backups.iter().skip(nth + 1);
+    let clients: Vec<_> = newer.map(|other| other.client.clone()).collect();
     let Some(Backup {
         from,
         client,
         mutations,
         taken,
-    }) = backups.get_mut(nth % count)
+    }) = backups.get_mut(nth)
     else {
         return;
     };
@@ -246,10 +252,14 @@ pub(crate) fn import(fleet: &Rc<Fleet>, (c, t): (usize, usize), nth: usize) {
     if world.clients[*from].user != world.clients[c].user {
         return;
     }
-    // Two databases that both go on writing to the same mutations would send two changes under one id.
+    // Two databases that both go on writing to the same mutations would send two changes under one id,
+    // and so would two backups of one that went on in between.
     let database = manager.client();
     let lives_on = *world.clients[*from].id.borrow() == *client && database != *client;
-    if lives_on || taken.as_ref().is_some_and(|taken| *taken != database) {
+    if lives_on
+        || clients.contains(client)
+        || taken.as_ref().is_some_and(|taken| *taken != database)
+    {
         return;
     }
     *taken = Some(database);

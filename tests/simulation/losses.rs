@@ -163,6 +163,15 @@ impl super::oracle::Exact {
         for past in &self.past[at.unwrap_or(0)..] {
             self.states.extend(past.states.iter().copied());
         }
+        // The next loss may lead back to what this one has left.
+        let moment = at.map_or(0, |at| self.past[at].moment);
+        self.past.truncate(at.map_or(0, |at| at + 1));
+        self.past.push(Past {
+            moment,
+            tab: 0,
+            at_ms: 0,
+            states: self.states.clone(),
+        });
     }
 }
 
@@ -176,9 +185,9 @@ pub(crate) fn know_nothing(world: &World, client: usize, place: &Place) {
     let user = world.clients[client].user;
     let address = (user, place.0.clone(), place.1.clone());
     let server = world.server.borrow();
-    let live = server.rows.get(&address).is_some_and(|r| r.data.is_some());
+    let there = server.rows.contains_key(&address);
     let late = oracle.losses.late.contains(&client);
-    if late || (live && !oracle.knows(client, place)) {
+    if late || (there && !oracle.knows(client, place)) {
         oracle.loosen(client, place);
     }
 }

@@ -112,11 +112,6 @@ impl Server {
         self.generation
     }
 
-    /// Whether tombstones were purged at all.
-    pub(crate) fn has_purged(&self) -> bool {
-        self.generation > 0
-    }
-
     fn take_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq
