@@ -44,12 +44,16 @@ export function checkBackup(manager, backup) {
   return copy;
 }
 
-/** Hands the backup's mutations to the core; answers how many were taken over. */
-export function takeIn(manager, backup) {
+/**
+ * Hands the backup's mutations to the core; answers how many were taken over. `late`: the backup is a rescue
+ * copy, which may have some that were confirmed right before a tab was closed.
+ */
+export function takeIn(manager, backup, late = false) {
   return new Promise((resolve, reject) => {
     manager.now((core) => {
       const { client, mutations } = checkBackup(manager, backup);
-      core.import(client, mutations, (error, n) => (error ? reject(toError(error)) : resolve(n)));
+      const done = (error, n) => (error ? reject(toError(error)) : resolve(n));
+      core.import(client, mutations, late, done);
     });
   });
 }

@@ -345,7 +345,7 @@ export class SyncManager {
   async #startRescue(durability) {
     const told = this.#rescue.start(this.#core, async (client, kept) => {
       const backup = { landfall: 1, name: this.name, user: this.user, client, mutations: kept };
-      const mutations = await takeIn(this, backup);
+      const mutations = await takeIn(this, backup, true);
       this.#recovered = { code: "store-recovered", at: Date.now(), mutations };
       this.#changed();
       this.#emit("recovered", this.#recovered);

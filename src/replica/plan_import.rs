@@ -5,18 +5,46 @@
 //! known is left out, so that the same backup may come twice, and one that this database has made and
 //! settled since is left out as well. A record with changes of its own, or a local-only one, is in
 //! the way of a mutation from elsewhere: nothing is taken over then, and the message says what to do.
+//!
+//! A rescue copy may still have mutations that were confirmed right before a tab was closed. They show by
+//! later ones of their record, which would not be there, or not so, had they not gone.
 
 use super::Replica;
 use super::plan::{Now, Plan, checked_key};
 use crate::error::{Code, Error, Result};
-use crate::model::{Held, Mutation, MutationNo, Version, parse_wire_id, wire_id};
+use crate::model::{Held, Key, Mutation, MutationNo, Name, Version, parse_wire_id, wire_id};
 use crate::ordered::Numbers;
 use crate::store::Fact;
 use crate::value::Value;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// The largest gap in our numbers that a backup may leave: a made-up one must not use them up.
 const GAP_MAX: MutationNo = 1_000_000;
+
+/// What can be queued of one record's mutations, which come in the order of their numbers: a head, and
+/// one behind it.
+fn alive(of_record: &[(usize, bool)]) -> Vec<usize> {
+    let head = of_record.iter().rposition(|(_, behind)| !behind);
+    let (before, after) = of_record.split_at(head.map_or(0, |head| head + 1));
+    let mut alive: Vec<usize> = match (head, after) {
+        // It has become the head since.
+        (_, [.., second, last]) => vec![second.0, last.0],
+        (Some(head), [last]) => vec![of_record[head].0, last.0],
+        (None, after) => after.iter().map(|(at, _)| *at).collect(),
+        // The head was queued again, under a later number.
+        (Some(head), []) => {
+            let behind = before.iter().rfind(|(_, behind)| *behind);
+            let behind = behind.map(|(at, _)| *at);
+            [Some(of_record[head].0), behind]
+                .into_iter()
+                .flatten()
+                .collect()
+        }
+    };
+    alive.dedup();
+    alive
+}
 
 /// Queued mutations from elsewhere.
 #[derive(Debug, Clone)]
@@ -25,6 +53,8 @@ pub struct Import<V> {
     pub client: Rc<str>,
     /// The mutations, first in, first out.
     pub mutations: Vec<Held<V>>,
+    /// Whether it may have mutations that were confirmed meanwhile.
+    pub late: bool,
 }
 
 fn bad(at: usize, what: &str) -> Error {
@@ -74,6 +104,40 @@ impl<V: Value> Replica<V> {
         found.map(|m| m.no)
     }
 
+    /// Those of a backup that were queued when it was made, under present keys, and their places in it.
+    fn alive_in(&self, mutations: Vec<Held<V>>, late: bool) -> Vec<(usize, Held<V>)> {
+        if !late {
+            let present = |held| self.held_with_present_keys(held);
+            return mutations.into_iter().map(present).enumerate().collect();
+        }
+        let mut all: Vec<Option<Held<V>>> = Vec::with_capacity(mutations.len());
+        let mut records: BTreeMap<(Name, Key), Vec<(usize, bool)>> = BTreeMap::new();
+        for (at, held) in mutations.into_iter().enumerate() {
+            let held = self.held_with_present_keys(held);
+            let m = &held.mutation;
+            let record = (m.collection.clone(), m.key.clone());
+            records.entry(record).or_default().push((at, m.behind));
+            all.push(Some(held));
+        }
+        // In their order, but a head before the one behind it.
+        let mut places: Vec<(usize, usize, usize)> = Vec::with_capacity(all.len());
+        for of_record in records.into_values() {
+            let alive = alive(&of_record);
+            let ordered = alive.iter().is_sorted();
+            let first = alive.first().copied().unwrap_or_default();
+            let place = |(nth, at): (usize, usize)| match ordered {
+                true => (at, 0, at),
+                false => (first, nth, at),
+            };
+            places.extend(alive.into_iter().enumerate().map(place));
+        }
+        places.sort_unstable();
+        let taken = places
+            .into_iter()
+            .filter_map(|(.., at)| Some((at, all[at].take()?)));
+        taken.collect()
+    }
+
     pub(super) fn plan_import(
         &mut self,
         import: Import<V>,
@@ -85,8 +149,7 @@ impl<V: Value> Replica<V> {
         let mut known: Vec<Rc<str>> = known.collect();
         known.sort();
         let mut taken = Numbers::default();
-        for (at, held) in import.mutations.into_iter().enumerate() {
-            let mut held = self.held_with_present_keys(held);
+        for (at, mut held) in self.alive_in(import.mutations, import.late) {
             let m = &mut held.mutation;
             let collection = self.declared_collection(&m.collection)?;
             if let Some(value) = &m.value {
@@ -161,5 +224,33 @@ fn follows(later: Option<&str>, id: &str) -> bool {
     match (later.and_then(parts), parts(id)) {
         (Some((a, m)), Some((b, n))) => a == b && m > n,
         _ => false,
+    }
+}
+
+#[cfg(all(test, not(target_family = "wasm")))]
+mod tests {
+    use super::alive;
+
+    /// Places of what is left; `true`: behind another.
+    fn of(behind: &[bool]) -> Vec<usize> {
+        alive(&behind.iter().copied().enumerate().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_has_gone_shows_by_what_came_later() {
+        assert_eq!(of(&[]), [0; 0]);
+        assert_eq!(of(&[false]), [0]);
+        assert_eq!(of(&[false, true]), [0, 1]);
+        assert_eq!(of(&[false, false]), [1], "the first was confirmed");
+        assert_eq!(of(&[false, false, true]), [1, 2]);
+        assert_eq!(
+            of(&[false, true, true]),
+            [1, 2],
+            "the second has become the head"
+        );
+        assert_eq!(of(&[true, false]), [1, 0], "the head was queued again");
+        assert_eq!(of(&[false, true, false]), [2, 1]);
+        assert_eq!(of(&[true]), [0], "the one before it was confirmed");
+        assert_eq!(of(&[true, true]), [0, 1]);
     }
 }

@@ -278,9 +278,10 @@ impl Core {
         out
     }
 
-    /// Takes mutations over that another database has handed out. Calls `done(error, count)`.
-    pub fn import(&self, client: &str, mutations: &Array, done: Function) {
-        match writes::import(client, mutations) {
+    /// Takes mutations over that another database has handed out. `late`: some may have been confirmed
+    /// since. Calls `done(error, count)`.
+    pub fn import(&self, client: &str, mutations: &Array, late: bool, done: Function) {
+        match writes::import(client, mutations, late) {
             Ok(import) => self.submit(Intent::Import(import), done),
             Err(error) => answer(&done, Err(error)),
         }

@@ -177,7 +177,7 @@ pub(super) fn transaction(
 }
 
 /// The mutations of a backup; the first fault refuses them all.
-pub(super) fn import(client: &str, mutations: &Array) -> Result<Import<Row>> {
+pub(super) fn import(client: &str, mutations: &Array, late: bool) -> Result<Import<Row>> {
     let mut held = Vec::with_capacity(mutations.length() as usize);
     for (at, mutation) in mutations.iter().enumerate() {
         held.push(mutation_from_js(&mutation).map_err(|field| {
@@ -188,6 +188,7 @@ pub(super) fn import(client: &str, mutations: &Array) -> Result<Import<Row>> {
     Ok(Import {
         client: client.into(),
         mutations: held,
+        late,
     })
 }
 

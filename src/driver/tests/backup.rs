@@ -13,7 +13,12 @@ use std::rc::Rc;
 
 async fn import(m: &TestManager, client: &str, mutations: Vec<Held<Record>>) -> Result<usize> {
     let client = client.into();
-    submit(m, Intent::Import(Import { client, mutations })).await
+    let import = Import {
+        client,
+        mutations,
+        late: false,
+    };
+    submit(m, Intent::Import(import)).await
 }
 
 fn ids(m: &TestManager) -> Vec<String> {

@@ -21,7 +21,11 @@ fn backup(entries: &[(MutationNo, bool)]) -> Vec<Held<Record>> {
 
 fn import(story: &mut Story, from: &str, mutations: Vec<Held<Record>>) -> Result<usize, Error> {
     let client = from.into();
-    let plan = story.step(Intent::Import(Import { client, mutations }));
+    let plan = story.step(Intent::Import(Import {
+        client,
+        mutations,
+        late: false,
+    }));
     plan.map(|plan| plan.count)
 }
 
