@@ -110,7 +110,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         for no in nos {
             match replica.held(no) {
                 Some(held) => put.push(held),
-                None => gone.push(no),
+                // A number of a commit that failed may be given again: it has not gone.
+                None if no < replica.next_no() => gone.push(no),
+                None => {}
             }
         }
         if put.is_empty() && gone.is_empty() {

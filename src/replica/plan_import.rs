@@ -12,7 +12,9 @@
 use super::Replica;
 use super::plan::{Now, Plan, checked_key};
 use crate::error::{Code, Error, Result};
-use crate::model::{Held, Key, Mutation, MutationNo, Name, Version, parse_wire_id, wire_id};
+use crate::model::{
+    Held, Key, Mutation, MutationNo, MutationState, Name, Version, parse_wire_id, wire_id,
+};
 use crate::ordered::Numbers;
 use crate::store::Fact;
 use crate::value::Value;
@@ -201,6 +203,8 @@ impl<V: Value> Replica<V> {
                 m.base_version = held.version;
             }
             m.behind = pending.is_some();
+            // It may have left from there since: what is written now must not travel under its id.
+            m.sent |= m.state == MutationState::Pending && !m.behind;
             let fresh = self.next_no;
             (m.no, m.origin) = match own {
                 Some(no) if (fresh..fresh + GAP_MAX).contains(&no) => (no, None),

@@ -162,6 +162,10 @@ impl Server {
 
     /// Neighbours of one group, where it takes all or none.
     fn apply_part(&mut self, part: &[Change<Record>]) -> Vec<(Rc<str>, Verdict<Record>)> {
+        if !self.all_or_none {
+            let answer = |c: &Change<Record>| (c.id.as_str().into(), self.apply(c));
+            return part.iter().map(answer).collect();
+        }
         let before = (self.rows.clone(), self.seq, self.effects.len());
         let known = self.answered.clone();
         let mut results: Vec<(Rc<str>, Verdict<Record>)> = part
@@ -169,7 +173,7 @@ impl Server {
             .map(|c| (c.id.as_str().into(), self.apply(c)))
             .collect();
         let taken = |v: &Verdict<Record>| matches!(v, Verdict::Success { .. });
-        if !self.all_or_none || results.iter().all(|(_, v)| taken(v)) {
+        if results.iter().all(|(_, v)| taken(v)) {
             return results;
         }
         (self.rows, self.seq) = (before.0, before.1);

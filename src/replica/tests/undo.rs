@@ -90,7 +90,7 @@ fn a_collection_is_unpulled_until_its_checkpoint_and_again_where_that_is_forgott
     let spec = CollectionSpec::new("later", "id");
     story.replica.declare(spec, true);
     assert_eq!(unpulled(&story), "later");
-    story.page(vec![]);
+    story.bring("notes", 1, note("n"));
     assert_eq!(unpulled(&story), "");
     story.step(Intent::ForgetCheckpoint).unwrap();
     assert_eq!(unpulled(&story), "sites notes others later");
