@@ -228,7 +228,8 @@ fn what_is_left_of_a_refused_group_waits_for_the_user() {
         server.borrow_mut().poison.clear();
         submit(&m, Intent::Retry(None)).await.unwrap();
         synced(&m).await;
-        assert_eq!(server.borrow().dump("sites"), dump(&m, "sites").await);
+        let here = dump(&m, "sites").await;
+        assert_eq!(server.borrow().dump("sites"), here);
         assert_eq!(server.borrow().dump("sites").len(), 3);
 
         let (server, m) = half_refused().await;
@@ -236,7 +237,8 @@ fn what_is_left_of_a_refused_group_waits_for_the_user() {
         let bad = all.find(|e| e.state == "failed").unwrap().mutation;
         submit(&m, Intent::Discard(bad.no)).await.unwrap();
         synced(&m).await;
-        assert_eq!(server.borrow().dump("sites"), dump(&m, "sites").await);
+        let here = dump(&m, "sites").await;
+        assert_eq!(server.borrow().dump("sites"), here);
         assert_eq!(server.borrow().dump("sites").len(), 2);
     });
 }
@@ -264,7 +266,8 @@ fn a_group_that_meets_a_conflict_goes_again_as_one() {
             .put("sites", site("x", 9), "1763000000001-0000-b");
         m.signal(crate::engine::Event::Resume);
         synced(&m).await;
-        assert_eq!(server.borrow().dump("sites"), dump(&m, "sites").await);
+        let here = dump(&m, "sites").await;
+        assert_eq!(server.borrow().dump("sites"), here);
         assert_eq!(server.borrow().dump("sites").len(), 2);
         assert_eq!(
             server.borrow().groups_of_batches.len(),
