@@ -29,15 +29,13 @@ pub enum Bug {
     ReKeyWithoutReferences,
     /// A transaction is stored though what it has read was changed.
     TransactionOnStaleReads,
-    /// The app's function settles a conflict that is not the one it was asked about.
-    AnswerToAnotherQuestion,
     /// A conflict that was settled for the device is settled for the server.
     ResolvedTheOtherWay,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::AckBeforeCommit,
         Self::CheckpointBeforeRows,
         Self::RetryWithANewId,
@@ -49,7 +47,6 @@ impl Bug {
         Self::DoubleLeader,
         Self::ReKeyWithoutReferences,
         Self::TransactionOnStaleReads,
-        Self::AnswerToAnotherQuestion,
         Self::ResolvedTheOtherWay,
     ];
 }

@@ -313,7 +313,7 @@ impl<V: Value> Replica<V> {
         let Some(m) = self.outbox.get(decided.no).cloned() else {
             return;
         };
-        if asked != Some(decided.seen) && !planted::is(Bug::AnswerToAnotherQuestion) {
+        if asked != Some(decided.seen) {
             return; // it was asked about something that is no longer so
         }
         let answer = decided.answer.and_then(|answer| {
