@@ -29,7 +29,7 @@ const GAP_MAX: MutationNo = 1_000_000;
 fn alive(of_record: &[(usize, bool)]) -> Vec<usize> {
     let head = of_record.iter().rposition(|(_, behind)| !behind);
     let (before, after) = of_record.split_at(head.map_or(0, |head| head + 1));
-    let mut alive: Vec<usize> = match (head, after) {
+    match (head, after) {
         // It has become the head since.
         (_, [.., second, last]) => vec![second.0, last.0],
         (Some(head), [last]) => vec![of_record[head].0, last.0],
@@ -43,9 +43,7 @@ fn alive(of_record: &[(usize, bool)]) -> Vec<usize> {
                 .flatten()
                 .collect()
         }
-    };
-    alive.dedup();
-    alive
+    }
 }
 
 /// Queued mutations from elsewhere.
