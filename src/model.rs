@@ -253,10 +253,18 @@ impl<V> Mutation<V> {
     }
 
     /// Whether the backend may have it, whatever was heard. A request that was refused as a whole says
-    /// nothing of an earlier one with the same mutation, whose answer was lost.
+    /// nothing of an earlier one with the same mutation, whose answer was lost; and what came from
+    /// elsewhere may have left from there.
     #[must_use]
     pub fn may_have_arrived(&self) -> bool {
-        self.sent || self.state == MutationState::Failed
+        self.sent || self.may_be_remembered()
+    }
+
+    /// Whether the backend may answer what is sent under its id with an earlier result, though it is
+    /// not on its way.
+    #[must_use]
+    pub fn may_be_remembered(&self) -> bool {
+        self.state == MutationState::Failed || self.origin.is_some()
     }
 
     /// Its clock reading as text, as its author wrote it.

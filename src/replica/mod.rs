@@ -10,6 +10,7 @@ mod batch;
 mod clock;
 pub mod collection;
 pub mod fold;
+mod imported;
 pub mod index;
 mod lanes;
 pub mod outbox;
@@ -70,6 +71,7 @@ pub struct Replica<V> {
     unanswered: Numbers,
     lanes: lanes::Lanes,
     repull: Option<repull::Repull>,
+    imported: imported::Imported,
 }
 
 /// What it takes to go back to where a commit began.
@@ -118,6 +120,7 @@ impl<V: Value> Replica<V> {
             unanswered: Numbers::default(),
             lanes: lanes::Lanes::default(),
             repull: None,
+            imported: imported::Imported::default(),
         };
         for spec in specs {
             replica.declare(spec.clone(), true);

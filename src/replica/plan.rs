@@ -152,15 +152,7 @@ impl<V: Value> Replica<V> {
             }
             Intent::Page(since, page) => self.plan_page(since.as_ref(), page, now, plan),
             Intent::ForgetCheckpoint => {
-                let collections = self.declared();
-                self.put_true(
-                    Fact::Checkpoint {
-                        checkpoint: None,
-                        collections,
-                    },
-                    now,
-                    plan,
-                );
+                self.put_true(self.no_checkpoint(), now, plan);
                 Ok(())
             }
             Intent::Retry(no) => self.plan_retry(no, now, plan),

@@ -149,6 +149,9 @@ impl<V: Value> Replica<V> {
         let mut known: Vec<Rc<str>> = known.collect();
         known.sort();
         let mut taken = Numbers::default();
+        // Whether the backend's side of a record came with it. No page from here on tells that such a
+        // record is gone, unless all are pulled anew.
+        let mut unpulled = false;
         for (at, mut held) in self.alive_in(import.mutations, import.late) {
             let m = &mut held.mutation;
             let collection = self.declared_collection(&m.collection)?;
@@ -165,6 +168,7 @@ impl<V: Value> Replica<V> {
                 continue;
             }
             let record = collection.record(&m.key);
+            let record_version = record.map_or(Version(0), |r| r.version);
             let pending = record.and_then(|r| r.pending.as_ref());
             if record.is_some_and(|r| r.local.is_some()) {
                 let what = "the record is local-only here: promote or delete it first";
@@ -208,10 +212,15 @@ impl<V: Value> Replica<V> {
                 Some(no) if (fresh..fresh + GAP_MAX).contains(&no) => (no, None),
                 _ => (fresh, Some(id)),
             };
-            self.hlc = self.hlc.witness(m.at, now.at_ms);
+            // Not by the device's own clock, which may be wrong by hours.
+            self.hlc = self.hlc.witness(m.at, now.hlc.ms);
             taken.insert(m.no, 0);
             plan.count += 1;
+            unpulled |= held.shadow.is_some() && record_version < held.version;
             self.put_true(Fact::Held(Box::new(held)), now, plan);
+        }
+        if unpulled && self.checkpoint().is_some() {
+            self.put_true(self.no_checkpoint(), now, plan);
         }
         Ok(())
     }

@@ -34,15 +34,11 @@ impl<V: Value> Replica<V> {
         match verdict {
             Verdict::Success { version, data } => {
                 let (tail, stored) = (self.tail_of(&m), data.clone());
-                self.put_true(
-                    Fact::Acked {
-                        no,
-                        version,
-                        value: data,
-                    },
-                    now,
-                    plan,
-                );
+                let fact = match (&tail, data) {
+                    (None, None) if m.origin.is_some() => self.answer_to_imported(&m, version),
+                    (_, value) => Fact::Acked { no, version, value },
+                };
+                self.put_true(fact, now, plan);
                 self.drop_if_stored(tail, stored.as_ref(), now, plan);
                 let id = m.wire_id(&self.client).into();
                 plan.notices
@@ -152,7 +148,9 @@ impl<V: Value> Replica<V> {
         // Our own earlier change, whose answer was lost: no conflict, only a newer base.
         let own = remote_at
             .and_then(|at| Hlc::parse(at))
-            .is_some_and(|(_, c)| *c == *m.author(&self.client));
+            .is_some_and(|(_, c)| *c == *m.author(&self.client))
+            || self.was_imported(m, remote_at);
+        self.end_import(&m.collection, &m.key);
         if same(local.as_ref(), remote) {
             let (no, why) = (m.no, Gone::Same);
             self.put_true(Fact::Cancelled { no, why }, now, plan);
@@ -265,6 +263,7 @@ impl<V: Value> Replica<V> {
         if seen {
             return Ok(()); // our own change, or an older state
         }
+        self.end_import(&change.collection, &change.key);
         if let Some(no) = self.create_behind(&change) {
             self.plan_rekey(no, &change.key, now, plan);
             self.plan_references(std::slice::from_ref(&change.collection), now, plan);

@@ -385,8 +385,7 @@ impl<V: Value> Replica<V> {
                 };
                 (action, changed) = both;
                 group.clone_from(&last.group);
-                // The backend may remember a parked one's id together with its refusal.
-                if last.state == MutationState::Failed {
+                if last.may_be_remembered() && !waits {
                     replaces = Some(last.no);
                 } else {
                     no = last.no;

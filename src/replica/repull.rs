@@ -6,7 +6,8 @@
 //!
 //! Until the last page is stored the checkpoint stays at the beginning, and how far the pull has got is
 //! kept in memory only: another tab, or the next start, begins anew rather than with half of an answer to
-//! what is still there. A first pull has nothing to forget, and can be taken up where it ended.
+//! what is still there. A first pull has nothing to forget, and can be taken up where it ended: unless
+//! there are records already, of mutations that came from elsewhere.
 //!
 //! A backend may hold back what was committed after a transaction that is still open, whoever committed
 //! it. So what no page has brought is missed for a while first: the pulls go on where the pages ended, and
@@ -33,6 +34,14 @@ pub(super) struct Repull {
 }
 
 impl<V: Value> Replica<V> {
+    /// From here on all is pulled anew.
+    pub(super) fn no_checkpoint(&self) -> Fact<V> {
+        Fact::Checkpoint {
+            checkpoint: None,
+            collections: self.declared(),
+        }
+    }
+
     /// Where the next page begins.
     #[must_use]
     pub fn pull_position(&self) -> Option<Rc<str>> {
@@ -73,10 +82,6 @@ impl<V: Value> Replica<V> {
     }
 
     fn begin_repull(&mut self) {
-        self.repull = None;
-        if self.pulled_ms.is_none() {
-            return; // the first one
-        }
         let mut missed = BTreeMap::new();
         for (c, collection) in self.collections.iter().enumerate() {
             for (key, record) in collection.records() {

@@ -136,10 +136,17 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
         }
         let gone = row.is_none_or(|r| r.data.is_none());
         let last = effects().next_back();
+        let agreed = |w: &Whose| {
+            oracle
+                .deleted_ms
+                .get(w)
+                .is_some_and(|at| *at >= op.asked_ms)
+        };
         return gone
             || last.is_some_and(|e| e.at_ms >= op.asked_ms && e.client != op.client)
             || row.is_some_and(|r| r.at.ends_with("-elsewhere"))
-            || effects().any(|e| e.action == Action::Delete && e.at_ms >= op.asked_ms);
+            || effects().any(|e| e.action == Action::Delete && e.at_ms >= op.asked_ms)
+            || whose.iter().any(agreed);
     }
     let sent = |e: &Effect| {
         let content = e.sent.iter().chain(&e.data);

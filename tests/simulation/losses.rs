@@ -8,7 +8,7 @@ use super::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a change may take into the rescue copy: twice and a half the time that the driver waits.
-const RESCUED_MS: u64 = 100;
+pub(crate) const RESCUED_MS: u64 = 100;
 
 /// What a record could be, from when on, and by which tab.
 #[derive(Debug, Clone)]
@@ -77,6 +77,11 @@ impl Oracle {
     /// it, else what a tab had the time to hand over.
     pub(crate) fn wiped(&mut self, client: usize, now_ms: u64, strict: bool) {
         self.begin_anew(client);
+        // That a key stood for another is lost as well: nobody can tell that both are one record.
+        let moved = std::mem::take(&mut self.devices[client].moved);
+        for place in moved.keys() {
+            self.loosen(client, place);
+        }
         self.devices[client] = Device::default();
         self.losses.schemas.remove(&client);
         let died = self.losses.died_ms.clone();
@@ -93,6 +98,15 @@ impl Oracle {
             }
             exact.go_back(|past| safe(past.tab, past.at_ms));
         });
+        // A settled conflict that owes a write again, if what it owes was lost.
+        let ops = &self.ops;
+        let own = |mark: Option<u32>| mark.is_some_and(|n| ops[n as usize - 1].client == client);
+        let owes = |(a, b): (Option<u32>, Option<u32>)| own(a) || own(b);
+        for ((c, _), logged) in &mut self.conflicts {
+            if *c == client {
+                logged.retain(|l| safe(l.tab, l.at_ms) || !l.result.is_some_and(owes));
+            }
+        }
         for op in self.ops.iter_mut().filter(|op| op.client == client) {
             if op.end == End::Acked && !safe(op.tab, op.ended_ms) {
                 op.end = End::Unknown;

@@ -77,6 +77,8 @@ pub(crate) struct Op {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Logged {
     pub(crate) moment: u64,
+    pub(crate) tab: usize,
+    pub(crate) at_ms: u64,
     pub(crate) result: Option<(Option<u32>, Option<u32>)>,
 }
 
@@ -140,7 +142,7 @@ pub(crate) struct Device {
     /// When mutations were marked as sent.
     sent: BTreeMap<u64, u64>,
     /// When records moved to the key that the server gave.
-    moved: BTreeMap<Place, u64>,
+    pub(crate) moved: BTreeMap<Place, u64>,
     /// A wrong clock was used before the server could correct it.
     tainted: bool,
 }
@@ -157,6 +159,8 @@ pub(crate) struct Oracle {
     pub(crate) moments: u64,
     pub(crate) conflicts: BTreeMap<Whose, Vec<Logged>>,
     pub(crate) discards: BTreeMap<Whose, u64>,
+    /// When the server last agreed to a deletion, whether there was anything left to delete or not.
+    pub(crate) deleted_ms: BTreeMap<Whose, u64>,
     /// What the app's function was asked where it has answered a record of its own.
     pub(crate) answers: BTreeMap<u32, [Option<String>; 2]>,
     /// Acknowledged, not sent yet: tab, mark and field that have to show.
@@ -210,6 +214,7 @@ impl Oracle {
             moments: 0,
             conflicts: BTreeMap::new(),
             discards: BTreeMap::new(),
+            deleted_ms: BTreeMap::new(),
             answers: BTreeMap::new(),
             shows: BTreeMap::new(),
             received: BTreeSet::new(),
@@ -495,7 +500,8 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     if let Some((place, live)) = device.places.get(no) {
                         let known = device.versions.entry(place.clone()).or_default();
                         if version.0 >= known.0 {
-                            *known = (version.0, *live);
+                            // Version 0: confirmed, but what is there a page has to tell.
+                            *known = (version.0, *live && version.0 > 0);
                         }
                     }
                 }
@@ -530,7 +536,13 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                             });
                         }
                     }
-                    let logged = Logged { moment, result };
+                    let at_ms = world.exec.now_ms();
+                    let logged = Logged {
+                        moment,
+                        tab,
+                        at_ms,
+                        result,
+                    };
                     oracle.conflicts.entry(whose).or_default().push(logged);
                 }
                 Fact::Checkpoint { checkpoint: at, .. } => checkpoint.clone_from(at),
@@ -635,6 +647,8 @@ pub(crate) fn arrived(
     }
     if let Some(site) = change.data.as_ref().and_then(|d| d.0.json.get("siteId"))
         && change.action != Action::Delete
+        // A request that the network had held back: the server has decided on it long ago.
+        && !server.has_answered(&change.id)
     {
         let site: Rc<str> = site.as_str().unwrap_or_default().into();
         check_reference(world, &oracle, client, change, &site, batch);
@@ -683,7 +697,9 @@ fn check_parent(
     let parent: Whose = (client, ("sites".into(), site.clone()));
     let address = (world.clients[client].user, parent.1.0.clone(), site.clone());
     let given_up = oracle.discards.contains_key(&parent);
-    if given_up || oracle.received.contains(&parent) || server.rows.contains_key(&address) {
+    // What could not be taken in from the rescue copy yet shows nowhere.
+    let late = oracle.losses.late.contains(&client);
+    if given_up || late || oracle.received.contains(&parent) || server.rows.contains_key(&address) {
         return;
     }
     let marks = change.data.iter().flat_map(|d| [d.mark("a"), d.mark("b")]);
@@ -727,6 +743,9 @@ pub(crate) fn answered(
         world.violated("per-record order", || {
             format!("{} changes {place:?} before its creation", change.id)
         });
+    }
+    if let (Action::Delete, Verdict::Success { .. }) = (change.action, verdict) {
+        oracle.deleted_ms.insert(whose.clone(), world.exec.now_ms());
     }
     let marks = change.data.iter().flat_map(|d| [d.mark("a"), d.mark("b")]);
     if let (true, Some(n)) = (fresh, marks.flatten().max()) {

@@ -6,7 +6,7 @@ use super::exec::WORLD;
 use super::fleet::{Fleet, Tabs};
 use super::keep;
 use super::keys;
-use super::losses;
+use super::losses::{self, RESCUED_MS};
 use super::oracle::{self, Kind, Place};
 use super::plan::{Act, Do, Key, Plan, Then};
 use super::record::{Record, whole};
@@ -226,7 +226,13 @@ impl Story {
             Act::Elsewhere(c, n, gone, late_ms) => self.elsewhere(c, n, gone, late_ms),
             Act::Retry(c) => fleet.retry(c),
             Act::Discard(c, any) => fleet.discard(c, any),
-            Act::NewGeneration => world.server.borrow_mut().purge(),
+            Act::NewGeneration => {
+                // It is months later: what a rescue copy was owed it has got.
+                if fleet.wide.rescue {
+                    world.exec.pass(RESCUED_MS);
+                }
+                world.server.borrow_mut().purge();
+            }
             Act::More(more) => app::act(fleet, more),
         }
     }

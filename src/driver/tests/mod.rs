@@ -6,6 +6,7 @@ mod backup;
 mod clocks;
 mod faults;
 mod hidden;
+mod imported;
 mod log_store;
 mod manual;
 mod migration;

@@ -1,0 +1,181 @@
+//! What came from elsewhere may have arrived from there, and in another form than the copy has it.
+
+use super::rig::*;
+use crate::engine::Event;
+use crate::model::Held;
+use crate::replica::plan::Intent;
+use crate::replica::plan_import::Import;
+use serde_json::json;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+async fn take_in(m: &TestManager, mutations: Vec<Held<Record>>) {
+    let import = Import {
+        client: "a".into(),
+        mutations,
+        late: true,
+    };
+    submit(m, Intent::Import(import)).await.unwrap();
+}
+
+/// A synced record `s`, and a device that cannot reach the server any more.
+async fn offline(server: &Rc<RefCell<Server>>) -> TestManager {
+    let device = Device::new("a", server, 1);
+    let row = json!({"id": "s", "a": 0, "b": 0});
+    server.borrow_mut().put("sites", row, "0");
+    let m = device.open().await;
+    synced(&m).await;
+    server.borrow_mut().down = true;
+    m
+}
+
+#[test]
+fn a_copy_older_than_what_was_sent_shows_what_was_sent() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let m = offline(&server).await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        update(&m, "sites", "s", json!({"a": 1})).await.unwrap();
+        let copy = m.unsynced();
+        // Rewritten under the same ids, and sent.
+        update(&m, "sites", "x", json!({"n": 2})).await.unwrap();
+        update(&m, "sites", "s", json!({"b": 2})).await.unwrap();
+        server.borrow_mut().down = false;
+        m.signal(Event::Sync);
+        synced(&m).await;
+        let truth = [r#"{"a":1,"b":2,"id":"s"}"#, r#"{"id":"x","n":2}"#];
+        assert_eq!(server.borrow().dump("sites"), truth);
+
+        let wiped = Device::new("b", &server, 2);
+        let m = wiped.open_idle().await;
+        take_in(&m, copy.clone()).await;
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        assert_eq!(dump(&m, "sites").await, truth);
+
+        // As well where the pages were faster than the copy.
+        let late = Device::new("c", &server, 3);
+        let m = late.open().await;
+        synced(&m).await;
+        take_in(&m, copy).await;
+        synced(&m).await;
+        assert_eq!(dump(&m, "sites").await, truth);
+        assert!(m.conflicts().is_empty());
+    });
+}
+
+#[test]
+fn what_is_written_on_a_copy_does_not_travel_under_an_id_that_may_be_known() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let m = offline(&server).await;
+        server.borrow_mut().down = false;
+        server.borrow_mut().faults.push_back(Fault::AnswerLost);
+        update(&m, "sites", "s", json!({"a": 1})).await.unwrap();
+        until(&m, "the answer is lost", |s| s.error.is_some()).await;
+        update(&m, "sites", "s", json!({"b": 1})).await.unwrap();
+        let copy = m.unsynced();
+        assert_eq!(copy.len(), 2, "one in flight, and one behind it");
+        synced(&m).await;
+
+        let wiped = Device::new("b", &server, 2);
+        let m = wiped.open_idle().await;
+        take_in(&m, copy).await;
+        update(&m, "sites", "s", json!({"b": 7})).await.unwrap();
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        let truth = [r#"{"a":1,"b":7,"id":"s"}"#];
+        assert_eq!(server.borrow().dump("sites"), truth);
+        assert_eq!(dump(&m, "sites").await, truth);
+    });
+}
+
+#[test]
+fn what_came_as_a_creation_and_is_deleted_may_be_at_the_backend() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let m = offline(&server).await;
+        // A record deleted and made anew: the creation waits behind the deletion.
+        server.borrow_mut().down = false;
+        server.borrow_mut().faults.push_back(Fault::AnswerLost);
+        delete(&m, "sites", "s").await.unwrap();
+        until(&m, "the answer is lost", |s| s.error.is_some()).await;
+        create(&m, "sites", json!({"id": "s", "a": 5, "b": 5}))
+            .await
+            .unwrap();
+        let copy = m.unsynced();
+        assert_eq!(copy.len(), 2);
+        synced(&m).await;
+        assert!(server.borrow().has("sites", "s"));
+
+        let wiped = Device::new("b", &server, 2);
+        let m = wiped.open_idle().await;
+        take_in(&m, copy).await;
+        delete(&m, "sites", "s").await.unwrap();
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        assert!(!server.borrow().has("sites", "s"));
+        assert_eq!(dump(&m, "sites").await, [""; 0]);
+    });
+}
+
+#[test]
+fn what_is_written_before_the_page_comes_is_no_conflict() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let m = offline(&server).await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        update(&m, "sites", "s", json!({"a": 1})).await.unwrap();
+        let copy = m.unsynced();
+        m.signal(Event::Close);
+
+        server.borrow_mut().down = false;
+        let wiped = Device::new("b", &server, 2);
+        let m = wiped.open_idle().await;
+        take_in(&m, copy).await;
+        m.signal(Event::Leader(true));
+        until(&m, "confirmed", |s| s.pending + s.syncing == 0).await;
+        assert!(m.status().synced_through_ms.is_none(), "not pulled yet");
+        update(&m, "sites", "x", json!({"n": 2})).await.unwrap();
+        update(&m, "sites", "s", json!({"b": 2})).await.unwrap();
+        synced(&m).await;
+        let truth = [r#"{"a":1,"b":2,"id":"s"}"#, r#"{"id":"x","n":2}"#];
+        assert_eq!(server.borrow().dump("sites"), truth);
+        assert_eq!(dump(&m, "sites").await, truth);
+        assert!(m.conflicts().is_empty());
+    });
+}
+
+#[test]
+fn what_came_with_a_copy_and_is_gone_at_the_backend_is_forgotten() {
+    for pulled_before in [false, true] {
+        run(async move {
+            let server = Rc::new(RefCell::new(Server::default()));
+            let m = offline(&server).await;
+            update(&m, "sites", "s", json!({"a": 1})).await.unwrap();
+            let copy = m.unsynced();
+            m.signal(Event::Close);
+            // No tombstone tells of it any more.
+            server.borrow_mut().lose("sites", "s");
+            server.borrow_mut().down = false;
+            server.borrow_mut().put("sites", site("y", 1), "1");
+
+            let wiped = Device::new("b", &server, 2);
+            let m = wiped.open_idle().await;
+            if pulled_before {
+                m.signal(Event::Leader(true));
+                synced(&m).await;
+            }
+            take_in(&m, copy).await;
+            m.signal(Event::Leader(true));
+            until(&m, "parked", |s| s.failed == 1).await;
+            submit(&m, Intent::Discard(1)).await.unwrap();
+            synced(&m).await;
+            pass(crate::limits::MISSED_MS as u64 + 1).await;
+            synced(&m).await;
+            let shown = dump(&m, "sites").await;
+            assert_eq!(shown, server.borrow().dump("sites"), "{pulled_before}");
+            assert!(m.status().synced_through_ms.is_some());
+        });
+    }
+}

@@ -1,0 +1,55 @@
+//! What the backend's answers mean for mutations that came from elsewhere: from a rescue copy or a backup.
+//!
+//! Such a mutation keeps its id on the wire, and the database that it was made in may have rewritten and
+//! sent it after the copy was made. The backend answers a repeat with the first result, so "success" says
+//! that something arrived under this id, not that it was what is here. So the record keeps its version from
+//! before, and the page that has the new one tells what is there. What is written in between meets a
+//! conflict, which is none where it is with what was just confirmed.
+
+use super::Replica;
+use crate::model::{Key, Mutation, Name, Version};
+use crate::store::{Fact, Gone};
+use crate::value::Value;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Confirmed records whose version no page has brought yet, with the clock reading of what is here of them.
+/// In memory only: whoever starts again in between meets conflicts.
+#[derive(Debug, Default)]
+pub(super) struct Imported(BTreeMap<(Name, Key), String>);
+
+impl<V: Value> Replica<V> {
+    /// What follows from the success of a mutation that has nothing behind it.
+    pub(super) fn answer_to_imported(&mut self, m: &Mutation<V>, version: Version) -> Fact<V> {
+        let record = self
+            .collection(&m.collection)
+            .and_then(|c| c.record(&m.key));
+        let known = record.map_or(Version(0), |r| r.version);
+        if version > Version(0) && known >= version {
+            // A page has brought what is there.
+            let (no, why) = (m.no, Gone::Same);
+            return Fact::Cancelled { no, why };
+        }
+        let place = (m.collection.clone(), m.key.clone());
+        self.imported.0.insert(place, m.at_text(&self.client));
+        Fact::Acked {
+            no: m.no,
+            version: known.min(version),
+            value: None,
+        }
+    }
+
+    /// Whether a conflict is with what was confirmed here: then there is only a newer version.
+    pub(super) fn was_imported(&self, m: &Mutation<V>, remote_at: Option<&Rc<str>>) -> bool {
+        let place = (m.collection.clone(), m.key.clone());
+        let here = self.imported.0.get(&place);
+        here.is_some_and(|at| remote_at.is_some_and(|remote| **remote == **at))
+    }
+
+    /// The backend has told what it has.
+    pub(super) fn end_import(&mut self, collection: &Name, key: &Key) {
+        if !self.imported.0.is_empty() {
+            self.imported.0.remove(&(collection.clone(), key.clone()));
+        }
+    }
+}
