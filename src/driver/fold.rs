@@ -168,7 +168,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     /// Deletes what a compaction has left behind. Only while no other tab has the database open.
-    /// Nothing happens while this tab compacts; what is left then goes with the next sweep.
+    /// Nothing happens while this tab compacts, or where another one has compacted since; what is left
+    /// then goes with the next sweep.
     ///
     /// # Errors
     /// What the store reports.
@@ -176,7 +177,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let Some(_turn) = self.turn() else {
             return Ok(());
         };
-        self.0.store.sweep().await
+        let generation = self.0.base.borrow().generation;
+        self.0.store.sweep(generation, self.0.seq.get()).await
     }
 
     /// Brings into memory what deciding these intents looks at.

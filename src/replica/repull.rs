@@ -86,8 +86,7 @@ impl<V: Value> Replica<V> {
         for (c, collection) in self.collections.iter().enumerate() {
             for (key, record) in collection.records() {
                 // What is not declared may be kept from us; it is pulled anew once it is.
-                let confirmed = collection.declared && record.remote().is_some();
-                if confirmed && record.version.0 > 0 {
+                if collection.declared && record.remote().is_some() {
                     missed.insert((c, key.clone()), record.version);
                 }
             }

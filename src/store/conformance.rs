@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test suite")]
 
-use super::{AppendError, Base, Entry, Fact, Gone, Place, Store, Summary};
+use super::{AppendError, Base, Entry, Fact, Gone, Place, Seq, Store, Summary};
 use crate::conflict::{Conflict, Outcome};
 use crate::hlc::Hlc;
 use crate::model::{Action, Held, Mutation, MutationState, Refusal, Version};
@@ -122,7 +122,17 @@ async fn segments<V: Value, S: Store<V>>(store: &S, other: &S, record: &impl Fn(
     // What nobody needs goes, and nothing else.
     let orphan = [entry(8, bulk(record, 3..5))];
     let orphan = other.write_segments(&orphan).await.unwrap();
-    store.sweep().await.unwrap();
+    let places = async |store: &S| -> Vec<Seq> {
+        let log = store.read(0, 10).await.unwrap();
+        log.iter().map(|(seq, _)| *seq).collect()
+    };
+    let before = places(&other).await;
+    store.sweep(base.generation - 1, 5).await.unwrap();
+    assert_eq!(places(&other).await, before, "another base is stored");
+    store.sweep(base.generation, 1).await.unwrap();
+    let rest: Vec<Seq> = before.into_iter().filter(|seq| *seq > 1).collect();
+    assert_eq!(places(&other).await, rest, "not what was not read");
+    store.sweep(base.generation, 5).await.unwrap();
     let log = other.read(0, 10).await.unwrap();
     assert_eq!(log.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [5]);
     assert_eq!(other.tail().await.unwrap().seq, 5);

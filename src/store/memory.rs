@@ -244,12 +244,15 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
         Ok(true)
     }
 
-    async fn sweep(&self) -> Result<(), Error> {
+    async fn sweep(&self, generation: u64, read: Seq) -> Result<(), Error> {
         let base = self.0.base.borrow();
+        if base.generation != generation {
+            return Ok(());
+        }
         self.0
             .entries
             .borrow_mut()
-            .retain(|seq, _| *seq > base.through);
+            .retain(|seq, _| *seq > base.through.min(read));
         let mut segments = self.0.segments.borrow_mut();
         segments.retain(|id, _| base.segments.contains(id));
         Ok(())

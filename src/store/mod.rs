@@ -308,9 +308,10 @@ pub trait Store<V>: 'static {
     ) -> Result<Vec<(SegmentId, Entry<V>)>, Error>;
     /// Makes `base` the base, if the stored one is of the generation before it; answers whether.
     async fn switch(&self, base: &Base) -> Result<bool, Error>;
-    /// Deletes what the base does not need. Only while no other tab has the database open: one that
-    /// is behind would append where entries have been.
-    async fn sweep(&self) -> Result<(), Error>;
+    /// Deletes what the base of this generation does not need, if it is the stored one, and of the log no
+    /// more than was read. Only while no other tab has the database open: whoever is behind would
+    /// append where entries have been.
+    async fn sweep(&self, generation: u64, read: Seq) -> Result<(), Error>;
     /// Brings values into memory that are not there.
     async fn fetch(&self, values: &[V]) -> Result<(), Error>;
     /// Lets the values go that were not used for the longest time, until what is held is within the

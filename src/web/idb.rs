@@ -310,8 +310,8 @@ impl Store<Row> for IdbStore {
         self.put_base(base).await
     }
 
-    async fn sweep(&self) -> Result<()> {
-        self.delete_unneeded().await
+    async fn sweep(&self, generation: u64, read: Seq) -> Result<()> {
+        self.delete_unneeded(generation, read).await
     }
 
     async fn fetch(&self, values: &[Row]) -> Result<()> {

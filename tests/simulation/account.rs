@@ -100,7 +100,10 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
     }
     let supersedes = |m: &u32, of: &str| {
         let other = oracle.op(*m);
-        let later = other.ended > since && *m != n && other.end != End::Refused;
+        // What a backup brought is in the order of the device that it is from.
+        let owed = owed_since.is_none() && oracle.losses.owed.contains_key(&n);
+        let together = owed && other.client == op.client;
+        let later = (other.ended > since || together) && *m != n && other.end != End::Refused;
         // What was asked later, or at the same time elsewhere.
         let follows = other.asked > op.asked || other.tab != op.tab;
         let covers = match other.kind {

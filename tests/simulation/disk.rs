@@ -213,10 +213,10 @@ impl Store<Record> for SimStore {
         switched
     }
 
-    async fn sweep(&self) -> Result<()> {
+    async fn sweep(&self, generation: u64, read: Seq) -> Result<()> {
         self.moment().await;
         self.remember();
-        self.log.sweep().await
+        self.log.sweep(generation, read).await
     }
 
     async fn fetch(&self, values: &[Record]) -> Result<()> {

@@ -26,6 +26,8 @@ pub(crate) struct Losses {
     pub(crate) died_ms: BTreeMap<usize, u64>,
     /// Devices that have lost something.
     pub(crate) reborn: BTreeSet<usize>,
+    /// What was written right before a loss: it may have been sent and be in no copy.
+    pub(crate) on_its_way: BTreeSet<Whose>,
     /// Devices whose copy comes later than what they write.
     pub(crate) late: BTreeSet<usize>,
     /// Marks that came with a backup: when, and to which device.
@@ -110,7 +112,17 @@ impl Oracle {
         for op in self.ops.iter_mut().filter(|op| op.client == client) {
             if op.end == End::Acked && !safe(op.tab, op.ended_ms) {
                 op.end = End::Unknown;
+                let whose = (client, op.place.clone());
+                self.losses.on_its_way.insert(whose);
             }
+        }
+    }
+
+    /// A conflict was settled. Where one is followed exactly, it was with what the device itself had sent
+    /// before a loss.
+    pub(crate) fn met_its_past(&mut self, client: usize, place: &Place) {
+        if self.losses.on_its_way.contains(&(client, place.clone())) {
+            self.loosen(client, place);
         }
     }
 

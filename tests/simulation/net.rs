@@ -14,6 +14,7 @@ use landfall::driver::{Backend, Call, PushAnswer};
 use landfall::engine::Failure;
 use landfall::error::{Code, Error};
 use landfall::model::{Change, Page, Refusal, Verdict};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -322,8 +323,17 @@ impl Backend<Record> for SimBackend {
         let sent: Vec<Change<Record>> = changes.to_vec();
         let ids: Vec<String> = changes.iter().map(|c| c.id.clone()).collect();
         let id = call.client.clone();
+        let served = Cell::new(false);
         let asked = self
             .travel(call, move |world, index| {
+                // What was to come once more is over by the time that a repeat gets through: nobody
+                // could tell whether that was meant.
+                let server = world.server.borrow();
+                let known = || sent.iter().all(|change| server.has_answered(&change.id));
+                if served.replace(true) && !known() {
+                    return Err(no_answer());
+                }
+                drop(server);
                 serve_push(world, index, &id, &sent)
             })
             .await;

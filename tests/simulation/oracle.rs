@@ -303,7 +303,7 @@ impl Oracle {
         if end == End::Refused || !is_exact(&op.place.1) {
             return true;
         }
-        let exact = self.exact.entry(whose).or_default();
+        let exact = self.exact.entry(whose.clone()).or_default();
         let after: BTreeSet<State> = exact
             .states
             .iter()
@@ -315,7 +315,9 @@ impl Oracle {
             exact.last_tab = op.tab;
         }
         exact.ever.extend(after.iter().copied());
-        let possible = if end == End::Unknown || exact.loose || stale {
+        // A look at what may still be on its way from before a loss tells nothing for later.
+        let look = matches!(op.kind, Kind::Look(_)) && self.losses.on_its_way.contains(&whose);
+        let possible = if end == End::Unknown || exact.loose || stale || look {
             exact.states.extend(after);
             true
         } else {
@@ -475,6 +477,9 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     }
                     let live = m.action != Action::Delete;
                     device.places.insert(m.no, (place, live));
+                    if m.sent {
+                        device.sent.entry(m.no).or_insert(moment);
+                    }
                     if let Some(origin) = &m.origin {
                         device.origins.insert(m.no, origin.clone());
                     }
@@ -517,6 +522,7 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                 }
                 Fact::Conflicted(conflict) => {
                     let place = (conflict.collection.clone(), keys::plain(&conflict.key));
+                    oracle.met_its_past(client, &place);
                     let whose = (client, place);
                     oracle.shows.remove(&whose);
                     let marks = |r: &Record| (r.mark("a"), r.mark("b"));
@@ -635,11 +641,13 @@ pub(crate) fn arrived(
         world.violated("a local-only record was pushed", || format!("{place:?}"));
     }
     let reading = (client, place.clone(), change.at.clone(), change.version.0);
+    // A clock that has come back from the future may show the same reading twice.
+    let tainted = oracle.devices[client].tainted;
     let id = oracle
         .travelled
         .entry(reading)
         .or_insert_with(|| change.id.clone());
-    if *id != change.id {
+    if *id != change.id && !tainted {
         let (id, now) = (id.clone(), change.id.clone());
         world.violated("sent again under another id", || {
             format!("{place:?}: first {id}, now {now}")
@@ -671,7 +679,9 @@ fn check_reference(
     let Some(moved) = device.moved.get(&("sites".into(), site.clone())) else {
         return;
     };
-    let no = change.id.rsplit('.').next().and_then(|no| no.parse().ok());
+    let came = device.origins.iter().find(|(_, id)| ***id == *change.id);
+    let own = || change.id.rsplit('.').next()?.parse().ok();
+    let no = came.map(|(no, _)| *no).or_else(own);
     let sent = no.and_then(|no: u64| device.sent.get(&no));
     let together = batch
         .iter()
@@ -699,7 +709,14 @@ fn check_parent(
     let given_up = oracle.discards.contains_key(&parent);
     // What could not be taken in from the rescue copy yet shows nowhere.
     let late = oracle.losses.late.contains(&client);
-    if given_up || late || oracle.received.contains(&parent) || server.rows.contains_key(&address) {
+    // Deleted and purged by others: the device does not know.
+    let known = oracle.knows(client, &parent.1);
+    if given_up
+        || late
+        || known
+        || oracle.received.contains(&parent)
+        || server.rows.contains_key(&address)
+    {
         return;
     }
     let marks = change.data.iter().flat_map(|d| [d.mark("a"), d.mark("b")]);

@@ -437,6 +437,10 @@ impl Story {
             return false;
         }
         if self.fleet.wide.rescue && keep::waits(&self.fleet, c) {
+            // A conflict may be in its way.
+            if leader.is_settled() {
+                app::resolve_all(&self.fleet, c);
+            }
             return false;
         }
         let mut left = status.pending + status.syncing + status.conflict;

@@ -179,3 +179,28 @@ fn what_came_with_a_copy_and_is_gone_at_the_backend_is_forgotten() {
         });
     }
 }
+
+#[test]
+fn what_was_confirmed_long_ago_and_is_gone_since_does_not_stay() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let m = offline(&server).await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let copy = m.unsynced();
+        server.borrow_mut().down = false;
+        m.signal(Event::Sync);
+        synced(&m).await;
+        m.signal(Event::Close);
+        // The server remembers the answer, and not the record.
+        server.borrow_mut().lose("sites", "x");
+
+        let wiped = Device::new("b", &server, 2);
+        let m = wiped.open_idle().await;
+        take_in(&m, copy).await;
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        pass(crate::limits::MISSED_MS as u64 + 1).await;
+        synced(&m).await;
+        assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+    });
+}

@@ -165,8 +165,8 @@ impl Store<Slot> for Evicting {
     async fn switch(&self, base: &Base) -> Result<bool> {
         self.disk.switch(base).await
     }
-    async fn sweep(&self) -> Result<()> {
-        self.disk.sweep().await
+    async fn sweep(&self, generation: u64, read: Seq) -> Result<()> {
+        self.disk.sweep(generation, read).await
     }
     async fn fetch(&self, values: &[Slot]) -> Result<()> {
         for slot in values {

@@ -20,6 +20,7 @@ mod resolvers;
 mod rig;
 mod server;
 mod status;
+mod sweep;
 mod transactions;
 mod waits;
 mod writes;

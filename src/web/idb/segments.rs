@@ -7,7 +7,7 @@ use super::super::request::{Ended, ended, no_answer, result, results};
 use super::super::value::Row;
 use super::{IdbStore, LOG, META, SEGMENTS, newer, range, storage_error, store_of};
 use crate::error::{Code, Result};
-use crate::store::{Base, Entry, ReadEntry, SegmentId};
+use crate::store::{Base, Entry, ReadEntry, SegmentId, Seq};
 use js_sys::{Array, Float64Array, Object};
 use std::future::Future;
 use wasm_bindgen::prelude::*;
@@ -112,7 +112,7 @@ impl IdbStore {
         Ok(true)
     }
 
-    pub(super) async fn delete_unneeded(&self) -> Result<()> {
+    pub(super) async fn delete_unneeded(&self, generation: u64, read: Seq) -> Result<()> {
         let stores = [LOG, SEGMENTS, META];
         let tx = self.begin(&stores, Some(self.durability)).await?;
         let end = ended(&tx);
@@ -123,7 +123,10 @@ impl IdbStore {
         let keys = result(keys);
         let (base, keys) = (base.await, keys.await);
         let (base, keys): (Base, Array) = (decode_base(&base?)?, keys?.unchecked_into());
-        log.delete(&range(base.through, false)?.into())
+        if base.generation != generation {
+            return finish(end).await;
+        }
+        log.delete(&range(base.through.min(read), false)?.into())
             .map_err(|e| storage_error(&e))?;
         for key in keys.iter() {
             let named = key

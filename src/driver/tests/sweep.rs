@@ -1,0 +1,41 @@
+//! What a compaction has left behind goes only where nobody may still need it.
+
+use super::rig::*;
+use crate::engine::Event;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+#[test]
+fn a_tab_that_is_behind_deletes_nothing_that_it_has_not_read() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let behind = device.open_idle().await;
+        settle(&behind).await;
+        let leader = device.open().await;
+        create(&leader, "sites", site("x", 1)).await.unwrap();
+        synced(&leader).await;
+        assert!(leader.fold().await.unwrap());
+        leader.signal(Event::Close);
+        drop(leader);
+
+        // Nobody has told it of what was written. Where that was it would append.
+        behind.sweep().await.unwrap();
+        create(&behind, "sites", site("y", 2)).await.unwrap();
+        let again = device.open_idle().await;
+        settle(&again).await;
+        let both = [r#"{"id":"x","n":1}"#, r#"{"id":"y","n":2}"#];
+        assert_eq!(dump(&again, "sites").await, both);
+        assert_eq!(dump(&behind, "sites").await, both);
+
+        // Once it has compacted itself, what nobody needs goes.
+        behind.signal(Event::Leader(true));
+        synced(&behind).await;
+        while !behind.fold().await.unwrap() {}
+        behind.sweep().await.unwrap();
+        assert_eq!(device.store.sizes().0, 0);
+        let again = device.open_idle().await;
+        settle(&again).await;
+        assert_eq!(dump(&again, "sites").await, both);
+    });
+}
