@@ -126,12 +126,12 @@ async fn segments<V: Value, S: Store<V>>(store: &S, other: &S, record: &impl Fn(
         let log = store.read(0, 10).await.unwrap();
         log.iter().map(|(seq, _)| *seq).collect()
     };
-    let before = places(&other).await;
+    let before = places(other).await;
     store.sweep(base.generation - 1, 5).await.unwrap();
-    assert_eq!(places(&other).await, before, "another base is stored");
+    assert_eq!(places(other).await, before, "another base is stored");
     store.sweep(base.generation, 1).await.unwrap();
     let rest: Vec<Seq> = before.into_iter().filter(|seq| *seq > 1).collect();
-    assert_eq!(places(&other).await, rest, "not what was not read");
+    assert_eq!(places(other).await, rest, "not what was not read");
     store.sweep(base.generation, 5).await.unwrap();
     let log = other.read(0, 10).await.unwrap();
     assert_eq!(log.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [5]);
