@@ -15,6 +15,7 @@ mod random;
 mod reads;
 mod rekey;
 mod repull;
+mod rescue;
 mod resolvers;
 mod rig;
 mod server;

@@ -4,10 +4,12 @@
 pub(super) use super::server::*;
 
 use crate::conflict::{Answer, Question};
-use crate::driver::{Clock, Listener, Manager, OutboxFilter, OutboxView, Settings, Status};
+use crate::driver::{
+    Clock, Listener, Manager, OutboxFilter, OutboxView, RescueBatch, Settings, Status,
+};
 use crate::engine::{Config, Event};
 use crate::error::{Error, Result};
-use crate::model::Name;
+use crate::model::{MutationNo, Name};
 use crate::options::CollectionSpec;
 use crate::replica::plan::{Intent, Notice, Write, WriteOptions};
 use crate::store::memory::MemoryStore;
@@ -137,6 +139,13 @@ impl Listener<Record> for Ear {
 
     fn decide(&self, question: Question<Record>) -> Decision {
         self.1(question)
+    }
+
+    fn rescue(&self, batch: RescueBatch<Record>) -> Pin<Box<dyn Future<Output = ()>>> {
+        let put: Vec<MutationNo> = batch.put.iter().map(|held| held.mutation.no).collect();
+        let text = format!("rescue put {put:?} gone {:?}", batch.gone);
+        self.0.0.borrow_mut().push(text);
+        Box::pin(async {})
     }
 }
 

@@ -294,3 +294,18 @@ fn nothing_to_do_is_said_of_what_every_tab_has_written() {
         assert_eq!(dump(&b, "sites").await, [r#"{"id":"y","n":1}"#]);
     });
 }
+
+#[test]
+fn only_where_the_app_has_asked_for_nothing_new_the_log_is_read_once_more() {
+    run(async {
+        let (_, device) = offline();
+        let m = device.open_idle().await;
+        settle(&m).await;
+        device.store.fail_next_read();
+        // What syncing asks for is decided by what this tab knows.
+        assert_eq!(submit(&m, Intent::MarkSent(Vec::new())).await, Ok(0));
+        let gone = delete(&m, "sites", "x").await;
+        assert_eq!(gone.unwrap_err().code, Code::StorageFailed);
+        assert!(delete(&m, "sites", "x").await.is_ok());
+    });
+}

@@ -1,0 +1,41 @@
+//! What the rescue copy is told.
+
+use super::rig::*;
+use crate::hlc::Hlc;
+use crate::limits;
+use crate::replica::plan::Intent;
+use crate::store::memory::Fault as Disk;
+use serde_json::json;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// What it was told since this was last asked.
+async fn told(device: &Device) -> Vec<String> {
+    pass(limits::RESCUE_DELAY_MS as u64 + 1).await;
+    let mut told = device.told.0.take();
+    told.retain(|line| line.starts_with("rescue"));
+    told
+}
+
+#[test]
+fn what_was_not_stored_has_not_gone() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        m.start_rescue(0, Hlc::default(), false);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        assert_eq!(told(&device).await, ["rescue put [1] gone []"]);
+        device.store.fail_next(Disk::Full);
+        assert!(create(&m, "sites", site("y", 1)).await.is_err());
+        assert!(told(&device).await.is_empty(), "nothing has happened");
+        // Its number has never been of anything: it will be, of what comes next.
+        update(&m, "sites", "x", json!({ "n": 2 })).await.unwrap();
+        assert_eq!(told(&device).await, ["rescue put [1] gone []"]);
+        create(&m, "sites", site("z", 1)).await.unwrap();
+        assert_eq!(queue(&m), ["1 create pending", "2 create pending"]);
+        assert_eq!(told(&device).await, ["rescue put [2] gone []"]);
+        submit(&m, Intent::Discard(2)).await.unwrap();
+        assert_eq!(told(&device).await, ["rescue put [] gone [2]"]);
+    });
+}
