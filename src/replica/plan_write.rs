@@ -385,8 +385,10 @@ impl<V: Value> Replica<V> {
                 };
                 (action, changed) = both;
                 group.clone_from(&last.group);
-                // The backend may remember a parked one's id together with its refusal.
-                if last.state == MutationState::Failed {
+                // The backend may remember a parked one's id together with its refusal, and one that came
+                // from another database may have left from there.
+                let came = last.state == MutationState::Pending && last.origin.is_some();
+                if last.state == MutationState::Failed || came {
                     replaces = Some(last.no);
                 } else {
                     no = last.no;
