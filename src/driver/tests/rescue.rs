@@ -3,7 +3,7 @@
 use super::rig::*;
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::replica::plan::Intent;
+use crate::replica::plan::{Intent, Write, WriteOptions};
 use crate::store::memory::Fault as Disk;
 use serde_json::json;
 use std::cell::RefCell;
@@ -25,17 +25,37 @@ fn what_was_not_stored_has_not_gone() {
         let m = device.open_idle().await;
         m.start_rescue(0, Hlc::default(), false);
         create(&m, "sites", site("x", 1)).await.unwrap();
-        assert_eq!(told(&device).await, ["rescue put [1] gone []"]);
+        assert_eq!(told(&device).await, ["rescue put [1] gone [] all below 2"]);
         device.store.fail_next(Disk::Full);
         assert!(create(&m, "sites", site("y", 1)).await.is_err());
         assert!(told(&device).await.is_empty(), "nothing has happened");
         // Its number has never been of anything: it will be, of what comes next.
         update(&m, "sites", "x", json!({ "n": 2 })).await.unwrap();
-        assert_eq!(told(&device).await, ["rescue put [1] gone []"]);
+        assert_eq!(told(&device).await, ["rescue put [1] gone [] all below 2"]);
         create(&m, "sites", site("z", 1)).await.unwrap();
         assert_eq!(queue(&m), ["1 create pending", "2 create pending"]);
-        assert_eq!(told(&device).await, ["rescue put [2] gone []"]);
+        assert_eq!(told(&device).await, ["rescue put [2] gone [] all below 3"]);
         submit(&m, Intent::Discard(2)).await.unwrap();
-        assert_eq!(told(&device).await, ["rescue put [] gone [2]"]);
+        assert_eq!(told(&device).await, ["rescue put [] gone [2] all below 3"]);
+    });
+}
+
+#[test]
+fn only_the_last_of_several_batches_says_that_nothing_is_missing() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        m.start_rescue(1, Hlc::default(), false);
+        told(&device).await;
+        let most = limits::RESCUE_BATCH_MAX as u64;
+        let put = |n: u64| Write::Put(Rc::new(site(&format!("{n:06}"), n)));
+        let writes = (0..=most).map(put).collect();
+        let intent = Intent::Write("sites".into(), writes, WriteOptions::default());
+        submit(&m, intent).await.unwrap();
+        let told = told(&device).await;
+        let says = |line: &String| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+        assert_eq!(told.iter().map(says).collect::<Vec<_>>(), [2, most + 3]);
     });
 }

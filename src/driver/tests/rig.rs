@@ -143,7 +143,8 @@ impl Listener<Record> for Ear {
 
     fn rescue(&self, batch: RescueBatch<Record>) -> Pin<Box<dyn Future<Output = ()>>> {
         let put: Vec<MutationNo> = batch.put.iter().map(|held| held.mutation.no).collect();
-        let text = format!("rescue put {put:?} gone {:?}", batch.gone);
+        let (gone, next_no) = (&batch.gone, batch.next_no);
+        let text = format!("rescue put {put:?} gone {gone:?} all below {next_no}");
         self.0.0.borrow_mut().push(text);
         Box::pin(async {})
     }
