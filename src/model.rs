@@ -112,8 +112,8 @@ pub struct Mutation<V> {
     pub error: Option<Refusal>,
     /// The atomic group it belongs to: the id on the wire of the group's first mutation.
     pub group: Option<Rc<str>>,
-    /// Its id on the wire, where that is not made of this client's id and its number: it was queued
-    /// in another database and taken over from a backup.
+    /// Its id on the wire, where that was given in another database and came with a backup. One that has
+    /// kept its number may have none.
     pub origin: Option<Rc<str>>,
 }
 

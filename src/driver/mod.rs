@@ -162,6 +162,7 @@ struct Inner<V, S, B, C> {
     rescue_whole: Cell<bool>,
     /// What the rescue copy has: the numbers below, and the changes up to this reading.
     rescued: Cell<(MutationNo, Hlc)>,
+    handing: rescue::Handing,
     /// What the newest entry said, until everything is loaded.
     summary: RefCell<Summary>,
     in_flight: RefCell<Numbers>,
@@ -259,6 +260,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             rescue_due: Cell::new(false),
             rescue_whole: Cell::new(false),
             rescued: Cell::default(),
+            handing: rescue::Handing::default(),
             summary: RefCell::new(tail.summary.unwrap_or_default()),
             in_flight: RefCell::default(),
             asking: RefCell::default(),

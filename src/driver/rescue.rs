@@ -9,6 +9,10 @@ use crate::limits;
 use crate::model::{Held, MutationNo};
 use crate::store::{Seq, Store};
 use crate::value::Value;
+use futures_channel::oneshot;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// What has changed since the last batch.
 #[derive(Debug)]
@@ -28,6 +32,44 @@ pub struct RescueBatch<V> {
     pub left: usize,
 }
 
+/// Batches on their way into the copy, and who waits for each.
+#[derive(Debug, Default)]
+pub(super) struct Handing(Rc<RefCell<BTreeMap<u64, Waiters>>>);
+
+type Waiters = Vec<oneshot::Sender<()>>;
+
+/// One batch on its way, until it is dropped.
+struct OnItsWay(Rc<RefCell<BTreeMap<u64, Waiters>>>, u64);
+
+impl Handing {
+    fn begin(&self) -> OnItsWay {
+        let mut all = self.0.borrow_mut();
+        let id = all.last_key_value().map_or(0, |(last, _)| last + 1);
+        all.insert(id, Waiters::new());
+        OnItsWay(self.0.clone(), id)
+    }
+
+    /// Resolves when what is on its way now has arrived.
+    async fn ended(&self) {
+        let mut waits = Vec::new();
+        for waiters in self.0.borrow_mut().values_mut() {
+            let (tell, told) = oneshot::channel();
+            waiters.push(tell);
+            waits.push(told);
+        }
+        for told in waits {
+            // Told, or dropped with the batch: over in both cases.
+            let _ = told.await;
+        }
+    }
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.0.borrow_mut().remove(&self.1);
+    }
+}
+
 impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// From now on the listener is given what the rescue copy needs. What the copy has is told by its
     /// newest batch (zeros for an empty copy); a crash may have kept later changes from it, so they are
@@ -35,12 +77,21 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// another database's copy.
     pub fn start_rescue(&self, next_no: MutationNo, stamp: Hlc, whole: bool) {
         self.0.rescuing.set(true);
+        self.0.rescue_whole.set(whole);
+        self.0.rescued.set((next_no, stamp));
+        self.watch_for_rescue();
+    }
+
+    /// Notes what the copy may lack. Before all is loaded there is nothing to see; this is called again then.
+    pub(super) fn watch_for_rescue(&self) {
+        if !self.0.rescuing.get() {
+            return;
+        }
+        let (next_no, stamp) = self.0.rescued.get();
         let mut replica = self.0.replica.borrow_mut();
         let few = replica.outbox.len() <= limits::RESCUE_AGAIN_MAX;
         replica.watch_mutations(|m| few || m.no >= next_no || m.at > stamp);
         drop(replica);
-        self.0.rescue_whole.set(whole);
-        self.0.rescued.set((next_no, stamp));
         self.schedule_rescue();
     }
 
@@ -59,6 +110,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// Hands over what has changed; resolves when it is kept.
     pub async fn rescue_now(&self) {
         while self.0.rescuing.get() {
+            let on_its_way = self.0.handing.begin();
             let (nos, missing) = self.next_touched();
             // A mutation is kept whole. What cannot be read now is tried with the next commit.
             if self.fetch_values(missing).await.is_err() {
@@ -66,13 +118,16 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 return;
             }
             let Some((batch, more)) = self.rescue_batch(nos) else {
-                return;
+                break;
             };
             self.0.listener.rescue(batch).await;
+            drop(on_its_way);
             if !more {
-                return;
+                break;
             }
         }
+        // Another call may have taken what this one was made for, and not be through.
+        self.0.handing.ended().await;
     }
 
     /// What goes into the next batch, and what of it is not in memory. A large one is cut, so that no

@@ -371,6 +371,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         self.0.store.evict();
         self.check_version();
         if first {
+            self.watch_for_rescue();
             let replica = self.0.replica.borrow();
             collections = replica
                 .collections

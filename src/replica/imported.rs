@@ -46,7 +46,7 @@ impl<V: Value> Replica<V> {
         here.is_some_and(|at| remote_at.is_some_and(|remote| **remote == **at))
     }
 
-    /// The backend has told what it has.
+    /// The backend has told what it has, and nothing is queued on what was here before.
     pub(super) fn end_import(&mut self, collection: &Name, key: &Key) {
         if !self.imported.0.is_empty() {
             self.imported.0.remove(&(collection.clone(), key.clone()));

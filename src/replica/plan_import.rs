@@ -208,10 +208,10 @@ impl<V: Value> Replica<V> {
             // It may have left from there since: what is written now must not travel under its id.
             m.sent |= m.state == MutationState::Pending && !m.behind;
             let fresh = self.next_no;
-            (m.no, m.origin) = match own {
-                Some(no) if (fresh..fresh + GAP_MAX).contains(&no) => (no, None),
-                _ => (fresh, Some(id)),
-            };
+            let kept = own.filter(|no| (fresh..fresh + GAP_MAX).contains(no));
+            m.no = kept.unwrap_or(fresh);
+            // What is behind another carries no mark: that its id has been elsewhere tells its origin.
+            m.origin = (kept.is_none() || m.behind).then_some(id);
             // Not by the device's own clock, which may be wrong by hours.
             self.hlc = self.hlc.witness(m.at, now.hlc.ms);
             taken.insert(m.no, 0);

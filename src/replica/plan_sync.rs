@@ -259,11 +259,14 @@ impl<V: Value> Replica<V> {
             r.version == change.version && r.remote().is_none() && change.data.is_some()
         };
         let seen = record.is_some_and(|r| r.version >= change.version && !back(r));
+        let queued = record.is_some_and(|r| r.pending.is_some());
         self.note_pulled(&change);
         if seen {
             return Ok(()); // our own change, or an older state
         }
-        self.end_import(&change.collection, &change.key);
+        if !queued {
+            self.end_import(&change.collection, &change.key);
+        }
         if let Some(no) = self.create_behind(&change) {
             self.plan_rekey(no, &change.key, now, plan);
             self.plan_references(std::slice::from_ref(&change.collection), now, plan);

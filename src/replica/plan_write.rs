@@ -375,9 +375,11 @@ impl<V: Value> Replica<V> {
         let shows;
         match last {
             Some(last) if !last.sent || planted::is(Bug::CoalescingAcrossInFlight) => {
-                // What met a conflict cannot annul itself: the server has a record under this key.
+                // A creation cannot annul itself where the server has a record under this key: it has met a
+                // conflict, or a page has brought one.
                 let waits = last.state == MutationState::Conflict;
-                let whole = || waits.then_some((Action::Delete, None));
+                let there = !last.behind && record.is_some_and(|r| r.remote().is_some());
+                let whole = || (waits || there).then_some((Action::Delete, None));
                 let Some(both) = coalesce(last, action, changed).or_else(whole) else {
                     let (no, why) = (last.no, Gone::Discarded);
                     self.put_true(Fact::Cancelled { no, why }, now, plan);

@@ -257,7 +257,6 @@ impl<V: Value> Replica<V> {
             attempts,
             next_attempt_ms: Some(now.at_ms + limits::MEETING_PAUSE_MS),
         };
-        plan.count += 1;
         self.put_true(fact, now, plan);
     }
 

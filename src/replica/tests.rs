@@ -3,12 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod apply;
 mod away;
 mod batch;
 mod fold;
 mod import;
 mod lanes;
 mod rekey;
+mod repull;
 mod steps;
 mod undo;
 

@@ -225,9 +225,12 @@ impl<V> Entry<V> {
     /// backend would take another change for the one that it has.
     #[must_use]
     pub fn must_be_flushed(&self) -> bool {
-        self.facts
-            .iter()
-            .any(|fact| matches!(fact, Fact::Sent { .. }))
+        self.facts.iter().any(|fact| match fact {
+            Fact::Sent { .. } => true,
+            // It came from another database, with its mark.
+            Fact::Held(held) => held.mutation.sent,
+            _ => false,
+        })
     }
 
     /// Every record in it.

@@ -30,7 +30,29 @@ pub(crate) fn run(fleet: &Rc<Fleet>) {
         }
     }
     exact_records(fleet);
+    references(fleet);
     account::run(fleet);
+}
+
+/// What had to leave with an old key in it has been put right.
+fn references(fleet: &Fleet) {
+    let world = &fleet.world;
+    let (server, late) = (world.server.borrow(), world.late_references.borrow());
+    for ((client, (collection, key)), site) in late.iter() {
+        let user = world.clients[*client].user;
+        let row = server.rows.get(&(user, collection.clone(), key.clone()));
+        let refers = row.and_then(|r| r.data.as_ref()?.0.json.get("siteId")?.as_str());
+        let waits = fleet.wide.never
+            && fleet
+                .managers(*client)
+                .iter()
+                .any(|(_, m)| fleet.left(m) > 0);
+        if refers == Some(&**site) && !waits {
+            world.violated("a reference to a key that has changed", || {
+                format!("c{client} {collection}/{key} refers to {site} for good")
+            });
+        }
+    }
 }
 
 /// What a new process reads from the disk.

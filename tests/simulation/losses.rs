@@ -106,7 +106,9 @@ impl Oracle {
         let owes = |(a, b): (Option<u32>, Option<u32>)| own(a) || own(b);
         for ((c, _), logged) in &mut self.conflicts {
             if *c == client {
-                logged.retain(|l| safe(l.tab, l.at_ms) || !l.result.is_some_and(owes));
+                for l in logged.iter_mut().filter(|l| !safe(l.tab, l.at_ms)) {
+                    l.result = l.result.filter(|marks| !owes(*marks));
+                }
             }
         }
         for op in self.ops.iter_mut().filter(|op| op.client == client) {

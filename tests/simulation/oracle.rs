@@ -686,7 +686,17 @@ fn check_reference(
     let together = batch
         .iter()
         .any(|c| *c.collection == *"sites" && c.key == *site);
-    if !together && sent.is_some_and(|sent| sent > moved) {
+    // What was to put it right may have been given up.
+    let place = (change.collection.clone(), change.key.clone());
+    let given_up = oracle.discards.contains_key(&(client, place.clone()));
+    let wrong = !together && !given_up && sent.is_some_and(|sent| sent > moved);
+    if wrong && oracle.losses.reborn.contains(&client) {
+        // It may have been sent before, so it goes as it was; what puts it right follows.
+        let mut late = world.late_references.borrow_mut();
+        late.insert((client, place), site.clone());
+        return;
+    }
+    if wrong {
         world.violated("a reference to a key that has changed", || {
             format!(
                 "{} ({}/{}) refers to {site}",

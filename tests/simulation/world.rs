@@ -4,7 +4,7 @@ use super::chance::{Chance, Trace};
 use super::disk::Disk;
 use super::exec::Exec;
 use super::net::Fault;
-use super::oracle::Oracle;
+use super::oracle::{Oracle, Whose};
 use super::server::Server;
 use landfall::store::memory::MemoryStore;
 use std::cell::{Cell, RefCell};
@@ -76,6 +76,8 @@ pub(crate) struct World {
     pub(crate) latency_ms: u64,
     /// Requests that are late, or come twice, and have not arrived yet.
     pub(crate) ghosts: Cell<usize>,
+    /// References that have to be put right by what follows: of whose record, and the old key.
+    pub(crate) late_references: RefCell<BTreeMap<Whose, Rc<str>>>,
     /// Acknowledged means flushed and rescued.
     pub(crate) strict: Cell<bool>,
     /// The server applies the changes of a group together or not at all.
@@ -129,6 +131,7 @@ impl World {
             page_max,
             latency_ms,
             ghosts: Cell::new(0),
+            late_references: RefCell::default(),
             strict: Cell::new(false),
             atomic: Cell::new(false),
             // No kept seed is among them: their stories stay what they were.

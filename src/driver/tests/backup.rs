@@ -204,3 +204,57 @@ fn what_was_behind_a_mutation_that_is_settled_goes_on_top_of_the_backends_record
         assert!(m.conflicts().is_empty());
     });
 }
+
+#[test]
+fn a_number_that_came_back_is_not_given_again_after_a_loss_of_power() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let (_device, m) = busy(&server).await;
+        let mut backup = m.unsynced();
+        m.signal(Event::Close);
+        backup.retain(|held| held.mutation.no == 3);
+        let wiped = Device::new("a", &server, 3);
+        let m = wiped.open_idle().await;
+        assert_eq!(import(&m, "a", backup).await, Ok(1));
+        server.borrow_mut().down = false;
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        m.signal(Event::Close);
+        wiped.store.lose_power();
+        let m = wiped.open().await;
+        create(&m, "sites", site("y", 1)).await.unwrap();
+        synced(&m).await;
+        assert!(server.borrow().has("sites", "y"));
+        assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+    });
+}
+
+/// The old database may have sent it since: the backend would answer to its id what it has answered then,
+/// and never look at what was written here.
+#[test]
+fn what_was_behind_is_not_rewritten_under_its_old_id_either() {
+    for from in ["a", "b"] {
+        run(async {
+            let server = Rc::new(RefCell::new(Server::default()));
+            let (_device, old) = busy(&server).await;
+            let backup = old.unsynced();
+            server.borrow_mut().down = false;
+            synced(&old).await;
+            old.signal(Event::Close);
+            let effects = server.borrow().effects.len();
+
+            let fresh = Device::new(from, &server, 2);
+            let m = fresh.open_idle().await;
+            assert_eq!(import(&m, "a", backup).await, Ok(3));
+            update(&m, "sites", "s", json!({"b": 2})).await.unwrap();
+            update(&m, "sites", "s", json!({"c": 3})).await.unwrap();
+            assert_eq!(queue(&m).len(), 3);
+            m.signal(Event::Leader(true));
+            synced(&m).await;
+            let truth = [r#"{"a":1,"b":2,"c":3,"id":"s"}"#, r#"{"id":"x","n":1}"#];
+            assert_eq!(server.borrow().dump("sites"), truth);
+            assert_eq!(dump(&m, "sites").await, truth);
+            assert_eq!(server.borrow().effects.len(), effects + 1);
+        });
+    }
+}

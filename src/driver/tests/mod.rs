@@ -16,6 +16,7 @@ mod random;
 mod reads;
 mod rekey;
 mod repull;
+mod rescue;
 mod resolvers;
 mod rig;
 mod server;

@@ -339,3 +339,19 @@ fn a_number_that_the_backend_knows_is_not_given_again_after_a_loss_of_power() {
         assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
     });
 }
+
+#[test]
+fn only_what_the_backend_may_know_is_flushed_whatever_the_durability() {
+    run(async {
+        let (server, device) = rig();
+        let m = device.open_idle().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        m.signal(Event::Close);
+        device.store.lose_power();
+        let m = device.open().await;
+        assert_eq!(dump(&m, "sites").await, [""; 0], "as fast as was asked for");
+        create(&m, "sites", site("y", 2)).await.unwrap();
+        synced(&m).await;
+        assert_eq!(server.borrow().effects, ["a.1"]);
+    });
+}

@@ -8,6 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::options::Strategy;
 use crate::replica::plan::Intent;
+use crate::store::memory::Fault as Disk;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -221,5 +222,25 @@ fn only_the_tab_that_leads_asks_and_a_new_one_asks_again() {
         synced(&b).await;
         assert_eq!(short(&only(&b)), "1 2 3 5 merged");
         assert_eq!(server.borrow().effects.len(), 1);
+    });
+}
+
+#[test]
+fn a_store_that_has_failed_is_not_asked_for_more_until_something_happens() {
+    run(async {
+        let (server, mut device) = rig(Strategy::Function);
+        let asked = Rc::default();
+        device.decide = slow(5_000, &asked, sum);
+        let m = device.open().await;
+        meet(&m, &server, Some(2), Some(3), LATE).await;
+        device.store.fail_next(Disk::Full);
+        pass(6_000).await;
+        assert!(m.status().error.is_some(), "the answer could not be stored");
+        assert_eq!((asked.borrow().len(), m.status().conflict), (1, 1));
+        m.signal(Event::Sync);
+        pass(6_000).await;
+        assert_eq!(*asked.borrow(), ["x 2 3", "x 2 3"]);
+        synced(&m).await;
+        assert_eq!(short(&only(&m)), "1 2 3 5 merged");
     });
 }

@@ -4,10 +4,12 @@
 pub(super) use super::server::*;
 
 use crate::conflict::{Answer, Question};
-use crate::driver::{Clock, Listener, Manager, OutboxFilter, OutboxView, Settings, Status};
+use crate::driver::{
+    Clock, Listener, Manager, OutboxFilter, OutboxView, RescueBatch, Settings, Status,
+};
 use crate::engine::{Config, Event};
 use crate::error::{Error, Result};
-use crate::model::Name;
+use crate::model::{MutationNo, Name};
 use crate::options::CollectionSpec;
 use crate::replica::plan::{Intent, Notice, Write, WriteOptions};
 use crate::store::memory::MemoryStore;
@@ -93,7 +95,8 @@ pub(super) fn true_ms(start: Instant) -> f64 {
 #[derive(Default)]
 pub(super) struct Told(pub(super) RefCell<Vec<String>>);
 
-struct Ear(Rc<Told>, Decide);
+/// What is told, who decides, and how long the rescue copy takes, ms.
+struct Ear(Rc<Told>, Decide, u64);
 
 /// The app's function for conflicts: what it is asked, and its answer.
 pub(super) type Decide = Rc<dyn Fn(Question<Record>) -> Decision>;
@@ -138,6 +141,20 @@ impl Listener<Record> for Ear {
     fn decide(&self, question: Question<Record>) -> Decision {
         self.1(question)
     }
+
+    fn rescue(&self, batch: RescueBatch<Record>) -> Pin<Box<dyn Future<Output = ()>>> {
+        let put: Vec<MutationNo> = batch.put.iter().map(|held| held.mutation.no).collect();
+        let (gone, next_no) = (&batch.gone, batch.next_no);
+        let text = format!("rescue put {put:?} gone {gone:?} all below {next_no}");
+        self.0.0.borrow_mut().push(text);
+        let (told, takes_ms) = (self.0.clone(), self.2);
+        Box::pin(async move {
+            if takes_ms > 0 {
+                pass(takes_ms).await;
+                told.0.borrow_mut().push(format!("kept {put:?}"));
+            }
+        })
+    }
 }
 
 pub(super) type TestMigrate = Rc<dyn Fn(&Name, &Record, u32) -> Result<Record>>;
@@ -151,6 +168,8 @@ pub(super) struct Device {
     chance: Chance,
     pub(super) skew_ms: f64,
     pub(super) version: u32,
+    pub(super) strict: bool,
+    pub(super) rescue_ms: u64,
     pub(super) migrate: TestMigrate,
     pub(super) decide: Decide,
     start: Instant,
@@ -181,6 +200,8 @@ impl Device {
             chance,
             skew_ms: 0.0,
             version: 1,
+            strict: false,
+            rescue_ms: 0,
             migrate: Rc::new(|_, value, _| Ok(value.clone())),
             decide: at_once(|_| Ok(Answer::Park)),
             start: Instant::now(),
@@ -209,7 +230,7 @@ impl Device {
                 auto_start: true,
             },
             max_attempts: 3,
-            strict_rescue: false,
+            strict_rescue: self.strict,
             version: self.version,
         };
         let clock = TestClock {
@@ -217,7 +238,7 @@ impl Device {
             skew_ms: self.skew_ms,
             chance: self.chance.clone(),
         };
-        let ear = Box::new(Ear(self.told.clone(), self.decide.clone()));
+        let ear = Box::new(Ear(self.told.clone(), self.decide.clone(), self.rescue_ms));
         let (store, backend) = (self.store.clone(), Some(self.backend.clone()));
         let migrate = self.migrate.clone();
         let migrate = Box::new(move |name: &Name, value: &Record, from| migrate(name, value, from));

@@ -1,10 +1,12 @@
 //! Local writes: durable or refused, coalesced as the table says, in every tab the same.
 
 use super::rig::*;
+use crate::engine::Event;
 use crate::error::Code;
 use crate::replica::plan::{Intent, Write, WriteOptions};
 use crate::store::memory::Fault as Disk;
 use serde_json::json;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 fn offline() -> (Rc<std::cell::RefCell<Server>>, Device) {
@@ -292,5 +294,45 @@ fn nothing_to_do_is_said_of_what_every_tab_has_written() {
         assert!(delete(&b, "sites", "z").await.is_err());
         delete(&b, "sites", "z").await.unwrap();
         assert_eq!(dump(&b, "sites").await, [r#"{"id":"y","n":1}"#]);
+    });
+}
+
+#[test]
+fn only_where_the_app_has_asked_for_nothing_new_the_log_is_read_once_more() {
+    run(async {
+        let (_, device) = offline();
+        let m = device.open_idle().await;
+        settle(&m).await;
+        device.store.fail_next_read();
+        // What syncing asks for is decided by what this tab knows.
+        assert_eq!(submit(&m, Intent::MarkSent(Vec::new())).await, Ok(0));
+        let gone = delete(&m, "sites", "x").await;
+        assert_eq!(gone.unwrap_err().code, Code::StorageFailed);
+        assert!(delete(&m, "sites", "x").await.is_ok());
+    });
+}
+
+#[test]
+fn what_was_created_and_deleted_here_is_deleted_where_the_backend_has_it_meanwhile() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open().await;
+        synced(&m).await;
+        // Waits for its site, which the server refuses.
+        server.borrow_mut().poison.insert("s".into(), false);
+        create(&m, "sites", site("s", 1)).await.unwrap();
+        let note = json!({"id": "n", "siteId": "s"});
+        create(&m, "notes", note).await.unwrap();
+        let theirs = json!({"id": "n", "siteId": "t"});
+        server.borrow_mut().put("notes", theirs, "1");
+        m.signal(Event::Sync);
+        until(&m, "parked", |s| s.failed == 1).await;
+        pass(31_000).await;
+        delete(&m, "notes", "n").await.unwrap();
+        submit(&m, Intent::Discard(1)).await.unwrap();
+        synced(&m).await;
+        assert_eq!(dump(&m, "notes").await, [""; 0]);
+        assert!(!server.borrow().has("notes", "n"));
     });
 }

@@ -179,3 +179,53 @@ fn every_content_of_an_entry_is_visited() {
     assert!(visited(Fact::Conflicted(met)) >= 3, "base and both sides");
     assert!(visited(Fact::Held(Box::new(held))) >= 3, "with its shadow");
 }
+
+#[test]
+fn what_is_not_in_memory_is_not_dated_anew_and_leaves_as_it_is() {
+    // What is away of a mutation: nothing, its content, what the backend has of its record.
+    for away in [None, Some(0), Some(1)] {
+        let specs = [CollectionSpec::new("notes", "id")];
+        let mut replica: Replica<Away> = Replica::new("c".into(), &specs, 2);
+        let ours = Away::new(json!({ "id": "n", "a": 2 }));
+        let theirs = Away::new(json!({ "id": "n", "a": 1 }));
+        let future = Hlc {
+            ms: 100_000_000.0,
+            counter: 0,
+        };
+        let remote = Fact::Remote {
+            collection: "notes".into(),
+            key: "n".into(),
+            value: Some(theirs.clone()),
+            version: Version(1),
+        };
+        replica.apply(&remote, 1.0, Hlc::default());
+        let queued = Fact::Queued {
+            no: 1,
+            replaces: None,
+            collection: "notes".into(),
+            key: "n".into(),
+            action: Action::Update,
+            value: Some(ours.clone()),
+            shows: Shown::Own,
+            changed: None,
+            group: None,
+            origin: None,
+        };
+        replica.apply(&queued, future.ms, future);
+        // The server says that it is much earlier.
+        replica.set_offset(-50_000_000.0, future.ms);
+        if let Some(which) = away {
+            [&ours, &theirs][which].1.set(true);
+        }
+        let now = Now {
+            at_ms: future.ms,
+            hlc: future,
+            random: 0.5,
+        };
+        let plan = replica.plan(Intent::MarkSent(vec![1]), now).unwrap();
+        let dated = plan.facts.iter().any(|f| matches!(f, Fact::Held(_)));
+        assert_eq!(dated, away.is_none(), "{away:?}");
+        let m = replica.outbox.get(1).unwrap();
+        assert_eq!((m.at == future, m.sent), (away.is_some(), true), "{away:?}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::steps::Story;
 use super::*;
-use crate::model::Held;
+use crate::model::{Held, MutationState};
 use crate::replica::plan_import::Import;
 
 /// Queued creations and updates of a record, as a backup has them: numbers, and whether they are behind.
@@ -91,5 +91,45 @@ fn own_numbers_are_kept_but_for_those_far_off() {
         assert_eq!(m.no == no, kept, "{no}");
         assert_eq!(m.wire_id("c"), format!("c.{no}"), "the id stays");
         assert_eq!(m.origin.is_none(), kept);
+    }
+}
+
+/// What is queued: ids on the wire, and what they come to.
+fn queued(story: &Story) -> Vec<(String, u64)> {
+    let all = story.replica.outbox.iter();
+    let content = |m: &crate::model::Mutation<Record>| m.value.as_ref().unwrap()["a"].as_u64();
+    all.map(|m| (m.wire_id("c"), content(m).unwrap())).collect()
+}
+
+#[test]
+fn what_may_have_left_its_old_database_is_not_rewritten_under_its_id() {
+    // Another database's, and one of a database that had our name.
+    for from in ["d", "c"] {
+        for sent in [false, true] {
+            let mut story = Story::new();
+            let mut mutations = backup(&[(1, false)]);
+            mutations[0].mutation.sent = sent;
+            import(&mut story, from, mutations).unwrap();
+            assert!(story.replica.outbox.iter().all(|m| m.sent));
+            story.put("notes", json!({ "id": "n", "a": 2 }));
+            let both = [(format!("{from}.1"), 1), ("c.2".into(), 2)];
+            assert_eq!(queued(&story), both);
+            story.put("notes", json!({ "id": "n", "a": 3 }));
+            assert_eq!(queued(&story)[1], ("c.2".into(), 3), "that one is ours");
+            check(&story.replica);
+        }
+    }
+}
+
+#[test]
+fn what_is_parked_or_waits_is_not_on_its_way() {
+    for state in [MutationState::Failed, MutationState::Conflict] {
+        let mut story = Story::new();
+        let mut mutations = backup(&[(1, false), (2, true)]);
+        mutations[0].mutation.state = state;
+        import(&mut story, "d", mutations).unwrap();
+        let sent: Vec<bool> = story.replica.outbox.iter().map(|m| m.sent).collect();
+        assert_eq!(sent, [false, false], "nor is what is behind it");
+        check(&story.replica);
     }
 }

@@ -2,6 +2,8 @@
 
 use super::steps::{Story, conflict, pulled, refused};
 use super::*;
+use crate::limits;
+use crate::model::MutationState;
 use crate::replica::index::Query;
 use crate::replica::plan::{Notice, Plan};
 use crate::shown::Shown;
@@ -270,4 +272,78 @@ fn a_move_that_is_not_stored_never_was() {
     story.replica.rollback();
     assert!(!story.replica.collection("sites").unwrap().is_rekeyed());
     assert_eq!(story.shows("sites", "k")["a"], 1);
+}
+
+#[test]
+fn what_a_record_moves_to_stays_below_it() {
+    let mut story = Story::new();
+    let no = sent_site(&mut story, "k");
+    story.bring("sites", 5, json!({ "id": "srv", "a": 7 }));
+    // From before that page: it says nothing of what is there, and is asked once more.
+    let verdict = under("srv", conflict(3, json!({ "id": "srv", "a": 5 })));
+    assert!(is_moved(&story.verdict(no, verdict)));
+    assert_eq!(story.shows("sites", "srv")["a"], 1);
+    let again = story.newest().unwrap();
+    story.step(Intent::Discard(again)).unwrap();
+    assert_eq!(story.shows("sites", "srv")["a"], 7);
+}
+
+#[test]
+fn what_another_has_created_under_the_old_key_stays_there() {
+    let mut story = Story::new();
+    let no = sent_site(&mut story, "k");
+    story.bring("sites", 4, json!({ "id": "k", "a": 8 }));
+    assert_eq!(story.shows("sites", "k")["a"], 1, "ours, for now");
+    assert!(is_moved(&story.verdict(no, stored_as("srv", 5))));
+    assert_eq!(story.shows("sites", "srv")["a"], 1);
+    assert_eq!(story.shows("sites", "k")["a"], 8);
+    story.bring("sites", 3, json!({ "id": "k", "a": 6 }));
+    assert_eq!(story.shows("sites", "k")["a"], 8, "an old page");
+    story.bring("sites", 6, json!({ "id": "k", "a": 9 }));
+    assert_eq!(story.shows("sites", "k")["a"], 9);
+}
+
+#[test]
+fn what_does_not_show_does_not_show_on_top_of_what_it_meets() {
+    for (optimistic, shows) in [(true, 2), (false, 7)] {
+        let mut story = Story::new();
+        let no = sent_site(&mut story, "k");
+        let update = Write::Update {
+            key: "k".into(),
+            patch: Rc::new(json!({ "a": 2 })),
+            changed: ["a".into()].into(),
+        };
+        let options = WriteOptions {
+            optimistic: Some(optimistic),
+            ..WriteOptions::default()
+        };
+        let intent = Intent::Write("sites".into(), vec![update], options);
+        story.step(intent).unwrap();
+        story.bring("sites", 3, json!({ "id": "srv", "a": 7 }));
+        assert!(is_moved(&story.verdict(no, stored_as("srv", 3))));
+        assert_eq!(story.shows("sites", "srv")["a"], shows);
+        let m = story.replica.outbox.iter().last().unwrap();
+        assert_eq!(m.value.as_ref().unwrap()["a"], 2);
+    }
+}
+
+#[test]
+fn a_creation_that_meets_changes_waits_until_they_may_have_gone() {
+    let mut story = Story::new();
+    story.bring("sites", 1, json!({ "id": "srv", "a": 7 }));
+    let no = sent_site(&mut story, "k");
+    let first = story.put("sites", json!({ "id": "srv", "a": 8 }));
+    // It happens at the fifth second.
+    let theirs = conflict(1, json!({ "id": "srv", "a": 7 }));
+    let plan = story.verdict(no, under("srv", theirs));
+    assert!(!is_moved(&plan) && plan.notices.is_empty());
+    let m = story.replica.outbox.get(no).unwrap();
+    assert_eq!(&*m.error.as_ref().unwrap().code, "changed-elsewhere");
+    let due_ms = 5_000.0 + limits::MEETING_PAUSE_MS;
+    assert_eq!((m.state, m.attempts), (MutationState::Pending, 0));
+    assert_eq!(m.next_attempt_ms, Some(due_ms));
+    let none = crate::ordered::Numbers::default();
+    let next = |now_ms| story.replica.next_batch(now_ms, &none, 9, usize::MAX);
+    assert_eq!(next(due_ms - 1.0), [first]);
+    assert_eq!(next(due_ms), [no, first]);
 }

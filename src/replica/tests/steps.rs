@@ -8,7 +8,8 @@ use crate::replica::plan::Plan;
 /// A replica, and what happens to it, one step a second.
 pub(super) struct Story {
     pub(super) replica: Replica<Record>,
-    at: u64,
+    /// The second of the last step.
+    pub(super) at: u64,
 }
 
 impl Story {
@@ -183,6 +184,24 @@ fn what_is_chosen_shows_but_for_what_nobody_has_seen_yet() {
         assert_eq!(plan.count, 1);
         assert_eq!(story.shows("notes", "n")["a"], shows, "{seen} {shows}");
     }
+}
+
+#[test]
+fn a_conflict_that_is_settled_once_more_is_of_the_time_of_that() {
+    let mut story = Story::new();
+    story.bring("notes", 1, json!({ "id": "n", "a": 1 }));
+    let no = story.put("notes", json!({ "id": "n", "a": 2 }));
+    story.sent(no);
+    story.verdict(no, conflict(2, json!({ "id": "n", "a": 3 })));
+    let id: Rc<str> = story.replica.outbox.get(no).unwrap().wire_id("c").into();
+    for (at_ms, choice) in [(5_000.0, Choice::Remote), (6_000.0, Choice::Local)] {
+        story.step(Intent::Resolve(id.clone(), choice)).unwrap();
+        let [settled] = story.replica.conflicts() else {
+            panic!("one takes the place of the other");
+        };
+        assert_eq!(settled.at_ms, at_ms);
+    }
+    assert_eq!(story.shows("notes", "n")["a"], 2);
 }
 
 #[test]

@@ -1,0 +1,116 @@
+//! What the rescue copy is told.
+
+use super::rig::*;
+use crate::engine::Event;
+use crate::hlc::Hlc;
+use crate::limits;
+use crate::replica::plan::{Intent, Write, WriteOptions};
+use crate::store::memory::Fault as Disk;
+use serde_json::json;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// What it was told since this was last asked.
+async fn told(device: &Device) -> Vec<String> {
+    pass(limits::RESCUE_DELAY_MS as u64 + 1).await;
+    let mut told = device.told.0.take();
+    told.retain(|line| line.starts_with("rescue"));
+    told
+}
+
+#[test]
+fn what_was_not_stored_has_not_gone() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        m.start_rescue(0, Hlc::default(), false);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        assert_eq!(told(&device).await, ["rescue put [1] gone [] all below 2"]);
+        device.store.fail_next(Disk::Full);
+        assert!(create(&m, "sites", site("y", 1)).await.is_err());
+        assert!(told(&device).await.is_empty(), "nothing has happened");
+        // Its number has never been of anything: it will be, of what comes next.
+        update(&m, "sites", "x", json!({ "n": 2 })).await.unwrap();
+        assert_eq!(told(&device).await, ["rescue put [1] gone [] all below 2"]);
+        create(&m, "sites", site("z", 1)).await.unwrap();
+        assert_eq!(queue(&m), ["1 create pending", "2 create pending"]);
+        assert_eq!(told(&device).await, ["rescue put [2] gone [] all below 3"]);
+        submit(&m, Intent::Discard(2)).await.unwrap();
+        assert_eq!(told(&device).await, ["rescue put [] gone [2] all below 3"]);
+    });
+}
+
+#[test]
+fn only_the_last_of_several_batches_says_that_nothing_is_missing() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        m.start_rescue(1, Hlc::default(), false);
+        told(&device).await;
+        let most = limits::RESCUE_BATCH_MAX as u64;
+        let put = |n: u64| Write::Put(Rc::new(site(&format!("{n:06}"), n)));
+        let writes = (0..=most).map(put).collect();
+        let intent = Intent::Write("sites".into(), writes, WriteOptions::default());
+        submit(&m, intent).await.unwrap();
+        let told = told(&device).await;
+        let says = |line: &String| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+        assert_eq!(told.iter().map(says).collect::<Vec<_>>(), [2, most + 3]);
+    });
+}
+
+#[test]
+fn a_strict_acknowledgement_waits_for_a_batch_that_is_on_its_way() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let mut device = Device::new("a", &server, 1);
+        (device.strict, device.rescue_ms) = (true, 30);
+        let m = device.open_idle().await;
+        m.start_rescue(0, Hlc::default(), false);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let kept = |no: &str| device.told.0.borrow().iter().any(|line| line == no);
+        assert!(kept("kept [1]"));
+        // Stored while a batch is due: that takes it, and the write finds nothing left to hand over.
+        let release = device.store.hold_next();
+        let write = async {
+            create(&m, "sites", site("y", 1)).await.unwrap();
+            assert!(kept("kept [2]"));
+        };
+        let due = async {
+            pass(1).await;
+            let batch = m.rescue_now();
+            let stored = async { release.send(()).unwrap() };
+            tokio::join!(batch, stored);
+        };
+        tokio::join!(write, due);
+    });
+}
+
+#[test]
+fn what_a_crash_has_kept_from_the_copy_is_handed_over_once_it_is_loaded() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        m.start_rescue(0, Hlc::default(), false);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        assert_eq!(told(&device).await, ["rescue put [1] gone [] all below 2"]);
+        create(&m, "sites", site("y", 1)).await.unwrap();
+        m.signal(Event::Close);
+        told(&device).await;
+
+        // The copy ends below 2; it is asked for what it lacks before anything is loaded, or after.
+        for loaded in [false, true] {
+            let again = device.open_idle().await;
+            if loaded {
+                settle(&again).await;
+                dump(&again, "sites").await;
+            }
+            again.start_rescue(2, Hlc::default(), false);
+            let all = ["rescue put [1, 2] gone [] all below 3"];
+            assert_eq!(told(&device).await, all, "{loaded}");
+        }
+    });
+}
