@@ -30,3 +30,46 @@ mod storage {
         Database::Postgres(url.parse().unwrap())
     }
 }
+
+mod pair {
+    use std::time::Duration;
+
+    use landfall_server::access::TypeRules;
+    use landfall_server::ids::{EntityId, RecordType, UserId};
+    use landfall_server::{Config, Database, StreamLimits};
+    use throwaway_postgres::Cluster;
+
+    use crate::harness::{TestServer, secret};
+    use crate::stream::{Stream, checkpoint, site};
+
+    /// An assignment that is made at one server reaches the streams of another. No heartbeat comes
+    /// while this waits, and nothing is pushed: what wakes the stream can only be the other server.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_assignment_at_one_pokes_the_streams_of_the_other() {
+        let url = Cluster::shared().database().url;
+        let config = || Config {
+            types: TypeRules::shared([(RecordType::new("sites").unwrap(), "siteId".into())]),
+            stream: StreamLimits {
+                heartbeat: Duration::from_secs(3600),
+                ..StreamLimits::default()
+            },
+            ..Config::new(Database::Postgres(url.parse().unwrap()), secret())
+        };
+        let (one, store) = TestServer::and_store(config()).await;
+        let two = TestServer::with(config()).await;
+        let bob = one.member("bob", &["north"]);
+        let results = bob.push(&[site("m1", "a", "north")]).await;
+        assert_eq!(results[0]["status"], "success", "{results:?}");
+
+        let (ann, name) = (two.client("ann"), UserId::new("ann").unwrap());
+        let north = EntityId::new("north").unwrap();
+        let mut stream = Stream::open(&ann, None).await;
+        let before = stream.poke().await;
+        assert!(store.assign(&name, &north).await.unwrap());
+        let open = stream.poke().await;
+        assert_ne!(open, before);
+        assert_eq!(open, checkpoint(&ann).await);
+        assert!(store.unassign(&name, &north).await.unwrap());
+        assert_eq!(stream.poke().await, before);
+    }
+}

@@ -24,13 +24,13 @@ enum Heard {
     End,
 }
 
-struct Stream {
+pub(crate) struct Stream {
     response: Response,
     text: String,
 }
 
 impl Stream {
-    async fn open(client: &Client, last: Option<&str>) -> Self {
+    pub(crate) async fn open(client: &Client, last: Option<&str>) -> Self {
         let mut request = client.get("/stream").header("accept-encoding", "gzip");
         if let Some(last) = last {
             request = request.header("last-event-id", last);
@@ -62,7 +62,7 @@ impl Stream {
     }
 
     /// The next poke's checkpoint.
-    async fn poke(&mut self) -> String {
+    pub(crate) async fn poke(&mut self) -> String {
         let poke = async {
             loop {
                 match self.next().await {
@@ -119,7 +119,7 @@ fn quick() -> StreamLimits {
     }
 }
 
-async fn checkpoint(client: &Client) -> String {
+pub(crate) async fn checkpoint(client: &Client) -> String {
     client.status().await["checkpoint"].as_str().unwrap().into()
 }
 
@@ -202,7 +202,7 @@ async fn heartbeats_keep_coming() {
     assert!(started.elapsed() >= Duration::from_millis(400));
 }
 
-fn site(mutation: &str, record: &str, entity: &str) -> Value {
+pub(crate) fn site(mutation: &str, record: &str, entity: &str) -> Value {
     let mut change = create(mutation, record);
     change["data"] = json!({"siteId": entity});
     change

@@ -76,7 +76,9 @@ pub(super) async fn page(
     Ok(page)
 }
 
-/// A transaction that sees the database as it is at its first statement.
+/// A transaction that sees the database as it is at its first statement. A page needs that: a purge
+/// between its look at the heads and its look at the rows would take tombstones away from it, and
+/// its checkpoint would lie past the floor, where nobody tells the reader to begin anew.
 async fn snapshot(connection: &mut PgConnection) -> Result<PgTransaction<'_>, sqlx::Error> {
     connection
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")

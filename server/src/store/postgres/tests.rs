@@ -14,6 +14,8 @@ use crate::store::conformance::{conformance, create, since, update, user};
 use crate::store::feed::{News, Subscription};
 use crate::store::media::conformance::media_conformance;
 
+mod held;
+
 async fn open(database: &Database) -> PostgresStore {
     let url = database.url.parse().unwrap();
     PostgresStore::open(&url).await.unwrap()
@@ -220,71 +222,6 @@ async fn wait_for_waiters(beside: &mut PgConnection, count: i64) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("nobody waits for a lock");
-}
-
-/// The late commit, on purpose: a transaction has its numbers and is held before its commit, while
-/// another one writes to the same space and a reader pulls.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_late_commit_is_not_skipped() {
-    let (store, database) = fresh().await;
-    let store = Arc::new(store);
-    let (mut gate, mut watch) = (beside(&database).await, beside(&database).await);
-    // Held where the heads have been moved: after that comes only the commit.
-    run(
-        &mut gate,
-        "CREATE FUNCTION hold() RETURNS trigger AS $$
-         BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END $$ LANGUAGE plpgsql;
-         CREATE TRIGGER hold AFTER UPDATE ON heads
-         FOR EACH ROW WHEN (NEW.space = 'e:s1' AND NEW.seq = 1) EXECUTE FUNCTION hold();
-         SELECT pg_advisory_lock(42)",
-    )
-    .await;
-    let mut checkpoint = None;
-    let early = visiting(&store, "ann", "early");
-    wait_for_waiters(&mut watch, 1).await;
-    let late = visiting(&store, "bob", "late");
-    wait_for_waiters(&mut watch, 2).await;
-    let mut seen = names(&store, &mut checkpoint).await;
-    assert!(seen.is_empty() && !late.is_finished());
-    run(&mut gate, "SELECT pg_advisory_unlock(42)").await;
-    for push in [early, late] {
-        assert!(push.await.unwrap().is_ok());
-    }
-    seen.extend(names(&store, &mut checkpoint).await);
-    seen.extend(names(&store, &mut checkpoint).await);
-    assert_eq!(seen, ["early", "late"]);
-}
-
-/// The same with numbers that are taken without keeping the lock, as from a sequence: here the
-/// reader does lose the row. This is what the test above would see.
-#[tokio::test]
-async fn a_late_commit_would_be_skipped_without_the_lock() {
-    let (store, database) = fresh().await;
-    let (mut one, mut two) = (beside(&database).await, beside(&database).await);
-    run(
-        &mut one,
-        "INSERT INTO heads (space, seq) VALUES ('e:s1', 0)",
-    )
-    .await;
-    let take = "UPDATE heads SET seq = seq + 1 WHERE space = 'e:s1'";
-    let insert = |name: &str, seq: i64| {
-        format!(
-            "INSERT INTO records
-               (realm, type, id, space, version, seq, data, at, client, changed_ms)
-             VALUES ('', 'visits', '{name}', 'e:s1', 1, {seq}, '{{}}', '1763690000000-0000-c1',
-                     'c1', 0)"
-        )
-    };
-    let mut checkpoint = None;
-    run(&mut one, take).await;
-    run(&mut one, "BEGIN").await;
-    run(&mut one, &insert("early", 1)).await;
-    run(&mut two, take).await;
-    run(&mut two, &insert("late", 2)).await;
-    let mut seen = names(&store, &mut checkpoint).await;
-    run(&mut one, "COMMIT").await;
-    seen.extend(names(&store, &mut checkpoint).await);
-    assert_eq!(seen, ["late"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
