@@ -378,7 +378,8 @@ impl<V: Value> Replica<V> {
                 // A creation cannot annul itself where the server has a record under this key: it has met a
                 // conflict, or a page has brought one.
                 let waits = last.state == MutationState::Conflict;
-                let there = !last.behind && record.is_some_and(|r| r.remote().is_some());
+                let creates = last.action == Action::Create && !last.behind;
+                let there = creates && record.is_some_and(|r| r.remote().is_some());
                 let whole = || (waits || there).then_some((Action::Delete, None));
                 let Some(both) = coalesce(last, action, changed).or_else(whole) else {
                     let (no, why) = (last.no, Gone::Discarded);
