@@ -49,6 +49,8 @@ async function interrupted(rig) {
   const page = await rig.tab();
   await rig.open(page, live);
   await becomes(page, "live");
+  // Each beginning of a stream leads to a pull. Cut off, that would be told as "offline", and "off".
+  await sleep(1_500);
   await rig.proxy.cut();
   await becomes(page, "polling");
   await rig.server.write(rig.user, "s1");
