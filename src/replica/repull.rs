@@ -125,10 +125,10 @@ impl<V: Value> Replica<V> {
         if has_more {
             return false;
         }
-        // Where the clock was set back nobody knows how long it has been: what is forgotten too early
-        // comes back.
-        let waited_ms = now.at_ms - *repull.ended_ms.get_or_insert(now.at_ms);
-        if !repull.missed.is_empty() && (0.0..limits::MISSED_MS).contains(&waited_ms) {
+        // Where the clock was set back nobody knows how long it has been: it counts anew.
+        let ended_ms = repull.ended_ms.get_or_insert(now.at_ms);
+        *ended_ms = ended_ms.min(now.at_ms);
+        if !repull.missed.is_empty() && now.at_ms - *ended_ms < limits::MISSED_MS {
             return false;
         }
         let missed = self.repull.take().map(|repull| repull.missed);

@@ -99,6 +99,10 @@ fn where_the_clock_was_set_back_nobody_waits_until_it_is_there_again() {
     assert!(pull(&mut story, None, &["a", "b"], "p1", false));
     story.at = 10;
     assert!(pull(&mut story, Some("p1"), &[], "p1", false));
+    assert_eq!(there(&story, "a b c"), "a b c", "it counts anew");
+    assert_eq!(story.replica.checkpoint(), None);
+    story.at = 10 + MISSED_S;
+    assert!(pull(&mut story, Some("p1"), &[], "p1", false));
     assert_eq!(there(&story, "a b c"), "a b");
     assert_eq!(story.replica.checkpoint().as_deref(), Some("p1"));
 }
