@@ -77,14 +77,13 @@ export class Lifeboat {
   }
 
   /** One batch; a copy that cannot be written is reported once, and tried again with the next. */
-  async write({ put, gone, next, stamp, seq, left }) {
+  async write({ stamp, ...batch }) {
     try {
       const rescue = await this.#opening;
       const alone = this.#alone;
       // Another tab may be late with what it wrote before.
       const since = alone() ? stamp : [stamp[0] - LATE_MS, 0];
-      const head = { client: this.#client, next, stamp: since, seq };
-      await rescue.write({ ...head, put, gone, left, alone });
+      await rescue.write({ ...batch, client: this.#client, stamp: since, alone });
       this.#failed = false;
     } catch (error) {
       this.#tell(error);

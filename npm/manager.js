@@ -89,7 +89,7 @@ export class SyncManager {
       status: () => this.#changed(),
       folded: () => this.#sweep(),
       decide: (name, ...rest) => decide(handlers.get(name), schemas.get(name), name, ...rest),
-      rescue: (put, gone, head) => this.#rescue.write({ ...head, put, gone }),
+      rescue: (batch) => this.#rescue.write(batch),
       failed: (error) => this.#emit("error", { ...error, at: Date.now() }),
     };
     this.#database = Core.databaseName(this.name, this.user);

@@ -24,13 +24,56 @@ function line(record) {
   return `\n${checksum(json)} ${json}`;
 }
 
+/** What all mutations of a run have in common, besides what the run says. */
+const PLAIN = {
+  base: null,
+  baseVersion: 0,
+  remote: null,
+  remoteVersion: 0,
+  state: "pending",
+  attempts: 0,
+  lastAttemptAt: null,
+  nextAttemptAt: null,
+  error: null,
+  behind: false,
+};
+
+/**
+ * The mutations of a run, `{ first, count, collection, action, at, createdAt, sent, keys, rows }`: their
+ * numbers come one after the other, and `keys` has a U+0000 after each key, which no key contains.
+ */
+function unpacked({ first, count, keys, rows, ...same }) {
+  const names = keys.split("\0", count);
+  return names.map((key, at) => ({ number: first + at, key, record: rows[at], ...PLAIN, ...same }));
+}
+
+/** Runs in lists of at most a line's mutations. */
+function shared(runs) {
+  const lists = [];
+  let room = 0;
+  for (const run of runs) {
+    room -= run.count;
+    if (room < 0) {
+      lists.push([]);
+      room = LINE_MUTATIONS_MAX - run.count;
+    }
+    lists.at(-1).push(run);
+  }
+  return lists;
+}
+
 /**
  * A batch as lines. `head` is `{ client, next, stamp, seq, reset? }`; a long batch ends in a short line.
- * `seqs`: where each mutation has a `seq` of its own.
+ * `runs` are mutations as well, see `unpacked`, none longer than a line. `seqs`: where each mutation of `put`
+ * has a `seq` of its own.
  */
-export function encode(head, put, gone, seqs) {
-  if (put.length <= LINE_MUTATIONS_MAX) return line({ ...head, put, gone, seqs });
+export function encode(head, put, gone, { runs = [], seqs } = {}) {
+  const count = runs.reduce((sum, run) => sum + run.count, put.length);
+  if (count <= LINE_MUTATIONS_MAX) {
+    return line({ ...head, put, runs: runs.length > 0 ? runs : undefined, gone, seqs });
+  }
   let text = "";
+  for (const list of shared(runs)) text += line({ ...head, put: [], runs: list, gone: [] });
   for (let at = 0; at < put.length; at += LINE_MUTATIONS_MAX) {
     const part = (list) => list?.slice(at, at + LINE_MUTATIONS_MAX);
     text += line({ ...head, put: part(put), gone: [], seqs: part(seqs) });
@@ -57,17 +100,18 @@ export function replay(text) {
       damaged++;
       continue;
     }
-    const { client, next, stamp, put, gone, reset, seq = 0, seqs } = JSON.parse(json);
+    const { client, next, stamp, put, runs = [], gone, reset, seq = 0, seqs } = JSON.parse(json);
     if (reset || client !== kept.client) kept = empty(client);
     kept.next = Math.max(kept.next, next);
     kept.stamp = stamp;
-    put.forEach((mutation, at) => {
+    const keep = (mutation, known) => {
       const { number } = mutation;
-      const known = seqs?.[at] ?? seq;
       if (known < (kept.seqs.get(number) ?? 0)) return;
       kept.puts.set(number, mutation);
       kept.seqs.set(number, known);
-    });
+    };
+    put.forEach((mutation, at) => keep(mutation, seqs?.[at] ?? seq));
+    for (const run of runs) for (const mutation of unpacked(run)) keep(mutation, seq);
     for (const number of gone) kept.gone.add(number);
   }
   kept.early = [...kept.gone].filter((number) => !kept.puts.delete(number));
@@ -84,5 +128,5 @@ export function summary({ client, next, stamp, puts, seqs, early }) {
   const numbers = [...puts.keys()];
   const known = numbers.map((number) => seqs.get(number));
   const gone = early.slice(-EARLY_GONE_MAX);
-  return encode({ client, next, stamp }, [...puts.values()], gone, known);
+  return encode({ client, next, stamp }, [...puts.values()], gone, { seqs: known });
 }

@@ -83,13 +83,15 @@ class Rescue {
    * One batch; resolves when it is stored. Rejects with what the platform says, e.g. of a quota. `left`
    * mutations live after it; `alone()` says whether no other tab writes here. `stamp` is the clock up to
    * which nothing is missing, `[ms, counter]`; `seq` is the newest entry of the log that the tab knows.
+   * `runs` are mutations as well, see rescue-log.js.
    */
-  write({ client, next, stamp, seq, put = [], gone = [], left = Infinity, alone = () => false }) {
+  write({ client, next, stamp, seq, put = [], runs = [], gone = [], left, alone = () => false }) {
     // Made into text at once: what the caller does to its objects later is not ours.
     const head = { client, next, stamp };
-    const line = encode({ ...head, seq }, put, gone);
-    this.#written = Math.max(this.#written + put.length, left === Infinity ? 0 : left);
-    this.#head = { ...head, left, alone };
+    const line = encode({ ...head, seq }, put, [...gone], { runs });
+    const count = runs.reduce((sum, run) => sum + run.count, put.length);
+    this.#written = Math.max(this.#written + count, left ?? 0);
+    this.#head = { ...head, left: left ?? Infinity, alone };
     if (this.#isDue()) this.#tidySoon();
     return this.#run(() => this.#store.add(line));
   }

@@ -44,6 +44,8 @@ pub const RESCUE_DELAY_MS: f64 = 40.0;
 pub const RESCUE_AGAIN_MAX: usize = 2_000;
 /// Mutations handed to the rescue copy at once: as many as are not felt.
 pub const RESCUE_BATCH_MAX: usize = 1_000;
+/// Mutations in one run of a rescue copy: as many as a line of it has.
+pub const RESCUE_RUN_MAX: usize = 256;
 /// Times a write is planned again because another tab was faster. Each time means that the other
 /// tab made progress, so reaching this means many hundred writers.
 pub const APPEND_RETRIES_MAX: u32 = 200;

@@ -131,14 +131,8 @@ pub struct Held<V> {
 impl<V> Held<V> {
     /// Every record in it.
     pub fn each_value<'a>(&'a self, visit: &mut dyn FnMut(&'a V)) {
-        let m = &self.mutation;
-        let sides = [&m.value, &m.base, &self.shadow];
-        let shown = match &m.shows {
-            Shown::Patch(patch, _) => Some(patch),
-            Shown::Record(record) => record.as_ref(),
-            Shown::Own | Shown::Before => None,
-        };
-        sides.into_iter().flatten().chain(shown).for_each(visit);
+        self.mutation.each_value(visit);
+        self.shadow.iter().for_each(visit);
     }
 }
 
@@ -237,6 +231,17 @@ pub fn wire_id(client: &str, no: MutationNo) -> String {
 }
 
 impl<V> Mutation<V> {
+    /// Every record in it.
+    pub fn each_value<'a>(&'a self, visit: &mut dyn FnMut(&'a V)) {
+        let shown = match &self.shows {
+            Shown::Patch(patch, _) => Some(patch),
+            Shown::Record(record) => record.as_ref(),
+            Shown::Own | Shown::Before => None,
+        };
+        let sides = [&self.value, &self.base].into_iter().flatten();
+        sides.chain(shown).for_each(visit);
+    }
+
     /// Its id on the wire, in this client's database.
     #[must_use]
     pub fn wire_id(&self, client: &str) -> String {

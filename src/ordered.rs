@@ -6,6 +6,7 @@
 //! numbers and imported records are, fills the lists to the brim.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::ops::Bound;
 
@@ -21,6 +22,8 @@ pub struct Ordered<K, V> {
     /// None of them empty.
     chunks: Vec<Vec<(K, V)>>,
     len: usize,
+    /// Where something was found last. The same key is mostly asked for several times, and then the next.
+    finger: Cell<Place>,
 }
 
 /// Numbers (of mutations, of segments) and what is counted for each of them.
@@ -31,6 +34,7 @@ impl<K, V> Default for Ordered<K, V> {
         Self {
             chunks: Vec::new(),
             len: 0,
+            finger: Cell::default(),
         }
     }
 }
@@ -72,11 +76,18 @@ impl<K: Ord, V> Ordered<K, V> {
     where
         K: Borrow<Q>,
     {
-        let place = self.place(key, false);
-        match self.chunks.get(place.0) {
-            Some(chunk) if chunk[place.1].0.borrow() == key => Ok(place),
-            _ => Err(place),
+        let is_at = |(c, i): Place| {
+            let entry = self.chunks.get(c).and_then(|chunk| chunk.get(i));
+            entry.is_some_and(|entry| entry.0.borrow() == key)
+        };
+        let (c, i) = self.finger.get();
+        let near = [(c, i), (c, i + 1)].into_iter().find(|place| is_at(*place));
+        let place = near.unwrap_or_else(|| self.place(key, false));
+        if near.is_none() && !is_at(place) {
+            return Err(place);
         }
+        self.finger.set(place);
+        Ok(place)
     }
 
     /// The value at a key.
@@ -132,6 +143,7 @@ impl<K: Ord, V> Ordered<K, V> {
             }
         }
         self.chunks[c].insert(i, (key, value));
+        self.finger.set((c, i));
         None
     }
 

@@ -11,7 +11,6 @@ use crate::store::{Seq, Store};
 use crate::value::Value;
 use futures_channel::oneshot;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// What has changed since the last batch.
@@ -34,25 +33,25 @@ pub struct RescueBatch<V> {
 
 /// Batches on their way into the copy, and who waits for each.
 #[derive(Debug, Default)]
-pub(super) struct Handing(Rc<RefCell<BTreeMap<u64, Waiters>>>);
+pub(super) struct Handing(Rc<RefCell<Vec<(u64, Waiters)>>>);
 
 type Waiters = Vec<oneshot::Sender<()>>;
 
 /// One batch on its way, until it is dropped.
-struct OnItsWay(Rc<RefCell<BTreeMap<u64, Waiters>>>, u64);
+struct OnItsWay(Rc<RefCell<Vec<(u64, Waiters)>>>, u64);
 
 impl Handing {
     fn begin(&self) -> OnItsWay {
         let mut all = self.0.borrow_mut();
-        let id = all.last_key_value().map_or(0, |(last, _)| last + 1);
-        all.insert(id, Waiters::new());
+        let id = all.last().map_or(0, |(last, _)| last + 1);
+        all.push((id, Waiters::new()));
         OnItsWay(self.0.clone(), id)
     }
 
     /// Resolves when what is on its way now has arrived.
     async fn ended(&self) {
         let mut waits = Vec::new();
-        for waiters in self.0.borrow_mut().values_mut() {
+        for (_, waiters) in self.0.borrow_mut().iter_mut() {
             let (tell, told) = oneshot::channel();
             waiters.push(tell);
             waits.push(told);
@@ -66,7 +65,7 @@ impl Handing {
 
 impl Drop for OnItsWay {
     fn drop(&mut self) {
-        self.0.borrow_mut().remove(&self.1);
+        self.0.borrow_mut().retain(|(id, _)| *id != self.1);
     }
 }
 
@@ -136,7 +135,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let mut replica = self.0.replica.borrow_mut();
         // What another tab has written, it hands over itself; here it may only be seen as gone.
         let mut nos = replica.take_touched();
-        nos.sort_unstable();
+        if !nos.is_sorted() {
+            nos.sort_unstable();
+        }
         nos.dedup();
         // What takes the place of another database's copy must do so at once: a kill in between
         // would leave neither.
@@ -148,8 +149,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let rest = nos.split_off(nos.len().min(most));
         replica.touch(rest);
         let mut missing = Vec::new();
-        for held in nos.iter().filter_map(|no| replica.held(*no)) {
-            held.each_value(&mut |value| {
+        for no in &nos {
+            replica.each_value_of(*no, &mut |value| {
                 if !value.is_resident() {
                     missing.push(value.clone());
                 }
@@ -160,9 +161,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     /// These as they stand, and whether there are more.
     fn rescue_batch(&self, nos: Vec<MutationNo>) -> Option<(RescueBatch<V>, bool)> {
-        let replica = self.0.replica.borrow();
+        let mut replica = self.0.replica.borrow_mut();
+        // What is not stored yet may be refused. Its commit comes back here when it is.
+        let undecided = replica.undecided();
+        let is_open = |no: &MutationNo| undecided.binary_search(no).is_ok();
+        let (open, stored): (Vec<_>, Vec<_>) = nos.into_iter().partition(is_open);
+        replica.touch(open);
         let (mut put, mut gone) = (Vec::new(), Vec::new());
-        for no in nos {
+        for no in stored {
             match replica.held(no) {
                 Some(held) => put.push(held),
                 // A number of a commit that failed may be given again: it has not gone.

@@ -97,7 +97,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 Either::Right(((), unanswered)) => answer = unanswered,
             }
         }
-        let limit_s = f64::from(limits::CONFLICT_STEPS_MAX) * limits::CONFLICT_STEP_MS / 1_000.0;
+        // Whole seconds: to print a fraction would take the module 8 KB of code.
+        let limit_s = limits::CONFLICT_STEPS_MAX * limits::CONFLICT_STEP_MS as u32 / 1_000;
         let message = format!("the conflict handler has not answered within {limit_s} s");
         Err(Error::new(Code::ConflictHandler, message))
     }

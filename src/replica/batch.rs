@@ -3,7 +3,7 @@
 use super::Replica;
 use crate::limits;
 use crate::model::{Action, Change, Mutation, MutationNo, MutationState};
-use crate::ordered::Numbers;
+use crate::ordered::{Iter, Numbers};
 use crate::value::Value;
 use std::rc::Rc;
 
@@ -24,6 +24,42 @@ fn weight<V: Value>(mutations: &[&Mutation<V>], bytes_max: usize) -> usize {
     }
     let values = mutations.iter().filter_map(|m| m.value.as_ref());
     values.map(Value::weight_bytes).sum()
+}
+
+/// What is in flight, asked for in the order of the queue: by number within a priority.
+struct Flying<'a> {
+    all: &'a Numbers,
+    rest: Iter<'a, MutationNo, usize>,
+    next: Option<MutationNo>,
+    asked: MutationNo,
+}
+
+impl<'a> Flying<'a> {
+    fn new(all: &'a Numbers) -> Self {
+        let mut flying = Self {
+            all,
+            rest: all.iter(),
+            next: None,
+            asked: 0,
+        };
+        flying.step();
+        flying
+    }
+
+    fn step(&mut self) {
+        self.next = self.rest.next().map(|(no, _)| *no);
+    }
+
+    fn contains(&mut self, no: MutationNo) -> bool {
+        if no < self.asked {
+            *self = Self::new(self.all);
+        }
+        self.asked = no;
+        while self.next.is_some_and(|next| next < no) {
+            self.step();
+        }
+        self.next == Some(no)
+    }
 }
 
 /// Why the members of an atomic group do not all go now.
@@ -98,12 +134,13 @@ impl<V: Value> Replica<V> {
     }
 
     fn fill(&self, batch: &mut Batch<'_>, together: bool) {
+        let mut flying = Flying::new(batch.in_flight);
         for no in self.outbox.ready() {
             if batch.nos.len() >= batch.max {
                 return;
             }
             // What is in flight stands first, and is passed over at every look.
-            if batch.in_flight.contains(&no) {
+            if flying.contains(no) {
                 continue;
             }
             let Some(m) = self.outbox.get(no) else {

@@ -8,15 +8,15 @@
 
 use super::Replica;
 use crate::model::{Key, Mutation, Name, Version};
+use crate::ordered::Ordered;
 use crate::store::{Fact, Gone};
 use crate::value::Value;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Confirmed records whose version no page has brought yet, with the clock reading of what is here of them.
 /// In memory only: whoever starts again in between meets conflicts.
 #[derive(Debug, Default)]
-pub(super) struct Imported(BTreeMap<(Name, Key), String>);
+pub(super) struct Imported(Ordered<(Name, Key), String>);
 
 impl<V: Value> Replica<V> {
     /// What follows from the success of a mutation that has nothing behind it.

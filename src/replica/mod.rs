@@ -326,6 +326,20 @@ impl<V: Value> Replica<V> {
             .unwrap_or_default()
     }
 
+    /// The mutations that the commit under way has changed, in the order of their numbers.
+    #[must_use]
+    pub fn undecided(&self) -> Vec<MutationNo> {
+        let steps = self.undo.iter().flat_map(|undo| &undo.steps);
+        let mut nos: Vec<MutationNo> = steps
+            .filter_map(|step| match step {
+                Step::Mutation(no, _) => Some(*no),
+                Step::Record(..) | Step::Alias(..) => None,
+            })
+            .collect();
+        nos.sort_unstable();
+        nos
+    }
+
     /// Whether any came, changed or went that was not dealt with.
     #[must_use]
     pub fn has_touched(&self) -> bool {
@@ -370,9 +384,12 @@ impl<V: Value> Replica<V> {
             Fact::Cancelled { no, .. } => self.apply_gone(*no, None),
             Fact::Acked { no, version, value } => self.apply_gone(*no, Some((*version, value))),
             Fact::Sent { nos } => {
+                // The rescue copy does without: what comes from there counts as sent anyway.
+                let touched = self.touched.take();
                 for no in nos {
                     self.edit(*no, |m| m.sent = true);
                 }
+                self.touched = touched;
             }
             Fact::Refused {
                 no,

@@ -10,15 +10,15 @@
 //! later ones of their record, which would not be there, or not so, had they not gone.
 
 use super::Replica;
+use super::collection::Record;
 use super::plan::{Now, Plan, checked_key};
 use crate::error::{Code, Error, Result};
 use crate::model::{
     Held, Key, Mutation, MutationNo, MutationState, Name, Version, parse_wire_id, wire_id,
 };
-use crate::ordered::Numbers;
+use crate::ordered::{Numbers, Ordered};
 use crate::store::Fact;
 use crate::value::Value;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// The largest gap in our numbers that a backup may leave: a made-up one must not use them up.
@@ -76,6 +76,19 @@ impl<V: Value> Replica<V> {
         })
     }
 
+    /// Every record in what [`Self::held`] answers.
+    pub fn each_value_of(&self, no: MutationNo, visit: &mut dyn FnMut(&V)) {
+        let Some(mutation) = self.outbox.get(no) else {
+            return;
+        };
+        mutation.each_value(visit);
+        let collection = self.position(&mutation.collection);
+        let record = collection.and_then(|c| self.collections[c].record(&mutation.key));
+        if let Some(shadow) = record.and_then(Record::remote) {
+            visit(shadow);
+        }
+    }
+
     /// Everything that is queued, first in, first out, but the mutation at the head of a record before
     /// the one behind it, also where it was queued again under a later number.
     #[must_use]
@@ -111,18 +124,24 @@ impl<V: Value> Replica<V> {
             return mutations.into_iter().map(present).enumerate().collect();
         }
         let mut all: Vec<Option<Held<V>>> = Vec::with_capacity(mutations.len());
-        let mut records: BTreeMap<(Name, Key), Vec<(usize, bool)>> = BTreeMap::new();
+        let mut records: Ordered<(Name, Key), Vec<(usize, bool)>> = Ordered::default();
         for (at, held) in mutations.into_iter().enumerate() {
             let held = self.held_with_present_keys(held);
             let m = &held.mutation;
             let record = (m.collection.clone(), m.key.clone());
-            records.entry(record).or_default().push((at, m.behind));
+            let place = (at, m.behind);
+            match records.get_mut(&record) {
+                Some(known) => known.push(place),
+                None => {
+                    records.insert(record, vec![place]);
+                }
+            }
             all.push(Some(held));
         }
         // In their order, but a head before the one behind it.
         let mut places: Vec<(usize, usize, usize)> = Vec::with_capacity(all.len());
-        for of_record in records.into_values() {
-            let alive = alive(&of_record);
+        for (_, of_record) in &records {
+            let alive = alive(of_record);
             let ordered = alive.iter().is_sorted();
             let first = alive.first().copied().unwrap_or_default();
             let place = |(nth, at): (usize, usize)| match ordered {

@@ -17,16 +17,16 @@ use super::Replica;
 use super::plan::{Now, Plan};
 use crate::limits;
 use crate::model::{Key, Pulled, Version};
+use crate::ordered::Ordered;
 use crate::store::Fact;
 use crate::value::Value;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// A pull from the beginning over records that are here already.
 #[derive(Debug, Default)]
 pub(super) struct Repull {
     /// What the backend had confirmed when it began, and no page has brought yet.
-    missed: BTreeMap<(usize, Key), Version>,
+    missed: Ordered<(usize, Key), Version>,
     /// Where its pages ended; a page may be planned more than once.
     reached: Vec<Rc<str>>,
     /// When the last page had come.
@@ -82,7 +82,7 @@ impl<V: Value> Replica<V> {
     }
 
     fn begin_repull(&mut self) {
-        let mut missed = BTreeMap::new();
+        let mut missed = Ordered::default();
         for (c, collection) in self.collections.iter().enumerate() {
             for (key, record) in collection.records() {
                 // What is not declared may be kept from us; it is pulled anew once it is.
@@ -132,8 +132,8 @@ impl<V: Value> Replica<V> {
             return false;
         }
         let missed = self.repull.take().map(|repull| repull.missed);
-        for ((c, key), version) in missed.unwrap_or_default() {
-            self.forget(c, &key, version, now, plan);
+        for ((c, key), version) in &missed.unwrap_or_default() {
+            self.forget(*c, key, *version, now, plan);
         }
         true
     }

@@ -9,7 +9,7 @@ use super::glue::{get, set};
 use super::idb::{IdbStore, Lost, database_name};
 use super::signals::{self, Signals};
 use super::value::{Row, Rows};
-use super::{options, view, writes};
+use super::{options, rescue, view, writes};
 use crate::conflict::Question;
 use crate::driver::{Listener, Manager, RescueBatch};
 use crate::engine::Event;
@@ -88,27 +88,7 @@ impl Listener<Row> for Host {
     }
 
     fn rescue(&self, batch: RescueBatch<Row>) -> Pin<Box<dyn Future<Output = ()>>> {
-        let put: Array = batch
-            .put
-            .iter()
-            .map(|held| mutation_to_js(held, &Row::json))
-            .collect();
-        let gone: Array = batch
-            .gone
-            .iter()
-            .map(|no| JsValue::from(*no as f64))
-            .collect();
-        let head = Object::new();
-        let stamp = batch.stamp;
-        set(&head, "next", &(batch.next_no as f64).into());
-        set(
-            &head,
-            "stamp",
-            &Array::of2(&stamp.ms.into(), &stamp.counter.into()),
-        );
-        set(&head, "seq", &(batch.seq as f64).into());
-        set(&head, "left", &(batch.left as f64).into());
-        let kept = self.call("rescue", &[&put, &gone, &head]);
+        let kept = self.call("rescue", &[&rescue::batch_to_js(&batch)]);
         Box::pin(async move {
             if let Ok(kept) = kept.dyn_into::<Promise>() {
                 // The loader's promise does not reject: it reports what failed.
@@ -360,7 +340,7 @@ impl Core {
         self.manager.is_fresh()
     }
 
-    /// From now on `host.rescue(put, gone, { next, stamp, seq, left })` is called after commits, and first for
+    /// From now on `host.rescue({ put, runs, gone, next, stamp, seq, left })` is called after commits, and first for
     /// what a copy whose newest batch had this `next` and `stamp` (`[ms, counter]`) may lack. `whole`: the
     /// first one takes the place of another database's copy.
     #[wasm_bindgen(js_name = startRescue)]

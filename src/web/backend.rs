@@ -209,12 +209,13 @@ impl Backend<Row> for JsBackend {
         let one = types.first().filter(|one| types.iter().all(|t| t == *one));
         let field = one.and_then(|one| get_text(&self.key_fields, one));
         let all = Rows::of_texts(&rows, &field.unwrap_or_default().into(), ids.clone());
+        let all_there = !rows.includes(&JsValue::NULL, 0);
         let ats = texts(&parts, "ats");
         let changes = changes.map(|(i, (key, version))| Pulled {
             collection: types[i].clone(),
             key: key.clone(),
             version: Version(version as u64),
-            data: (!rows.get(i as u32).is_null()).then(|| Row {
+            data: (all_there || !rows.get(i as u32).is_null()).then(|| Row {
                 rows: all.clone(),
                 at: i as u32,
             }),

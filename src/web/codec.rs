@@ -94,13 +94,13 @@ pub(super) fn encode_summary(summary: &Summary) -> JsValue {
 
 /// The rows of a run. Rows that stand together in one list are taken over together.
 #[derive(Default)]
-struct RowList {
+pub(super) struct RowList {
     texts: Option<Array>,
     range: Option<(Rc<Rows>, u32, u32)>,
 }
 
 impl RowList {
-    fn push(&mut self, row: Option<&Row>) {
+    pub(super) fn push(&mut self, row: Option<&Row>) {
         if let (Some((rows, _, to)), Some(row)) = (&mut self.range, row)
             && Rc::ptr_eq(rows, &row.rows)
             && *to == row.at
@@ -128,7 +128,7 @@ impl RowList {
         }
     }
 
-    fn finish(mut self) -> Array {
+    pub(super) fn finish(mut self) -> Array {
         if let (None, Some((rows, from, to))) = (&self.texts, &self.range) {
             return glue::rows_texts(&rows.js(), *from, *to);
         }

@@ -153,11 +153,13 @@ struct Records {
     keys: Rc<[Key]>,
     rows: Rc<Rows>,
     texts: Array,
+    /// None of them is a tombstone.
+    all_there: bool,
 }
 
 impl Records {
     fn value(&self, at: usize) -> Option<Row> {
-        let there = !self.texts.get(at as u32).is_null();
+        let there = self.all_there || !self.texts.get(at as u32).is_null();
         there.then(|| Row {
             rows: self.rows.clone(),
             at: at as u32,
@@ -203,6 +205,7 @@ impl Reader<'_> {
             collection,
             keys,
             rows,
+            all_there: !texts.includes(&JsValue::NULL, 0),
             texts,
         })
     }

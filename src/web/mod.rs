@@ -15,6 +15,7 @@ mod glue;
 mod idb;
 mod options;
 mod request;
+mod rescue;
 mod signals;
 #[cfg(test)]
 mod tests;

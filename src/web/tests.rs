@@ -7,7 +7,9 @@ use super::codec_mutation;
 use super::decode;
 use super::glue::{self, get};
 use super::idb::{IdbStore, database_name, random_id};
+use super::rescue;
 use super::value::Row;
+use crate::driver::RescueBatch;
 use crate::error::Code;
 use crate::hlc::Hlc;
 use crate::model::Action;
@@ -285,4 +287,89 @@ fn a_mutation_from_somebody_is_not_believed() {
     ] {
         assert!(codec_mutation::mutation_from_js(&value).is_err());
     }
+}
+
+/// A mutation as it comes from a bulk of creations.
+fn new_record(number: u32) -> crate::model::Held<Row> {
+    let object = held();
+    for (field, value) in [
+        ("number", JsValue::from(number)),
+        ("key", format!("r{number}").into()),
+        ("action", "create".into()),
+        ("record", record(number).json()),
+        ("base", JsValue::NULL),
+        ("baseVersion", 0.into()),
+        ("remote", JsValue::NULL),
+        ("remoteVersion", 0.into()),
+        ("sent", false.into()),
+        ("state", "pending".into()),
+        ("attempts", 0.into()),
+        ("lastAttemptAt", JsValue::NULL),
+        ("nextAttemptAt", JsValue::NULL),
+        ("error", JsValue::NULL),
+        ("changed", JsValue::UNDEFINED),
+        ("shows", JsValue::UNDEFINED),
+        ("group", JsValue::UNDEFINED),
+        ("origin", JsValue::UNDEFINED),
+        ("behind", false.into()),
+    ] {
+        glue::set(&object, field, &value);
+    }
+    codec_mutation::mutation_from_js(&object).unwrap()
+}
+
+#[wasm_bindgen_test]
+fn a_rescue_batch_has_new_records_as_runs_and_anything_else_whole() {
+    let mut parked = new_record(3);
+    parked.mutation.attempts = 1;
+    let mut later = new_record(6);
+    later.mutation.at.counter += 1;
+    let put = vec![
+        new_record(1),
+        new_record(2),
+        parked.clone(),
+        new_record(4),
+        new_record(5),
+        later,
+        new_record(8),
+    ];
+    let batch = RescueBatch {
+        put,
+        gone: vec![7],
+        stamp: Hlc::default(),
+        next_no: 9,
+        seq: 2,
+        left: 7,
+    };
+    let out = rescue::batch_to_js(&batch);
+    let runs: Array = get(&out, "runs").unchecked_into();
+    let said = |field: &str| -> Vec<String> {
+        let text = |run: JsValue| js_sys::JSON::stringify(&get(&run, field)).unwrap().into();
+        runs.iter().map(text).collect()
+    };
+    assert_eq!(said("first"), ["1", "4", "6", "8"]);
+    assert_eq!(said("count"), ["2", "2", "1", "1"]);
+    assert_eq!(said("keys")[0], r#""r1\u0000r2\u0000""#);
+    assert_eq!(said("rows")[3], r#"["{\"id\":\"r8\",\"n\":8}"]"#);
+    let put: Array = get(&out, "put").unchecked_into();
+    assert_eq!(put.length(), 1);
+    assert_eq!(get(&put.get(0), "attempts"), 1);
+    assert_eq!(get(&get(&out, "gone"), "0"), 7);
+
+    // What `rescue-log.js` puts back is all that a run leaves out.
+    let whole = codec_mutation::mutation_to_js(&new_record(1), &Row::json);
+    let run: Object = runs.get(0).unchecked_into();
+    let of_run: Vec<JsValue> = Object::keys(&run).iter().collect();
+    for field in ["number", "key", "record"]
+        .map(JsValue::from)
+        .iter()
+        .chain(&of_run)
+    {
+        js_sys::Reflect::delete_property(&whole, field).unwrap();
+    }
+    let plain = r#"{"base":null,"baseVersion":0,"remote":null,"remoteVersion":0,"state":"pending","attempts":0,"lastAttemptAt":null,"nextAttemptAt":null,"error":null,"behind":false}"#;
+    assert_eq!(
+        String::from(js_sys::JSON::stringify(&whole).unwrap()),
+        plain
+    );
 }

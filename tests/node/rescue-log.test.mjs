@@ -58,6 +58,63 @@ test("a long batch is several lines, the last one short; damage costs one of the
   }
 });
 
+const run = (first, count, more) => ({
+  first,
+  count,
+  collection: "sites",
+  action: "create",
+  at: [5, 1],
+  createdAt: 5,
+  sent: false,
+  keys: range(first, first + count - 1)
+    .map((number) => `k${number}\0`)
+    .join(""),
+  rows: range(first, first + count - 1).map((number) => `{"id":"k${number}"}`),
+  ...more,
+});
+
+test("a run is its mutations, each whole", () => {
+  const text = encode({ ...head, seq: 4 }, puts(9), [2], { runs: [run(1, 3)] });
+  assert.deepEqual(kept(text), [1, 3, 9]);
+  assert.deepEqual(replay(text).puts.get(3), {
+    number: 3,
+    collection: "sites",
+    key: "k3",
+    action: "create",
+    record: '{"id":"k3"}',
+    base: null,
+    baseVersion: 0,
+    remote: null,
+    remoteVersion: 0,
+    at: [5, 1],
+    createdAt: 5,
+    sent: false,
+    state: "pending",
+    attempts: 0,
+    lastAttemptAt: null,
+    nextAttemptAt: null,
+    error: null,
+    behind: false,
+  });
+  // Of two states the newer one stays here, too, and a summary has it.
+  const newer = encode({ ...head, seq: 5 }, [{ number: 3, text: "new" }], []);
+  for (const both of [text + newer, newer + text]) {
+    assert.equal(replay(both).puts.get(3).text, "new");
+    assert.deepEqual(replay(summary(replay(both))).puts, replay(both).puts);
+  }
+});
+
+test("long runs are several lines: damage costs one of them", () => {
+  const runs = [run(1, 256), run(257, 100), run(357, 156), run(513, 200), run(713, 100)];
+  const text = encode(head, puts(1_000), [], { runs });
+  assert.deepEqual(kept(text), [...range(1, 812), 1_000]);
+  const lines = text.split("\n");
+  assert.deepEqual(
+    lines.slice(1).map((line) => replay(`\n${line}`).puts.size),
+    [256, 256, 200, 100, 1, 0],
+  );
+});
+
 test("a summary means the same, alone and with what it sums up", () => {
   let seed = 7;
   const random = (n) => (seed = (seed * 48_271) % 2_147_483_647) % n;

@@ -72,7 +72,7 @@ fn a_strict_acknowledgement_waits_for_a_batch_that_is_on_its_way() {
         create(&m, "sites", site("x", 1)).await.unwrap();
         let kept = |no: &str| device.told.0.borrow().iter().any(|line| line == no);
         assert!(kept("kept [1]"));
-        // Stored while a batch is due: that takes it, and the write finds nothing left to hand over.
+        // A batch is due while it is stored: that does not have it, or has it on its way.
         let release = device.store.hold_next();
         let write = async {
             create(&m, "sites", site("y", 1)).await.unwrap();
@@ -112,5 +112,28 @@ fn what_a_crash_has_kept_from_the_copy_is_handed_over_once_it_is_loaded() {
             let all = ["rescue put [1, 2] gone [] all below 3"];
             assert_eq!(told(&device).await, all, "{loaded}");
         }
+    });
+}
+
+#[test]
+fn a_copy_has_nothing_that_may_still_be_refused() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        m.start_rescue(0, Hlc::default(), false);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let release = device.store.hold_next();
+        let write = async {
+            create(&m, "sites", site("y", 1)).await.unwrap();
+        };
+        let batch = async {
+            let told = told(&device).await;
+            assert_eq!(told, ["rescue put [1] gone [] all below 0"]);
+            release.send(()).unwrap();
+        };
+        tokio::join!(write, batch);
+        // It is handed over as soon as it is stored, and only then is nothing missing.
+        assert_eq!(told(&device).await, ["rescue put [2] gone [] all below 3"]);
     });
 }
