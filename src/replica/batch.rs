@@ -1,6 +1,7 @@
 //! Which mutations can be pushed next, and what is sent of them.
 
 use super::Replica;
+use super::rekey::MEETING;
 use crate::limits;
 use crate::model::{Action, Change, Mutation, MutationNo, MutationState};
 use crate::ordered::{Iter, Numbers};
@@ -94,7 +95,7 @@ impl<V: Value> Replica<V> {
         let waits = !in_flight.is_empty()
             || !self.unanswered.is_empty()
             || self.lanes.apart()
-            || self.outbox.next_due_ms().is_some_and(|at| at > now_ms);
+            || self.outbox.next_due_ms().is_some_and(|at| at > now_ms) && !self.only_meetings();
         if batch.nos.is_empty() && !waits {
             self.fill(&mut batch, false);
         }
@@ -131,6 +132,14 @@ impl<V: Value> Replica<V> {
     /// A pull has told what it could, or is not to be waited for: what is left is sent again.
     pub fn ask_again(&mut self) {
         self.unanswered = Numbers::default();
+    }
+
+    /// Whether all that is put off waits for changes of its record under another key, and none of those
+    /// for the user. If they cannot go either, it is because they wait for what is put off.
+    fn only_meetings(&self) -> bool {
+        let counts = self.outbox.counts();
+        let meets = |m: &Mutation<V>| m.error.as_ref().is_some_and(|e| *e.code == *MEETING);
+        counts.failed + counts.conflict == 0 && self.outbox.deferred().all(meets)
     }
 
     fn fill(&self, batch: &mut Batch<'_>, together: bool) {

@@ -100,11 +100,16 @@ impl<V> Outbox<V> {
         self.lists.counts
     }
 
+    /// Those that were put off.
+    pub fn deferred(&self) -> impl Iterator<Item = &Mutation<V>> {
+        let deferred = self.lists.deferred.iter();
+        deferred.filter_map(|(no, _)| self.get(*no))
+    }
+
     /// When the first of those that were put off is due, ms since 1970.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<f64> {
-        let deferred = self.lists.deferred.iter();
-        let due = deferred.filter_map(|(no, _)| self.get(*no)?.next_attempt_ms);
+        let due = self.deferred().filter_map(|m| m.next_attempt_ms);
         due.reduce(f64::min)
     }
 

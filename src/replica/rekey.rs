@@ -32,6 +32,9 @@ use crate::store::{Fact, Gone};
 use crate::value::{Scalar, Value};
 use std::borrow::Cow;
 
+/// Why a creation is put off whose record has changes under another key.
+pub(super) const MEETING: &str = "changed-elsewhere";
+
 impl<V: Value> Collection<V> {
     /// The key under which the record is that this key stands for; mostly itself.
     #[must_use]
@@ -247,7 +250,7 @@ impl<V: Value> Replica<V> {
         let fact = Fact::Refused {
             no,
             refusal: Refusal {
-                code: "changed-elsewhere".into(),
+                code: MEETING.into(),
                 message: format!(
                     "the backend has this record under the key {key}, where changes are queued: \
                      they go first"

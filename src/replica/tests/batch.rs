@@ -79,6 +79,26 @@ fn groups_that_wait_for_each_other_go_once_nothing_else_can_help() {
 }
 
 #[test]
+fn a_group_goes_apart_where_it_waits_for_a_creation_that_waits_for_it() {
+    let mut story = Story::new();
+    story.bring("sites", 1, json!({ "id": "srv", "a": 7 }));
+    let no = story.put("sites", json!({ "id": "k", "a": 1 }));
+    story.sent(no);
+    let group = story.group(&[site("srv"), site("k")]);
+    // The record is "srv" there, which the group changes: that has to go before "k" can move.
+    let then = Box::new(conflict(1, json!({ "id": "srv", "a": 7 })));
+    let key = "srv".into();
+    story.verdict(no, Verdict::Rekeyed { key, then });
+    let before = story.replica.outbox.next_due_ms().unwrap() - 1.0;
+    assert_eq!(story.next(before, &[], 9), group[..1]);
+    assert!(story.next(before, &[99], 9).is_empty());
+    let bad = story.put("sites", json!({ "id": "bad" }));
+    story.sent(bad);
+    story.verdict(bad, refused(false));
+    assert!(story.next(before, &[], 9).is_empty(), "the user may help");
+}
+
+#[test]
 fn while_a_collection_is_in_trouble_a_batch_is_of_one() {
     let mut story = Story::new();
     let note = story.put("notes", json!({ "id": "n" }));
