@@ -162,13 +162,17 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// These as they stand, and whether there are more.
     fn rescue_batch(&self, nos: Vec<MutationNo>) -> Option<(RescueBatch<V>, bool)> {
         let mut replica = self.0.replica.borrow_mut();
-        // What is not stored yet may be refused. Its commit comes back here when it is.
+        // What is not stored yet may be refused: of that the copy has what was there before, until its
+        // commit comes back here.
         let undecided = replica.undecided();
-        let is_open = |no: &MutationNo| undecided.binary_search(no).is_ok();
-        let (open, stored): (Vec<_>, Vec<_>) = nos.into_iter().partition(is_open);
-        replica.touch(open);
+        let mut again = Vec::new();
         let (mut put, mut gone) = (Vec::new(), Vec::new());
-        for no in stored {
+        for no in nos {
+            if let Some(step) = undecided.get(&no) {
+                again.push(no);
+                put.extend(replica.held_before(*step));
+                continue;
+            }
             match replica.held(no) {
                 Some(held) => put.push(held),
                 // A number of a commit that failed may be given again: it has not gone.
@@ -176,13 +180,15 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 None => {}
             }
         }
+        let more = replica.has_touched();
+        // Only the last batch of several says that nothing is missing.
+        let is_last = !more && again.is_empty();
+        replica.touch(again);
         if put.is_empty() && gone.is_empty() {
             return None;
         }
         self.0.rescue_whole.set(false);
-        let more = replica.has_touched();
-        // Only the last batch of several says that nothing is missing.
-        if !more {
+        if is_last {
             self.0.rescued.set((replica.next_no(), replica.hlc()));
         }
         let (next_no, stamp) = self.0.rescued.get();

@@ -31,7 +31,7 @@ mod waits;
 use crate::conflict::Conflict;
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::model::{Key, Mutation, MutationNo, MutationState, Name};
+use crate::model::{Held, Key, Mutation, MutationNo, MutationState, Name};
 use crate::options::CollectionSpec;
 use crate::ordered::Numbers;
 use crate::store::{Fact, SegmentId, Summary};
@@ -326,18 +326,32 @@ impl<V: Value> Replica<V> {
             .unwrap_or_default()
     }
 
-    /// The mutations that the commit under way has changed, in the order of their numbers.
+    /// The mutations that the commit under way has changed, each with its first step there.
     #[must_use]
-    pub fn undecided(&self) -> Vec<MutationNo> {
+    pub fn undecided(&self) -> Numbers {
+        let mut first = Numbers::default();
         let steps = self.undo.iter().flat_map(|undo| &undo.steps);
-        let mut nos: Vec<MutationNo> = steps
-            .filter_map(|step| match step {
-                Step::Mutation(no, _) => Some(*no),
-                Step::Record(..) | Step::Alias(..) => None,
-            })
-            .collect();
-        nos.sort_unstable();
-        nos
+        for (step, at) in steps.zip(0..) {
+            if let Step::Mutation(no, _) = step
+                && !first.contains(no)
+            {
+                first.insert(*no, at);
+            }
+        }
+        first
+    }
+
+    /// The mutation of such a step as it was before, if it was there and is in memory. What is said of its
+    /// record may be newer: that is the backend's, whether the commit succeeds or not.
+    #[must_use]
+    pub fn held_before(&self, step: usize) -> Option<Held<V>> {
+        let Some(Step::Mutation(_, Some(before))) = self.undo.as_ref()?.steps.get(step) else {
+            return None;
+        };
+        let held = self.held_of((**before).clone())?;
+        let mut is_whole = true;
+        held.each_value(&mut |value| is_whole &= value.is_resident());
+        is_whole.then_some(held)
     }
 
     /// Whether any came, changed or went that was not dealt with.

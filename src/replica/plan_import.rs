@@ -66,7 +66,10 @@ impl<V: Value> Replica<V> {
     /// One queued mutation as it stands.
     #[must_use]
     pub fn held(&self, no: MutationNo) -> Option<Held<V>> {
-        let mutation = self.outbox.get(no)?.clone();
+        self.held_of(self.outbox.get(no)?.clone())
+    }
+
+    pub(super) fn held_of(&self, mutation: Mutation<V>) -> Option<Held<V>> {
         let c = self.position(&mutation.collection)?;
         let record = self.collections[c].record(&mutation.key)?;
         Some(Held {

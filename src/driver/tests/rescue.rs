@@ -116,24 +116,34 @@ fn what_a_crash_has_kept_from_the_copy_is_handed_over_once_it_is_loaded() {
 }
 
 #[test]
-fn a_copy_has_nothing_that_may_still_be_refused() {
+fn a_copy_has_nothing_that_may_still_be_refused_and_all_that_was_there_before() {
     run(async {
         let server = Rc::new(RefCell::new(Server::default()));
         let device = Device::new("a", &server, 1);
         let m = device.open_idle().await;
         m.start_rescue(0, Hlc::default(), false);
         create(&m, "sites", site("x", 1)).await.unwrap();
-        let release = device.store.hold_next();
-        let write = async {
-            create(&m, "sites", site("y", 1)).await.unwrap();
+        let holds = |n: u64| {
+            let line = format!("holds 1 with {:?}", Some(json!(n)));
+            device.told.0.borrow().contains(&line)
         };
+        let release = device.store.hold_next();
+        let both = vec![
+            Write::Put(Rc::new(site("y", 1))),
+            Write::Put(Rc::new(site("x", 2))),
+        ];
+        let intent = Intent::Write("sites".into(), both, WriteOptions::default());
+        let write = async { submit(&m, intent).await.unwrap() };
         let batch = async {
+            pass(limits::RESCUE_DELAY_MS as u64 + 1).await;
+            assert!(holds(1) && !holds(2));
             let told = told(&device).await;
             assert_eq!(told, ["rescue put [1] gone [] all below 0"]);
             release.send(()).unwrap();
         };
         tokio::join!(write, batch);
-        // It is handed over as soon as it is stored, and only then is nothing missing.
-        assert_eq!(told(&device).await, ["rescue put [2] gone [] all below 3"]);
+        // All of it is handed over as soon as it is stored, and only then is nothing missing.
+        let all = ["rescue put [1, 2] gone [] all below 3"];
+        assert_eq!(told(&device).await, all);
     });
 }

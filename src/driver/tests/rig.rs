@@ -147,6 +147,11 @@ impl Listener<Record> for Ear {
         let (gone, next_no) = (&batch.gone, batch.next_no);
         let text = format!("rescue put {put:?} gone {gone:?} all below {next_no}");
         self.0.0.borrow_mut().push(text);
+        for m in batch.put.iter().map(|held| &held.mutation) {
+            let n = m.value.as_ref().map(|value| &value["n"]);
+            let text = format!("holds {} with {n:?}", m.no);
+            self.0.0.borrow_mut().push(text);
+        }
         let (told, takes_ms) = (self.0.clone(), self.2);
         Box::pin(async move {
             if takes_ms > 0 {
