@@ -18,8 +18,12 @@ pub const SENT_MARK_MAX: usize = 1000;
 /// Facts in one log entry: large enough that a bulk write is a few values, small enough that one
 /// value is read or compacted without being felt.
 pub const ENTRY_FACTS_MAX: usize = 1000;
-/// Log entries read at once while opening.
-pub const READ_ENTRIES_MAX: u32 = 256;
+/// Log entries read at once. In tests so few that there is more than one page.
+pub const READ_ENTRIES_MAX: u32 = if cfg!(any(test, feature = "planted")) {
+    16
+} else {
+    256
+};
 /// Facts in one segment: small enough that one is written, read and fetched without being felt. In
 /// tests so few that small stories have many segments, kept and rewritten.
 pub const SEGMENT_FACTS_MAX: usize = if cfg!(any(test, feature = "planted")) {

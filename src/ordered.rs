@@ -16,6 +16,10 @@ const CHUNK_MAX: usize = 128;
 /// The number of a list, and a place in it. The end is one list further, at 0.
 type Place = (usize, usize);
 
+/// Where a key would go that is not there: it need not be looked for again to be put there.
+#[derive(Debug)]
+pub struct Gap(Place);
+
 /// Keys and values, in the order of the keys.
 #[derive(Debug, Clone)]
 pub struct Ordered<K, V> {
@@ -118,12 +122,27 @@ impl<K: Ord, V> Ordered<K, V> {
         self.found(key).is_ok()
     }
 
+    /// Where a key would go; none where it is there.
+    pub fn gap<Q: Ord + ?Sized>(&self, key: &Q) -> Option<Gap>
+    where
+        K: Borrow<Q>,
+    {
+        self.found(key).err().map(Gap)
+    }
+
     /// Puts a value at a key; answers what was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let (mut c, mut i) = match self.found(&key) {
-            Ok((c, i)) => return Some(std::mem::replace(&mut self.chunks[c][i].1, value)),
-            Err(place) => place,
-        };
+        match self.found(&key) {
+            Ok((c, i)) => Some(std::mem::replace(&mut self.chunks[c][i].1, value)),
+            Err(place) => {
+                self.fill(Gap(place), key, value);
+                None
+            }
+        }
+    }
+
+    /// Puts a value at a key where that one goes; nothing has changed since that was asked.
+    pub fn fill(&mut self, Gap((mut c, mut i)): Gap, key: K, value: V) {
         self.len += 1;
         if c == self.chunks.len() {
             // Behind everything: the last list is filled before there is another one.
@@ -132,7 +151,9 @@ impl<K: Ord, V> Ordered<K, V> {
                     c -= 1;
                     i = last.len();
                 }
-                _ => self.chunks.push(Vec::new()),
+                // One list more will be filled like those before it.
+                Some(_) => self.chunks.push(Vec::with_capacity(CHUNK_MAX)),
+                None => self.chunks.push(Vec::new()),
             }
         } else if self.chunks[c].len() >= CHUNK_MAX {
             let half = CHUNK_MAX / 2;
@@ -144,7 +165,6 @@ impl<K: Ord, V> Ordered<K, V> {
         }
         self.chunks[c].insert(i, (key, value));
         self.finger.set((c, i));
-        None
     }
 
     /// Takes a key and its value out.

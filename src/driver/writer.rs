@@ -338,7 +338,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 .await
                 .inspect_err(|error| self.note(error))?;
         }
-        loop {
+        let mut more = true;
+        while more {
             let after = self.0.seq.get();
             let page = match self.0.store.read(after, limits::READ_ENTRIES_MAX).await {
                 Ok(page) => page,
@@ -347,15 +348,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     return Err(error);
                 }
             };
-            if page.is_empty() {
-                break;
-            }
-            self.logged(
-                page.iter()
-                    .map(|(_, e)| e.as_ref().map_or(0, |e| e.facts.len())),
-            );
             for (seq, entry) in page {
                 self.0.seq.set(seq);
+                let facts = entry.as_ref().map_or(0, |e| e.facts.len());
+                self.logged(std::iter::once(facts));
                 match entry {
                     Ok(entry) => {
                         self.fetch_for_facts(&entry.facts).await?;
@@ -366,6 +362,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     Err(error) => self.set_aside(Place::Log(seq), &error).await,
                 }
             }
+            // A page that is not full goes to the end, as it was when this was asked.
+            more = self.0.seq.get() >= after + u64::from(limits::READ_ENTRIES_MAX);
         }
         self.0.loaded.set(true);
         self.0.store.evict();

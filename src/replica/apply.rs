@@ -45,12 +45,7 @@ impl<V: Value> Replica<V> {
         };
         let c = self.intern(collection);
         self.next_no = self.next_no.max(no + 1);
-        let mut record = self.collections[c].record(key).cloned().unwrap_or_default();
-        let old = replaces
-            .or(Some(*no))
-            .and_then(|n| self.outbox.get(n))
-            .cloned();
-        let new_content = Mutation {
+        let new_content = |base_version| Mutation {
             no: *no,
             collection: collection.clone(),
             key: key.clone(),
@@ -58,7 +53,7 @@ impl<V: Value> Replica<V> {
             value: value.clone(),
             shows: shows.clone(),
             changed: changed.clone(),
-            base_version: record.version,
+            base_version,
             base: None,
             priority: self.collections[c].spec.priority,
             behind: false,
@@ -73,6 +68,28 @@ impl<V: Value> Replica<V> {
             group: group.clone(),
             origin: origin.clone(),
         };
+        if let (None, Some(gap)) = (replaces, self.collections[c].gap(key)) {
+            // Mostly nothing is known of the record: there is nothing to look for, and nothing to copy.
+            let mutation = new_content(Version(0));
+            let record = Record {
+                value: shows.content(value.as_ref(), None),
+                pending: Some(Box::new(Pending {
+                    shadow: None,
+                    head: *no,
+                    tail: None,
+                })),
+                ..Record::default()
+            };
+            self.set_mutation(*no, Some(mutation));
+            self.add_record(c, gap, key, record);
+            return;
+        }
+        let mut record = self.collections[c].record(key).cloned().unwrap_or_default();
+        let old = replaces
+            .or(Some(*no))
+            .and_then(|n| self.outbox.get(n))
+            .cloned();
+        let new_content = new_content(record.version);
         let mut mutation = match (&old, &mut record.pending) {
             (Some(old), Some(pending)) => {
                 if let Some(replaced) = replaces {

@@ -4,7 +4,7 @@ use super::index::{Index, Query};
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, MutationNo, Version};
 use crate::options::CollectionSpec;
-use crate::ordered::Ordered;
+use crate::ordered::{Gap, Ordered};
 use crate::store::SegmentId;
 use crate::value::Value;
 use std::cell::RefCell;
@@ -44,7 +44,7 @@ impl<V> Record<V> {
     }
 
     /// Whether nothing at all is known.
-    fn is_blank(&self) -> bool {
+    pub(super) fn is_blank(&self) -> bool {
         self.value.is_none()
             && self.version == Version(0)
             && self.pending.is_none()
@@ -154,21 +154,39 @@ impl<V: Value> Collection<V> {
         let had = self.records.get(key).is_some_and(|r| r.value.is_some());
         let value = record.as_ref().and_then(|r| r.value.as_ref());
         self.visible = self.visible - usize::from(had) + usize::from(value.is_some());
-        let mut indexes = self.indexes.borrow_mut();
-        for (slot, fields) in indexes.iter_mut().zip(&self.spec.indexes) {
-            let Some(index) = slot else { continue };
+        for index in self.indexes.get_mut().iter_mut().flatten() {
             index.remove(key);
-            match value {
-                Some(value) if value.is_resident() => index.insert(fields, key, value),
-                // Built again when it is asked for.
-                Some(_) => *slot = None,
-                None => {}
-            }
         }
-        drop(indexes);
+        if let Some(value) = value {
+            self.index(key, value);
+        }
         match record.filter(|r| !r.is_blank()) {
             Some(record) => self.records.insert(key.clone(), record),
             None => self.records.remove(key),
+        }
+    }
+
+    /// Where a record of this key would go, if nothing is known of it.
+    pub(super) fn gap(&self, key: &str) -> Option<Gap> {
+        self.records.gap(key)
+    }
+
+    /// Adds what is known of a key that nothing was known of.
+    pub(super) fn add(&mut self, gap: Gap, key: &Key, record: Record<V>) {
+        if let Some(value) = &record.value {
+            self.visible += 1;
+            self.index(key, value);
+        }
+        self.records.fill(gap, key.clone(), record);
+    }
+
+    fn index(&mut self, key: &Key, value: &V) {
+        for (slot, fields) in self.indexes.get_mut().iter_mut().zip(&self.spec.indexes) {
+            match slot {
+                Some(index) if value.is_resident() => index.insert(fields, key, value),
+                // Built again when it is asked for.
+                slot => *slot = None,
+            }
         }
     }
 

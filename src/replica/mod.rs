@@ -33,7 +33,7 @@ use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Held, Key, Mutation, MutationNo, MutationState, Name};
 use crate::options::CollectionSpec;
-use crate::ordered::Numbers;
+use crate::ordered::{Gap, Numbers};
 use crate::store::{Fact, SegmentId, Summary};
 use crate::value::Value;
 use collection::{Collection, Record};
@@ -48,6 +48,8 @@ pub struct Replica<V> {
     pub(crate) collections: Vec<Collection<V>>,
     /// Positions in `collections`, in the order of the names.
     by_name: Vec<usize>,
+    /// The name that was looked for last, and where: facts come in runs of one collection.
+    interned: Option<(Name, usize)>,
     /// Queued changes.
     pub outbox: Outbox<V>,
     conflicts: Vec<Rc<Conflict<V>>>,
@@ -89,7 +91,8 @@ struct Undo<V> {
 
 #[derive(Debug)]
 enum Step<V> {
-    Record(usize, Key, Option<Record<V>>),
+    /// What was known of a record.
+    Record(usize, Key, Option<Box<Record<V>>>),
     Mutation(MutationNo, Option<Box<Mutation<V>>>),
     Alias(usize, Key, Option<Key>),
 }
@@ -102,6 +105,7 @@ impl<V: Value> Replica<V> {
             client,
             collections: Vec::new(),
             by_name: Vec::new(),
+            interned: None,
             outbox: Outbox::new(),
             conflicts: Vec::new(),
             checkpoint: None,
@@ -154,6 +158,7 @@ impl<V: Value> Replica<V> {
     /// Adds a collection, or replaces one of the same name.
     fn declare(&mut self, spec: CollectionSpec, declared: bool) -> usize {
         let at = self.collections.len();
+        self.interned = None;
         match self.search(&spec.name) {
             Ok(known) => self.by_name[known] = at,
             Err(place) => self.by_name.insert(place, at),
@@ -293,7 +298,7 @@ impl<V: Value> Replica<V> {
         for step in steps.into_iter().rev() {
             match step {
                 Step::Record(c, key, record) => {
-                    self.collections[c].set(&key, record);
+                    self.collections[c].set(&key, record.map(|record| *record));
                 }
                 Step::Mutation(no, mutation) => {
                     self.outbox.set(no, mutation);
@@ -305,16 +310,37 @@ impl<V: Value> Replica<V> {
     }
 
     fn intern(&mut self, name: &Name) -> usize {
+        if let Some((last, at)) = &self.interned
+            && Rc::ptr_eq(last, name)
+        {
+            return *at;
+        }
         // Otherwise left behind by an older version of the app: kept, but out of sight.
-        self.position(name)
-            .unwrap_or_else(|| self.declare(CollectionSpec::new(name, "id"), false))
+        let at = self
+            .position(name)
+            .unwrap_or_else(|| self.declare(CollectionSpec::new(name, "id"), false));
+        self.interned = Some((name.clone(), at));
+        at
+    }
+
+    /// Adds what is known of a record that nothing was known of.
+    fn add_record(&mut self, c: usize, gap: Gap, key: &Key, mut record: Record<V>) {
+        record.home = self.reading;
+        if record.is_blank() {
+            return;
+        }
+        self.collections[c].add(gap, key, record);
+        if let Some(undo) = &mut self.undo {
+            undo.steps.push(Step::Record(c, key.clone(), None));
+        }
     }
 
     fn set_record(&mut self, c: usize, key: &Key, mut record: Record<V>) {
         record.home = self.reading;
         let before = self.collections[c].set(key, Some(record));
         if let Some(undo) = &mut self.undo {
-            undo.steps.push(Step::Record(c, key.clone(), before));
+            undo.steps
+                .push(Step::Record(c, key.clone(), before.map(Box::new)));
         }
     }
 
@@ -448,8 +474,21 @@ impl<V: Value> Replica<V> {
                 version,
             } => {
                 let c = self.intern(collection);
-                let mut record = self.collections[c].record(key).cloned().unwrap_or_default();
-                record.version = *version;
+                let mut record = Record {
+                    version: *version,
+                    ..Record::default()
+                };
+                if let Some(gap) = self.collections[c].gap(key) {
+                    record.value.clone_from(value);
+                    self.add_record(c, gap, key, record);
+                    return;
+                }
+                if let Some(known) = self.collections[c].record(key) {
+                    record = Record {
+                        version: *version,
+                        ..known.clone()
+                    };
+                }
                 match (&mut record.pending, &mut record.local) {
                     (Some(pending), _) => pending.shadow.clone_from(value),
                     (None, Some(aside)) => aside.shadow.clone_from(value),

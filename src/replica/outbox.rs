@@ -118,15 +118,21 @@ impl<V> Outbox<V> {
         no: MutationNo,
         mutation: Option<Box<Mutation<V>>>,
     ) -> Option<Box<Mutation<V>>> {
-        if let Some(m) = self.entries.get(&no) {
+        let gap = self.entries.gap(&no);
+        if let (None, Some(m)) = (&gap, self.entries.get(&no)) {
             self.lists.forget(m);
         }
-        match mutation {
-            Some(m) => {
+        match (mutation, gap) {
+            (Some(m), Some(gap)) => {
+                self.lists.note(&m);
+                self.entries.fill(gap, no, m);
+                None
+            }
+            (Some(m), None) => {
                 self.lists.note(&m);
                 self.entries.insert(no, m)
             }
-            None => self.entries.remove(&no),
+            (None, _) => self.entries.remove(&no),
         }
     }
 }

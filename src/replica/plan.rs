@@ -197,7 +197,9 @@ impl<V: Value> Replica<V> {
             _ => None,
         };
         if let Some(name) = name
-            && !collections.contains(name)
+            && !collections
+                .iter()
+                .any(|known| Rc::ptr_eq(known, name) || known == name)
         {
             collections.push(name.clone());
         }

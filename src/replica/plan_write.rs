@@ -228,6 +228,13 @@ impl<V: Value> Replica<V> {
         }
         let optimistic = options.optimistic.unwrap_or(spec.optimistic);
         let local_only = options.local_only.unwrap_or(spec.local_only);
+        if let (false, Write::Create(value) | Write::Put(value)) = (local_only, &write) {
+            let key = checked_key(&spec.key, value)?;
+            if collection.record(&key).is_none() {
+                self.queue_new(name, key, value.clone(), optimistic, now, plan);
+                return Ok(());
+            }
+        }
         let Some(change) = self.changed_by(spec, write, optimistic)? else {
             return Ok(());
         };
@@ -348,6 +355,38 @@ impl<V: Value> Replica<V> {
         };
         self.put_true(fact, now, plan);
         Ok(())
+    }
+
+    /// Queues a record of which nothing is known.
+    fn queue_new(
+        &mut self,
+        name: &Name,
+        key: Key,
+        value: V,
+        optimistic: bool,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) {
+        let no = self.fresh_no();
+        let shows = if optimistic {
+            Shown::Own
+        } else {
+            plan.hidden.push(no);
+            Shown::Before
+        };
+        let fact = Fact::Queued {
+            no,
+            replaces: None,
+            collection: name.clone(),
+            key,
+            action: Action::Create,
+            value: Some(value),
+            shows,
+            changed: None,
+            group: None,
+            origin: None,
+        };
+        self.put_true(fact, now, plan);
     }
 
     /// Queues a local change, coalescing it with what is queued.

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test suite")]
 
-use super::{AppendError, Base, Entry, Fact, Gone, Place, Seq, Store, Summary};
+use super::{AppendError, Base, Entry, Fact, Gone, Place, ReadEntry, Seq, Store, Summary};
 use crate::conflict::{Conflict, Outcome};
 use crate::hlc::Hlc;
 use crate::model::{Action, Held, Mutation, MutationState, Refusal, Version};
@@ -34,7 +34,7 @@ pub async fn run<V: Value, S: Store<V>>(store: S, other: S, record: impl Fn(u32)
     // A transaction of several entries: all in order, visible to the other tab.
     let written = [entry(1, all_facts(&record)), entry(2, bulk(&record, 0..10))];
     store.append(0, &written).await.unwrap();
-    let read = other.read(0, 10).await.unwrap();
+    let read = log_of(&other, 0, 10).await;
     assert_eq!(read.len(), 2);
     for ((seq, got), (want, i)) in read.iter().zip(written.iter().zip(1..)) {
         assert_eq!(*seq, i);
@@ -65,9 +65,9 @@ pub async fn run<V: Value, S: Store<V>>(store: S, other: S, record: impl Fn(u32)
     other.append(2, &late).await.unwrap();
 
     // Paging.
-    let page = store.read(1, 2).await.unwrap();
+    let page = log_of(&store, 1, 2).await;
     assert_eq!(page.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [2, 3]);
-    assert!(store.read(4, 10).await.unwrap().is_empty());
+    assert!(log_of(&store, 4, 10).await.is_empty());
 
     // Both tabs at once: exactly one of them is first.
     let (a, b) = (
@@ -76,16 +76,21 @@ pub async fn run<V: Value, S: Store<V>>(store: S, other: S, record: impl Fn(u32)
     );
     let (first, second) = futures_util::join!(store.append(4, &a), other.append(4, &b));
     assert!(first.is_ok() != second.is_ok(), "{first:?} and {second:?}");
-    assert_eq!(store.read(4, 10).await.unwrap().len(), 1);
+    assert_eq!(log_of(&store, 4, 10).await.len(), 1);
 
     store.quarantine(Place::Log(3), "a test").await.unwrap();
     store.quarantine(Place::Log(3), "a test").await.unwrap();
     assert_eq!(
-        store.read(2, 1).await.unwrap().len(),
+        log_of(&store, 2, 1).await.len(),
         1,
         "quarantine keeps a copy"
     );
     segments(&store, &other, &record).await;
+}
+
+async fn log_of<V: Value, S: Store<V>>(store: &S, after: Seq, limit: u32) -> Vec<ReadEntry<V>> {
+    let log = store.read(after, limit).await.unwrap();
+    log.into_iter().collect()
 }
 
 /// Segments are nothing until the base names them; then what it does not need can go.
@@ -123,7 +128,7 @@ async fn segments<V: Value, S: Store<V>>(store: &S, other: &S, record: &impl Fn(
     let orphan = [entry(8, bulk(record, 3..5))];
     let orphan = other.write_segments(&orphan).await.unwrap();
     let places = async |store: &S| -> Vec<Seq> {
-        let log = store.read(0, 10).await.unwrap();
+        let log = log_of(store, 0, 10).await;
         log.iter().map(|(seq, _)| *seq).collect()
     };
     let before = places(other).await;
@@ -133,7 +138,7 @@ async fn segments<V: Value, S: Store<V>>(store: &S, other: &S, record: &impl Fn(
     let rest: Vec<Seq> = before.into_iter().filter(|seq| *seq > 1).collect();
     assert_eq!(places(other).await, rest, "not what was not read");
     store.sweep(base.generation, 5).await.unwrap();
-    let log = other.read(0, 10).await.unwrap();
+    let log = log_of(other, 0, 10).await;
     assert_eq!(log.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [5]);
     assert_eq!(other.tail().await.unwrap().seq, 5);
     let read = other.read_segments(&[orphan[0].0, base.segments[0]]).await;

@@ -169,15 +169,18 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
         })
     }
 
-    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<V>>, Error> {
+    async fn read(
+        &self,
+        after: Seq,
+        limit: u32,
+    ) -> Result<impl IntoIterator<Item = ReadEntry<V>>, Error> {
         if self.0.unreadable.take() {
             return Err(Error::new(Code::StorageFailed, "the disk cannot be read"));
         }
         let entries = self.0.entries.borrow();
         let page = entries.range(after + 1..).take(limit as usize);
-        Ok(page
-            .map(|(seq, entry)| (*seq, self.readable(Place::Log(*seq), entry)))
-            .collect())
+        let page = page.map(|(seq, entry)| (*seq, self.readable(Place::Log(*seq), entry)));
+        Ok(page.collect::<Vec<_>>())
     }
 
     async fn append(&self, after: Seq, new: &[Entry<V>]) -> Result<(), AppendError> {

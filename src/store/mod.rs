@@ -25,7 +25,7 @@ use crate::shown::{Names, Shown};
 use std::rc::Rc;
 
 /// The format of entries; a store with a higher one is refused.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Position of an entry in the log; the first is 1.
 pub type Seq = u64;
@@ -295,8 +295,13 @@ pub type ReadEntry<V> = (Seq, Result<Entry<V>, Error>);
 pub trait Store<V>: 'static {
     /// Identity and newest entry.
     async fn tail(&self) -> Result<Tail, Error>;
-    /// Up to `limit` entries after `after`, in order.
-    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<V>>, Error>;
+    /// Up to `limit` entries after `after`, in order. Each is understood when it is its turn: the facts
+    /// of one at a time are in memory.
+    async fn read(
+        &self,
+        after: Seq,
+        limit: u32,
+    ) -> Result<impl IntoIterator<Item = ReadEntry<V>>, Error>;
     /// Appends all `entries` at `after + 1` and following, or none.
     async fn append(&self, after: Seq, entries: &[Entry<V>]) -> Result<(), AppendError>;
     /// Keeps a copy of an entry that could not be read, with the reason.

@@ -1,17 +1,18 @@
-//! Log entries and segments as plain JavaScript objects, format 2.
+//! Log entries and segments as plain JavaScript objects, format 3.
 //!
 //! ```text
-//! { format: 2, at, clock: [ms, counter], summary: { pending, conflict, failed, next, counts, pulled },
+//! { format: 3, at, clock: [ms, counter], summary: { pending, conflict, failed, next, counts, pulled },
 //!   facts: [ … ] }
 //! ```
 //!
 //! Facts that are alike travel as one run: a bulk write is `{ kind: "queued", collection, action:
-//! "create", first: 12, keys: "a\0b\0", rows: [ … ] }`, a page `{ kind: "remote", collection, keys, versions,
-//! rows: [ … ] }`. A row is a record as JSON text: the browser reads a list of strings several times
-//! faster than a list of objects, and a person who looks into the store can still read them.
+//! "create", first: 12, keys: "a\0b\0", rows: "{…},\n{…}" }`, a page `{ kind: "remote", collection, keys,
+//! versions, rows: "{…},\nnull" }`. A row is a record as JSON, in one line; all of a run are one text. The
+//! browser reads and writes one string many times faster than a list of strings, and that several times
+//! faster than a list of objects; a person who looks into the store can still read them.
 //!
-//! Format 1 had objects (`records`) in place of texts, and the name of the key field in place of the
-//! keys; it is still read.
+//! Format 2 had a list of texts, format 1 objects (`records`) and the name of the key field in place of
+//! the keys; both are still read.
 
 use super::codec_mutation::{mutation_to_js, set_shows, set_text};
 use super::glue::{self, name, set};
@@ -273,7 +274,7 @@ impl<'a> Run<'a> {
                     set(&out, "changed", &texts(changed.iter()));
                 }
                 set(&out, "keys", &JsValue::from_str(&self.keys));
-                set(&out, "rows", &self.rows.finish());
+                set(&out, "rows", &glue::joined_rows(&self.rows.finish()));
                 out
             }
             Fact::Remote { collection, .. } => {
@@ -281,7 +282,7 @@ impl<'a> Run<'a> {
                 set(&out, "collection", &name(collection));
                 set(&out, "versions", &versions());
                 set(&out, "keys", &JsValue::from_str(&self.keys));
-                set(&out, "rows", &self.rows.finish());
+                set(&out, "rows", &glue::joined_rows(&self.rows.finish()));
                 out
             }
             _ => {

@@ -68,19 +68,25 @@ pub(super) fn record(value: &JsValue) -> Result<Option<Row>> {
     }
 }
 
+/// Refuses an entry that a newer version has written.
+pub(super) fn check_format(entry: &JsValue) -> Result<()> {
+    match whole(&get(entry, "format")) {
+        Some(format) if format > u64::from(FORMAT) => Err(Error::new(
+            Code::DatabaseNewer,
+            format!("a log entry has format {format}; this version reads up to {FORMAT}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Reads an entry back; `segment` is its number if it is one.
 pub(super) fn decode(
     entry: &JsValue,
     keys: &KeyFields,
     segment: Option<u64>,
 ) -> Result<Entry<Row>> {
-    let format = need_whole(entry, "format")?;
-    if format > u64::from(FORMAT) {
-        return Err(Error::new(
-            Code::DatabaseNewer,
-            format!("a log entry has format {format}; this version reads up to {FORMAT}"),
-        ));
-    }
+    need_whole(entry, "format")?;
+    check_format(entry)?;
     let clock = need_array(entry, "clock")?;
     let reading = |i| clock.get(i).as_f64().ok_or_else(|| damaged("clock"));
     let mut reader = Reader {
@@ -103,13 +109,22 @@ pub(super) fn decode(
     })
 }
 
-/// The lists of rows in a segment, in the order in which [`decode`] numbers them.
-pub(super) fn lists(entry: &JsValue) -> Result<Vec<Array>> {
+/// The rows in a segment, run by run, in the order in which [`decode`] numbers them.
+pub(super) fn runs(entry: &JsValue) -> Result<Vec<JsValue>> {
     let facts = need_array(entry, "facts")?;
-    let rows = facts
-        .iter()
-        .map(|fact| get(&fact, "rows").dyn_into::<Array>());
-    Ok(rows.filter_map(std::result::Result::ok).collect())
+    let rows = facts.iter().map(|fact| get(&fact, "rows"));
+    Ok(rows.filter(|rows| !rows.is_undefined()).collect())
+}
+
+/// Rows in memory, from what is stored: one text, or (in format 2) a list.
+pub(super) fn rows_of(stored: &JsValue) -> Result<JsValue> {
+    let rows = match stored.dyn_ref::<Array>() {
+        Some(texts) => glue::is_rows(texts).then(|| glue::rows_of_texts(texts)),
+        None if stored.is_string() => Some(glue::rows_of_joined(stored)),
+        None => None,
+    };
+    rows.filter(JsValue::is_object)
+        .ok_or_else(|| damaged("rows"))
 }
 
 /// Reads only the counts of an entry.
@@ -173,29 +188,24 @@ impl Reader<'_> {
         let old: std::result::Result<Array, _> = get(fact, "records").dyn_into();
         let key_field = self.keys.get(&collection).cloned();
         let key_field = key_field.unwrap_or_else(|| "id".into());
-        let (texts, joined) = if let Ok(objects) = &old {
+        let (rows, joined) = if let Ok(objects) = &old {
             // Format 1.
             if !objects.iter().all(|r| r.is_object()) {
                 return Err(damaged("records"));
             }
             let field = need_text(fact, "key")?;
-            (objects.clone(), glue::joined_keys(objects, &name(&field)))
+            let joined = glue::joined_keys(objects, &name(&field));
+            (glue::rows_of_objects(objects), joined)
         } else {
-            (need_array(fact, "rows")?, get(fact, "keys"))
+            (rows_of(&get(fact, "rows"))?, get(fact, "keys"))
         };
+        let texts = need_array(&rows, "texts")?;
         let joined = glue::long_text(&joined).ok_or_else(|| damaged("keys"))?;
         let keys: Rc<[Key]> = glue::split(&joined).map(Key::from).collect();
         if keys.len() != texts.length() as usize {
             return Err(damaged("keys"));
         }
-        let rows = if old.is_ok() {
-            Rows::of_objects(&texts, &key_field, keys.clone())
-        } else {
-            if !glue::is_rows(&texts) {
-                return Err(damaged("rows"));
-            }
-            Rows::of_texts(&texts, &key_field, keys.clone())
-        };
+        let rows = Rows::new(rows, &key_field, keys.clone());
         if let Some(segment) = self.segment {
             let run = self.run;
             rows.set_home(Home { segment, run });

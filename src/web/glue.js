@@ -57,6 +57,16 @@ export function rowsOfTexts(texts) {
   return { texts, objects: new Array(texts.length) };
 }
 
+/** Rows as the store has them: one text, JSON but for the brackets around it. None: it is damaged. */
+export function rowsOfJoined(joined) {
+  const texts = joined.split(SEPARATOR);
+  for (let at = 0; at < texts.length; at++) {
+    if (texts[at] === "null") texts[at] = null;
+    else if (!isBraced(texts[at])) return undefined;
+  }
+  return { texts, objects: new Array(texts.length), joined };
+}
+
 export function rowsOfObjects(objects) {
   return { texts: new Array(objects.length), objects };
 }
@@ -87,12 +97,24 @@ export function rowsBytes(rows) {
   return bytes;
 }
 
+/** Between two rows. No text of a row has a line break: JSON writes one as two other characters. */
+const SEPARATOR = ",\n";
+
+/** Rows (`null` for none) as the store keeps them. */
+export function joinedRows(texts) {
+  const joined = (texts.includes(null) ? texts.map(String) : texts).join(SEPARATOR);
+  let lines = 1;
+  for (let at = joined.indexOf("\n"); at >= 0; at = joined.indexOf("\n", at + 1)) lines++;
+  if (lines === texts.length) return joined;
+  // Of a backup that somebody has laid out, for one.
+  return texts.map((text) => JSON.stringify(JSON.parse(text))).join(SEPARATOR);
+}
+
+const isBraced = (text) => text.startsWith("{") && text.endsWith("}");
+
 /** Whether a list has nothing but texts of objects, and `null` for none. */
 export function isRows(list) {
-  return list.every(
-    (text) =>
-      text === null || (typeof text === "string" && text.startsWith("{") && text.endsWith("}")),
-  );
+  return list.every((text) => text === null || (typeof text === "string" && isBraced(text)));
 }
 
 /** Whether a text is an object in JSON. */
@@ -114,9 +136,10 @@ export function rowsTexts(rows, from, to) {
 
 /** Appends a part of them as objects. Many are parsed at once: that is twice as fast. */
 export function pushObjects(out, rows, from, to) {
-  const { texts, objects } = rows;
+  const { texts, objects, joined } = rows;
   if (to - from > 16 && objects[from] === undefined && objects[to - 1] === undefined) {
-    const parsed = JSON.parse(`[${texts.slice(from, to).join(",")}]`);
+    const isAll = joined !== undefined && to - from === texts.length;
+    const parsed = JSON.parse(`[${isAll ? joined : texts.slice(from, to).join(",")}]`);
     for (let at = from; at < to; at++) out.push((objects[at] ??= parsed[at - from]));
   } else {
     for (let at = from; at < to; at++) out.push(rowObject(rows, at));

@@ -131,13 +131,8 @@ fn range(last: Seq, after: bool) -> Result<IdbKeyRange> {
 }
 
 /// An entry of a newer version stops everything: what follows it means something only with it.
-fn newer(entries: Vec<ReadEntry<Row>>) -> Result<Vec<ReadEntry<Row>>> {
-    let is_newer = |e: &&Error| e.code == Code::DatabaseNewer;
-    let mut errors = entries.iter().filter_map(|(_, entry)| entry.as_ref().err());
-    match errors.find(is_newer) {
-        Some(error) => Err(error.clone()),
-        None => Ok(entries),
-    }
+fn refuse_newer(mut entries: impl Iterator<Item = JsValue>) -> Result<()> {
+    entries.try_for_each(|entry| decode::check_format(&entry))
 }
 
 impl IdbStore {
@@ -174,7 +169,11 @@ impl IdbStore {
         })
     }
 
-    async fn read_log(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<Row>>> {
+    async fn read_log(
+        &self,
+        after: Seq,
+        limit: u32,
+    ) -> Result<impl Iterator<Item = ReadEntry<Row>>> {
         let tx = self.begin(&[LOG], None).await?;
         let log = store_of(&tx, LOG)?;
         let range = range(after, true)?;
@@ -188,12 +187,10 @@ impl IdbStore {
         let (keys, values) = (result(keys), result(values));
         let (keys, values) = (keys.await, values.await);
         let (keys, values): (Array, Array) = (keys?.unchecked_into(), values?.unchecked_into());
-        let entries = keys.iter().zip(values.iter());
-        newer(
-            entries
-                .map(|(key, value)| self.decode(&key, &value, false))
-                .collect(),
-        )
+        refuse_newer(values.iter())?;
+        let count = values.length();
+        let read = move |at| self.decode(&keys.get(at), &values.get(at), false);
+        Ok((0..count).map(read))
     }
 
     /// Begins the transaction of an append and makes all its requests.
@@ -230,7 +227,11 @@ impl Store<Row> for IdbStore {
         self.again(|| self.read_tail()).await
     }
 
-    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<Row>>> {
+    async fn read(
+        &self,
+        after: Seq,
+        limit: u32,
+    ) -> Result<impl IntoIterator<Item = ReadEntry<Row>>> {
         self.again(|| self.read_log(after, limit)).await
     }
 

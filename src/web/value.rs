@@ -14,7 +14,7 @@ use wasm_bindgen::JsValue;
 
 /// Records that were written or read together.
 pub(super) struct Rows {
-    /// `{ texts, objects }` of `glue.js`; none while it is not in memory.
+    /// `{ texts, objects, joined? }` of `glue.js`; none while it is not in memory.
     js: RefCell<Option<JsValue>>,
     /// The records' keys, where the list came with them: no record is parsed for its key.
     keys: Rc<[Key]>,
@@ -49,7 +49,8 @@ impl std::fmt::Debug for Row {
 }
 
 impl Rows {
-    fn new(js: JsValue, key_field: &Rc<str>, keys: Rc<[Key]>) -> Rc<Self> {
+    /// Of rows as `glue.js` has them.
+    pub(super) fn new(js: JsValue, key_field: &Rc<str>, keys: Rc<[Key]>) -> Rc<Self> {
         Rc::new(Self {
             js: RefCell::new(Some(js)),
             keys,
@@ -108,8 +109,8 @@ impl Rows {
     }
 
     /// Takes the texts back.
-    pub(super) fn restore(&self, texts: &Array) {
-        self.js.replace(Some(glue::rows_of_texts(texts)));
+    pub(super) fn restore(&self, rows: JsValue) {
+        self.js.replace(Some(rows));
     }
 
     /// Appends a part of them as objects.

@@ -145,10 +145,13 @@ impl Store<Record> for SimStore {
         tail
     }
 
-    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<Record>>> {
+    async fn read(
+        &self,
+        after: Seq,
+        limit: u32,
+    ) -> Result<impl IntoIterator<Item = ReadEntry<Record>>> {
         self.moment().await;
-        // Small pages, so that there is more than one.
-        self.log.read(after, limit.min(16)).await
+        self.log.read(after, limit).await
     }
 
     async fn append(&self, after: Seq, entries: &[Entry<Record>]) -> Result<(), AppendError> {

@@ -126,7 +126,11 @@ impl Store<Slot> for Evicting {
     async fn tail(&self) -> Result<Tail> {
         self.disk.tail().await
     }
-    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<ReadEntry<Slot>>> {
+    async fn read(
+        &self,
+        after: Seq,
+        limit: u32,
+    ) -> Result<impl IntoIterator<Item = ReadEntry<Slot>>> {
         self.disk.read(after, limit).await
     }
     async fn append(

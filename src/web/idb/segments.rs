@@ -5,7 +5,7 @@ use super::super::decode;
 use super::super::glue::{self, get};
 use super::super::request::{Ended, ended, no_answer, result, results};
 use super::super::value::Row;
-use super::{IdbStore, LOG, META, SEGMENTS, newer, range, storage_error, store_of};
+use super::{IdbStore, LOG, META, SEGMENTS, range, storage_error, store_of};
 use crate::error::{Code, Result};
 use crate::store::{Base, Entry, ReadEntry, SegmentId, Seq};
 use js_sys::{Array, Float64Array, Object};
@@ -62,9 +62,11 @@ impl IdbStore {
         let values = self.stored(ids).await?;
         let mut entries = Vec::with_capacity(ids.len());
         for (id, value) in ids.iter().zip(values) {
-            entries.push(self.decode(&JsValue::from(*id as f64), &value?, true));
+            let value = value?;
+            decode::check_format(&value)?;
+            entries.push(self.decode(&JsValue::from(*id as f64), &value, true));
         }
-        newer(entries)
+        Ok(entries)
     }
 
     pub(super) async fn add_segments(
@@ -153,11 +155,12 @@ impl IdbStore {
         }
         let found = self.stored(&wanted).await?;
         for (id, value) in wanted.iter().zip(found) {
-            let lists = decode::lists(&value?)?;
+            let runs = decode::runs(&value?)?;
             for rows in self.budget.missing(*id) {
                 let run = rows.home().map_or(0, |home| home.run);
-                let texts = lists.get(run as usize);
-                rows.restore(texts.ok_or_else(|| decode::damaged("rows"))?);
+                let stored = runs.get(run as usize);
+                let stored = stored.ok_or_else(|| decode::damaged("rows"))?;
+                rows.restore(decode::rows_of(stored)?);
                 self.budget.restored(&rows);
             }
         }
