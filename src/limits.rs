@@ -18,6 +18,12 @@ pub const SENT_MARK_MAX: usize = 1000;
 /// Facts in one log entry: large enough that a bulk write is a few values, small enough that one
 /// value is read or compacted without being felt.
 pub const ENTRY_FACTS_MAX: usize = 1000;
+/// Facts of one kind that are read as one. In tests so few that small stories have some.
+pub const RUN_MIN: usize = if cfg!(any(test, feature = "planted")) {
+    2
+} else {
+    16
+};
 /// Log entries read at once. In tests so few that there is more than one page.
 pub const READ_ENTRIES_MAX: u32 = if cfg!(any(test, feature = "planted")) {
     16

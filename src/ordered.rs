@@ -5,10 +5,15 @@
 //! then one list; an insertion moves at most [`CHUNK_MAX`] entries. What is put at the end, as
 //! numbers and imported records are, fills the lists to the brim.
 
+use std::any::Any;
 use std::borrow::Borrow;
 use std::cell::Cell;
 use std::cmp::Ordering;
-use std::ops::Bound;
+use std::marker::PhantomData;
+use std::ops::{Bound, Range};
+use std::rc::Rc;
+
+pub use lists::{Lazy, List};
 
 /// Entries in one list: few enough to be moved for nothing, many enough for few lists.
 const CHUNK_MAX: usize = 128;
@@ -22,28 +27,33 @@ pub struct Gap(Place);
 
 /// Keys and values, in the order of the keys.
 #[derive(Debug, Clone)]
-pub struct Ordered<K, V> {
+pub struct Ordered<K, V, L = Vec<(K, V)>> {
     /// None of them empty.
-    chunks: Vec<Vec<(K, V)>>,
+    chunks: Vec<L>,
     len: usize,
     /// Where something was found last. The same key is mostly asked for several times, and then the next.
     finger: Cell<Place>,
+    of: PhantomData<(K, V)>,
 }
+
+/// The same, of entries that may be made when somebody looks at them.
+pub type LazilyOrdered<K, V> = Ordered<K, V, Lazy<K, V>>;
 
 /// Numbers (of mutations, of segments) and what is counted for each of them.
 pub type Numbers = Ordered<u64, usize>;
 
-impl<K, V> Default for Ordered<K, V> {
+impl<K, V, L> Default for Ordered<K, V, L> {
     fn default() -> Self {
         Self {
             chunks: Vec::new(),
             len: 0,
             finger: Cell::default(),
+            of: PhantomData,
         }
     }
 }
 
-impl<K: Ord, V> Ordered<K, V> {
+impl<K: Ord, V, L: List<K, V>> Ordered<K, V, L> {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -61,37 +71,55 @@ impl<K: Ord, V> Ordered<K, V> {
     where
         K: Borrow<Q>,
     {
-        let before = |entry: &(K, V)| match entry.0.borrow().cmp(key) {
+        let before = |at: &K| match at.borrow().cmp(key) {
             Ordering::Less => true,
             Ordering::Equal => beyond,
             Ordering::Greater => false,
         };
-        let ends_before = |chunk: &Vec<(K, V)>| chunk.last().is_some_and(before);
+        let ends_before = |chunk: &L| chunk.last().is_some_and(before);
         // What is new mostly comes behind everything.
         if self.chunks.last().is_none_or(ends_before) {
             return (self.chunks.len(), 0);
         }
         let c = self.chunks.partition_point(ends_before);
-        let chunk = self.chunks.get(c);
-        (c, chunk.map_or(0, |chunk| chunk.partition_point(before)))
+        let inside = self.chunks.get(c).filter(|chunk| {
+            // Nothing is made to find that it comes later.
+            chunk.first().is_some_and(before)
+        });
+        let i = inside.map_or(0, |chunk| chunk.entries().partition_point(|e| before(&e.0)));
+        (c, i)
     }
 
     fn found<Q: Ord + ?Sized>(&self, key: &Q) -> Result<Place, Place>
     where
         K: Borrow<Q>,
     {
-        let is_at = |(c, i): Place| {
-            let entry = self.chunks.get(c).and_then(|chunk| chunk.get(i));
-            entry.is_some_and(|entry| entry.0.borrow() == key)
-        };
+        let at = |(c, i): Place| self.chunks.get(c)?.made()?.get(i);
+        let is_near = |place: Place| at(place).is_some_and(|entry| entry.0.borrow() == key);
         let (c, i) = self.finger.get();
-        let near = [(c, i), (c, i + 1)].into_iter().find(|place| is_at(*place));
+        let near = [(c, i), (c, i + 1)]
+            .into_iter()
+            .find(|place| is_near(*place));
         let place = near.unwrap_or_else(|| self.place(key, false));
-        if near.is_none() && !is_at(place) {
+        if near.is_none() && !self.is_at(place, key) {
             return Err(place);
         }
         self.finger.set(place);
         Ok(place)
+    }
+
+    fn is_at<Q: Ord + ?Sized>(&self, (c, i): Place, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        let Some(chunk) = self.chunks.get(c) else {
+            return false;
+        };
+        let found = match i {
+            0 => chunk.first(),
+            i => chunk.entries().get(i).map(|entry| &entry.0),
+        };
+        found.is_some_and(|found| found.borrow() == key)
     }
 
     /// The value at a key.
@@ -101,7 +129,7 @@ impl<K: Ord, V> Ordered<K, V> {
         K: Borrow<Q>,
     {
         let (c, i) = self.found(key).ok()?;
-        Some(&self.chunks[c][i].1)
+        Some(&self.chunks[c].entries()[i].1)
     }
 
     /// The same, to be changed.
@@ -110,7 +138,7 @@ impl<K: Ord, V> Ordered<K, V> {
         K: Borrow<Q>,
     {
         let (c, i) = self.found(key).ok()?;
-        Some(&mut self.chunks[c][i].1)
+        Some(&mut self.chunks[c].entries_mut()[i].1)
     }
 
     /// Whether there is such a key.
@@ -133,7 +161,10 @@ impl<K: Ord, V> Ordered<K, V> {
     /// Puts a value at a key; answers what was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         match self.found(&key) {
-            Ok((c, i)) => Some(std::mem::replace(&mut self.chunks[c][i].1, value)),
+            Ok((c, i)) => {
+                let there = &mut self.chunks[c].entries_mut()[i].1;
+                Some(std::mem::replace(there, value))
+            }
             Err(place) => {
                 self.fill(Gap(place), key, value);
                 None
@@ -152,18 +183,18 @@ impl<K: Ord, V> Ordered<K, V> {
                     i = last.len();
                 }
                 // One list more will be filled like those before it.
-                Some(_) => self.chunks.push(Vec::with_capacity(CHUNK_MAX)),
-                None => self.chunks.push(Vec::new()),
+                Some(_) => self.chunks.push(Vec::with_capacity(CHUNK_MAX).into()),
+                None => self.chunks.push(Vec::new().into()),
             }
         } else if self.chunks[c].len() >= CHUNK_MAX {
             let half = CHUNK_MAX / 2;
-            let rest = self.chunks[c].split_off(half);
-            self.chunks.insert(c + 1, rest);
+            let rest = self.chunks[c].entries_mut().split_off(half);
+            self.chunks.insert(c + 1, rest.into());
             if i > half {
                 (c, i) = (c + 1, i - half);
             }
         }
-        self.chunks[c].insert(i, (key, value));
+        self.chunks[c].entries_mut().insert(i, (key, value));
         self.finger.set((c, i));
     }
 
@@ -174,7 +205,7 @@ impl<K: Ord, V> Ordered<K, V> {
     {
         let (c, i) = self.found(key).ok()?;
         self.len -= 1;
-        let (_, value) = self.chunks[c].remove(i);
+        let (_, value) = self.chunks[c].entries_mut().remove(i);
         let left = self.chunks[c].len();
         if left == 0 {
             self.chunks.remove(c);
@@ -182,24 +213,25 @@ impl<K: Ord, V> Ordered<K, V> {
             && left + next.len() <= CHUNK_MAX / 2
         {
             let mut next = self.chunks.remove(c + 1);
-            self.chunks[c].append(&mut next);
+            self.chunks[c].entries_mut().append(next.entries_mut());
         }
         Some(value)
     }
 
     /// Everything.
     #[must_use]
-    pub fn iter(&self) -> Iter<'_, K, V> {
+    pub fn iter(&self) -> Iter<'_, K, V, L> {
         Iter {
             chunks: &self.chunks,
             from: (0, 0),
             to: (self.chunks.len(), 0),
+            of: PhantomData,
         }
     }
 
     /// What is between two bounds.
     #[must_use]
-    pub fn range<Q: Ord + ?Sized>(&self, low: Bound<&Q>, high: Bound<&Q>) -> Iter<'_, K, V>
+    pub fn range<Q: Ord + ?Sized>(&self, low: Bound<&Q>, high: Bound<&Q>) -> Iter<'_, K, V, L>
     where
         K: Borrow<Q>,
     {
@@ -218,9 +250,68 @@ impl<K: Ord, V> Ordered<K, V> {
     }
 }
 
-impl<'a, K: Ord, V> IntoIterator for &'a Ordered<K, V> {
+impl<K: Ord + 'static, V: 'static> LazilyOrdered<K, V> {
+    /// Whether what is between these keys, they included, goes between two lists.
+    pub fn has_room(&self, first: &K, last: &K) -> bool {
+        let next = self.chunks.get(self.room(first));
+        next.and_then(|next| next.first())
+            .is_none_or(|next| next > last)
+    }
+
+    /// What a key's entry would be made of, with the part of it in which the key must be, if it is
+    /// there at all and was not made yet.
+    pub fn unmade<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&dyn Any, Range<usize>)>
+    where
+        K: Borrow<Q>,
+    {
+        let ends_before = |chunk: &Lazy<K, V>| chunk.last().is_some_and(|k| k.borrow() < key);
+        let c = self.chunks.partition_point(ends_before);
+        self.chunks.get(c)?.unmade()
+    }
+
+    /// All lists in order: what their entries would be made of, or the entries.
+    #[allow(clippy::type_complexity, reason = "one use")]
+    pub fn lists(&self) -> impl Iterator<Item = Result<&[(K, V)], (&dyn Any, Range<usize>)>> {
+        self.chunks.iter().map(|chunk| match chunk.unmade() {
+            Some(unmade) => Err(unmade),
+            None => Ok(chunk.entries().as_slice()),
+        })
+    }
+
+    fn room(&self, first: &K) -> usize {
+        let ends_before = |chunk: &Lazy<K, V>| chunk.last().is_some_and(|last| last < first);
+        self.chunks.partition_point(ends_before)
+    }
+
+    /// Adds `len` entries between two lists where there is room for them, out of something that has them
+    /// in another form. `key` tells the key of one of them; `make` makes one when somebody looks at it,
+    /// or at one near it.
+    pub fn add_lazily(
+        &mut self,
+        of: Rc<dyn Any>,
+        len: usize,
+        key: impl Fn(usize) -> K,
+        make: impl Fn(usize) -> (K, V) + 'static,
+    ) {
+        if len == 0 {
+            return;
+        }
+        let make = Rc::new(make);
+        let starts = (0..len).step_by(CHUNK_MAX);
+        let chunks = starts.map(|from| {
+            let to = (from + CHUNK_MAX).min(len);
+            let ends = (key(from), key(to - 1));
+            Lazy::new(of.clone(), from..to, ends, make.clone())
+        });
+        let at = self.room(&key(0));
+        self.chunks.splice(at..at, chunks);
+        self.len += len;
+    }
+}
+
+impl<'a, K: Ord, V, L: List<K, V>> IntoIterator for &'a Ordered<K, V, L> {
     type Item = (&'a K, &'a V);
-    type IntoIter = Iter<'a, K, V>;
+    type IntoIter = Iter<'a, K, V, L>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
@@ -229,14 +320,15 @@ impl<'a, K: Ord, V> IntoIterator for &'a Ordered<K, V> {
 
 /// Entries of an [`Ordered`], from both ends.
 #[derive(Debug)]
-pub struct Iter<'a, K, V> {
-    chunks: &'a [Vec<(K, V)>],
+pub struct Iter<'a, K, V, L = Vec<(K, V)>> {
+    chunks: &'a [L],
     from: Place,
     /// Behind the last one.
     to: Place,
+    of: PhantomData<(K, V)>,
 }
 
-impl<'a, K, V> Iterator for Iter<'a, K, V> {
+impl<'a, K: 'a, V: 'a, L: List<K, V>> Iterator for Iter<'a, K, V, L> {
     type Item = (&'a K, &'a V);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -244,7 +336,7 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
             return None;
         }
         let (c, i) = self.from;
-        let chunk = &self.chunks[c];
+        let chunk = self.chunks[c].entries();
         self.from = if i + 1 < chunk.len() {
             (c, i + 1)
         } else {
@@ -255,7 +347,7 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
     }
 }
 
-impl<K, V> DoubleEndedIterator for Iter<'_, K, V> {
+impl<'a, K: 'a, V: 'a, L: List<K, V>> DoubleEndedIterator for Iter<'a, K, V, L> {
     fn next_back(&mut self) -> Option<Self::Item> {
         if self.from >= self.to {
             return None;
@@ -267,14 +359,165 @@ impl<K, V> DoubleEndedIterator for Iter<'_, K, V> {
             (c - 1, self.chunks[c - 1].len() - 1)
         };
         self.to = (c, i);
-        let (key, value) = &self.chunks[c][i];
+        let (key, value) = &self.chunks[c].entries()[i];
         Some((key, value))
+    }
+}
+
+mod lists {
+    use std::any::Any;
+    use std::cell::OnceCell;
+    use std::fmt;
+    use std::ops::Range;
+    use std::rc::Rc;
+
+    /// A list of entries in order, never empty but for a moment.
+    pub trait List<K, V>: From<Vec<(K, V)>> {
+        /// How many there are.
+        fn len(&self) -> usize;
+        /// The first key.
+        fn first(&self) -> Option<&K>;
+        /// The last key.
+        fn last(&self) -> Option<&K>;
+        /// The entries, if they need not be made.
+        fn made(&self) -> Option<&Vec<(K, V)>>;
+        /// The entries.
+        fn entries(&self) -> &Vec<(K, V)>;
+        /// The same, to be changed.
+        fn entries_mut(&mut self) -> &mut Vec<(K, V)>;
+    }
+
+    impl<K, V> List<K, V> for Vec<(K, V)> {
+        fn len(&self) -> usize {
+            self.as_slice().len()
+        }
+
+        fn first(&self) -> Option<&K> {
+            self.as_slice().first().map(|entry| &entry.0)
+        }
+
+        fn last(&self) -> Option<&K> {
+            self.as_slice().last().map(|entry| &entry.0)
+        }
+
+        fn made(&self) -> Option<&Self> {
+            Some(self)
+        }
+
+        fn entries(&self) -> &Self {
+            self
+        }
+
+        fn entries_mut(&mut self) -> &mut Self {
+            self
+        }
+    }
+
+    /// A list of entries that are made when somebody looks at one of them.
+    pub struct Lazy<K, V> {
+        entries: OnceCell<Vec<(K, V)>>,
+        /// None where the entries have changed since.
+        source: Option<Source<K, V>>,
+    }
+
+    struct Source<K, V> {
+        of: Rc<dyn Any>,
+        range: Range<usize>,
+        ends: (K, K),
+        make: Rc<dyn Fn(usize) -> (K, V)>,
+    }
+
+    impl<K, V> fmt::Debug for Lazy<K, V> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Lazy")
+        }
+    }
+
+    impl<K, V> Lazy<K, V> {
+        pub(super) fn new(
+            of: Rc<dyn Any>,
+            range: Range<usize>,
+            ends: (K, K),
+            make: Rc<dyn Fn(usize) -> (K, V)>,
+        ) -> Self {
+            let source = Source {
+                of,
+                range,
+                ends,
+                make,
+            };
+            Self {
+                entries: OnceCell::new(),
+                source: Some(source),
+            }
+        }
+
+        /// What the entries are to be made of.
+        pub(super) fn unmade(&self) -> Option<(&dyn Any, Range<usize>)> {
+            let source = self.source.as_ref();
+            let source = source.filter(|_| self.entries.get().is_none())?;
+            Some((&*source.of, source.range.clone()))
+        }
+
+        fn all(&self) -> Vec<(K, V)> {
+            let source = self.source.as_ref();
+            source.map_or_else(Vec::new, |it| {
+                it.range.clone().map(|at| (it.make)(at)).collect()
+            })
+        }
+    }
+
+    impl<K, V> From<Vec<(K, V)>> for Lazy<K, V> {
+        fn from(entries: Vec<(K, V)>) -> Self {
+            Self {
+                entries: entries.into(),
+                source: None,
+            }
+        }
+    }
+
+    impl<K, V> List<K, V> for Lazy<K, V> {
+        fn len(&self) -> usize {
+            match &self.source {
+                Some(source) => source.range.len(),
+                None => self.entries().len(),
+            }
+        }
+
+        fn first(&self) -> Option<&K> {
+            match &self.source {
+                Some(source) => Some(&source.ends.0),
+                None => List::first(self.entries()),
+            }
+        }
+
+        fn last(&self) -> Option<&K> {
+            match &self.source {
+                Some(source) => Some(&source.ends.1),
+                None => List::last(self.entries()),
+            }
+        }
+
+        fn made(&self) -> Option<&Vec<(K, V)>> {
+            self.entries.get()
+        }
+
+        fn entries(&self) -> &Vec<(K, V)> {
+            self.entries.get_or_init(|| self.all())
+        }
+
+        fn entries_mut(&mut self) -> &mut Vec<(K, V)> {
+            self.entries();
+            self.source = None;
+            // Made a line above.
+            self.entries.get_mut().unwrap_or_else(|| unreachable!())
+        }
     }
 }
 
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
-    use super::{CHUNK_MAX, Ordered};
+    use super::{CHUNK_MAX, LazilyOrdered, List, Ordered};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::ops::Bound;
@@ -285,6 +528,10 @@ mod tests {
         Remove(u16),
         /// Takes everything from here to there out, one by one.
         Clear(u16, u16),
+        /// Adds so many from here on, each so far behind the one before, where there is room for them.
+        Lazily(u16, u16, u16),
+        /// Looks at one.
+        Look(u16),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -292,7 +539,9 @@ mod tests {
         prop_oneof![
             8 => (key.clone(), any::<u8>()).prop_map(|(k, v)| Step::Insert(k, v)),
             2 => key.clone().prop_map(Step::Remove),
-            1 => (key.clone(), key).prop_map(|(a, b)| Step::Clear(a.min(b), a.max(b))),
+            1 => (key.clone(), key.clone()).prop_map(|(a, b)| Step::Clear(a.min(b), a.max(b))),
+            1 => (0..3_000_u16, 1..400_u16, 1..4_u16).prop_map(|(a, n, by)| Step::Lazily(a, n, by)),
+            2 => (0..3_000_u16).prop_map(Step::Look),
         ]
     }
 
@@ -315,13 +564,56 @@ mod tests {
         }
     }
 
-    fn is_sound(map: &Ordered<u16, u8>) {
-        assert!(
-            map.chunks
-                .iter()
-                .all(|c| !c.is_empty() && c.len() <= CHUNK_MAX)
-        );
-        assert_eq!(map.len(), map.iter().count());
+    fn is_sound<L: List<u16, u8>>(map: &Ordered<u16, u8, L>) {
+        let mut lens = map.chunks.iter().map(List::len);
+        assert!(lens.all(|len| len > 0 && len <= CHUNK_MAX));
+        assert_eq!(map.len(), map.chunks.iter().map(List::len).sum::<usize>());
+    }
+
+    fn play<L: List<u16, u8>>(
+        mut ours: Ordered<u16, u8, L>,
+        lazily: impl Fn(&mut Ordered<u16, u8, L>, &[u16]) -> bool,
+        (start, steps): (u16, &[Step]),
+        (low, high): (Bound<u16>, Bound<u16>),
+    ) {
+        let mut theirs = BTreeMap::new();
+        for key in 0..start {
+            assert_eq!(ours.insert(key, 0), theirs.insert(key, 0));
+        }
+        for step in steps {
+            match step {
+                Step::Insert(k, v) => assert_eq!(ours.insert(*k, *v), theirs.insert(*k, *v)),
+                Step::Remove(k) => assert_eq!(ours.remove(k), theirs.remove(k)),
+                Step::Clear(from, to) => {
+                    for k in *from..*to {
+                        assert_eq!(ours.remove(&k), theirs.remove(&k));
+                    }
+                }
+                Step::Lazily(from, count, by) => {
+                    let keys: Vec<u16> = (0..*count).map(|i| from + i * by).collect();
+                    if lazily(&mut ours, &keys) {
+                        theirs.extend(keys.iter().map(|k| (*k, *k as u8)));
+                    }
+                }
+                Step::Look(k) => assert_eq!(ours.get(k), theirs.get(k)),
+            }
+            is_sound(&ours);
+        }
+        let mut found = ours.range(low.as_ref(), high.as_ref());
+        if is_a_range(low, high) {
+            assert!(found.eq(theirs.range((low, high))));
+            let found = ours.range(low.as_ref(), high.as_ref());
+            assert!(found.rev().eq(theirs.range((low, high)).rev()));
+        } else {
+            assert_eq!(found.next(), None);
+            assert_eq!(found.next_back(), None);
+        }
+        assert_eq!(ours.len(), theirs.len());
+        assert!(ours.iter().rev().eq(theirs.iter().rev()));
+        assert!(ours.iter().eq(theirs.iter()));
+        for key in 0..5_000 {
+            assert_eq!(ours.get(&key), theirs.get(&key));
+        }
     }
 
     proptest! {
@@ -331,42 +623,47 @@ mod tests {
             steps in prop::collection::vec(step(), 0..300),
             (low, high) in (bound(), bound()),
         ) {
-            let (mut ours, mut theirs) = (Ordered::default(), BTreeMap::new());
-            for key in 0..start {
-                prop_assert_eq!(ours.insert(key, 0), theirs.insert(key, 0));
-            }
-            for step in steps {
-                match step {
-                    Step::Insert(k, v) => prop_assert_eq!(ours.insert(k, v), theirs.insert(k, v)),
-                    Step::Remove(k) => prop_assert_eq!(ours.remove(&k), theirs.remove(&k)),
-                    Step::Clear(from, to) => {
-                        for k in from..to {
-                            prop_assert_eq!(ours.remove(&k), theirs.remove(&k));
-                        }
-                    }
+            let given = (start, &*steps);
+            play(<Ordered<_, _>>::default(), |_, _| false, given, (low, high));
+            let add = |ours: &mut LazilyOrdered<u16, u8>, keys: &[u16]| {
+                let room = ours.has_room(&keys[0], &keys[keys.len() - 1]);
+                let all = keys.to_vec();
+                if room {
+                    let of = std::rc::Rc::new(());
+                    ours.add_lazily(of, all.len(), |at| keys[at], move |at| (all[at], all[at] as u8));
                 }
-                is_sound(&ours);
-            }
-            prop_assert!(ours.iter().eq(theirs.iter()));
-            prop_assert!(ours.iter().rev().eq(theirs.iter().rev()));
-            for key in 0..2_000 {
-                prop_assert_eq!(ours.get(&key), theirs.get(&key));
-            }
-            let mut found = ours.range(low.as_ref(), high.as_ref());
-            if is_a_range(low, high) {
-                prop_assert!(found.eq(theirs.range((low, high))));
-                let found = ours.range(low.as_ref(), high.as_ref());
-                prop_assert!(found.rev().eq(theirs.range((low, high)).rev()));
-            } else {
-                prop_assert_eq!(found.next(), None);
-                prop_assert_eq!(found.next_back(), None);
-            }
+                room
+            };
+            play(LazilyOrdered::default(), add, given, (low, high));
         }
     }
 
     #[test]
+    fn nothing_is_made_that_nobody_looks_at() {
+        let made = std::rc::Rc::new(std::cell::Cell::new(0));
+        let mut map = LazilyOrdered::default();
+        map.insert(5, 0);
+        let count = made.clone();
+        map.add_lazily(
+            std::rc::Rc::new(()),
+            1_000,
+            |at| 10 + at,
+            move |at| {
+                count.set(count.get() + 1);
+                (10 + at, 0)
+            },
+        );
+        assert!(map.has_room(&2_000, &3_000) && map.has_room(&6, &9));
+        assert!(!map.has_room(&0, &7) && !map.has_room(&9, &10) && !map.has_room(&500, &2_000));
+        assert!(map.gap(&2_000).is_some() && map.gap(&7).is_some() && map.get(&3).is_none());
+        assert_eq!((map.len(), made.get()), (1_001, 0));
+        assert_eq!(map.get(&(10 + 300)), Some(&0));
+        assert_eq!(made.get(), CHUNK_MAX, "only what is near it");
+    }
+
+    #[test]
     fn meets_in_the_middle_from_both_ends() {
-        let mut map = Ordered::default();
+        let mut map = <Ordered<_, _>>::default();
         for key in 0..500_u32 {
             map.insert(key, key);
         }
@@ -384,7 +681,7 @@ mod tests {
 
     #[test]
     fn what_comes_in_order_fills_its_lists() {
-        let mut map = Ordered::default();
+        let mut map = <Ordered<_, _>>::default();
         for key in 0..10 * CHUNK_MAX {
             map.insert(key, ());
         }

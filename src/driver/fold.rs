@@ -222,6 +222,13 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     } if replica.has_pending(collection, key) => {
                         replica.missing_of(collection, key, &mut missing);
                     }
+                    Fact::Run(run) if !replica.is_news(run) => {
+                        for key in run.keys.iter() {
+                            if replica.has_pending(&run.collection, key) {
+                                replica.missing_of(&run.collection, key, &mut missing);
+                            }
+                        }
+                    }
                     Fact::Rekeyed {
                         collection,
                         from,

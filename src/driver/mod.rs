@@ -162,6 +162,8 @@ struct Inner<V, S, B, C> {
     rescue_whole: Cell<bool>,
     /// What the rescue copy has: the numbers below, and the changes up to this reading.
     rescued: Cell<(MutationNo, Hlc)>,
+    /// What it had when it was last asked what the copy may lack.
+    rescue_lacks: Cell<Option<(MutationNo, Hlc)>>,
     handing: rescue::Handing,
     /// What the newest entry said, until everything is loaded.
     summary: RefCell<Summary>,
@@ -260,6 +262,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             rescue_due: Cell::new(false),
             rescue_whole: Cell::new(false),
             rescued: Cell::default(),
+            rescue_lacks: Cell::default(),
             handing: rescue::Handing::default(),
             summary: RefCell::new(tail.summary.unwrap_or_default()),
             in_flight: RefCell::default(),

@@ -114,7 +114,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// # Errors
     /// `unknown-collection`.
     pub fn each(&self, name: &str, mut visit: impl FnMut(&V)) -> Result<()> {
-        self.with(name, |c| c.all().for_each(|(_, v)| visit(v)))
+        self.with(name, |c| c.each(&mut visit))
     }
 
     /// The records that a query selects, in its order.

@@ -86,11 +86,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         if !self.0.rescuing.get() {
             return;
         }
-        let (next_no, stamp) = self.0.rescued.get();
-        let mut replica = self.0.replica.borrow_mut();
-        let few = replica.outbox.len() <= limits::RESCUE_AGAIN_MAX;
-        replica.watch_mutations(|m| few || m.no >= next_no || m.at > stamp);
-        drop(replica);
+        self.0.replica.borrow_mut().watch_mutations();
+        self.0.rescue_lacks.set(Some(self.0.rescued.get()));
         self.schedule_rescue();
     }
 
@@ -133,6 +130,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// turn of the event loop is felt.
     fn next_touched(&self) -> (Vec<MutationNo>, Vec<V>) {
         let mut replica = self.0.replica.borrow_mut();
+        // Not when it was loaded: somebody waits for that.
+        if let Some((next_no, stamp)) = self.0.rescue_lacks.take() {
+            let few = replica.outbox.len() <= limits::RESCUE_AGAIN_MAX;
+            replica.touch_where(|m| few || m.no >= next_no || m.at > stamp);
+        }
         // What another tab has written, it hands over itself; here it may only be seen as gone.
         let mut nos = replica.take_touched();
         if !nos.is_sorted() {

@@ -350,12 +350,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             };
             for (seq, entry) in page {
                 self.0.seq.set(seq);
-                let facts = entry.as_ref().map_or(0, |e| e.facts.len());
+                let facts = entry.as_ref().map_or(0, Entry::weight);
                 self.logged(std::iter::once(facts));
                 match entry {
                     Ok(entry) => {
                         self.fetch_for_facts(&entry.facts).await?;
-                        let local = |f: &Fact<V>| matches!(f, Fact::Queued { .. } | Fact::Held(_));
+                        let local = |f: &Fact<V>| f.is_queued();
                         queued |= entry.facts.iter().any(local);
                         self.take_in(&entry, &mut collections);
                     }

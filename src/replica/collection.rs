@@ -4,8 +4,8 @@ use super::index::{Index, Query};
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, MutationNo, Version};
 use crate::options::CollectionSpec;
-use crate::ordered::{Gap, Ordered};
-use crate::store::SegmentId;
+use crate::ordered::{Gap, LazilyOrdered, Ordered};
+use crate::store::{Run, SegmentId};
 use crate::value::Value;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -83,7 +83,7 @@ pub struct Collection<V> {
     pub spec: CollectionSpec,
     /// Whether it did; otherwise it is kept for a version of the app that does.
     pub declared: bool,
-    records: Ordered<Key, Record<V>>,
+    records: LazilyOrdered<Key, Record<V>>,
     visible: usize,
     /// Keys that stand for others: see [`super::rekey`].
     pub(super) aliases: Ordered<Key, Key>,
@@ -98,7 +98,7 @@ impl<V: Value> Collection<V> {
         Self {
             spec,
             declared,
-            records: Ordered::default(),
+            records: LazilyOrdered::default(),
             visible: 0,
             aliases: Ordered::default(),
             indexes,
@@ -120,7 +120,30 @@ impl<V: Value> Collection<V> {
     /// What the app sees at a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&V> {
+        // Looking at a record is not enough to make it.
+        if let Some((run, part)) = self.records.unmade(key)
+            && let Some(run) = run.downcast_ref::<Run<V>>()
+        {
+            return run.values[run.keys.find(key, part)?].as_ref();
+        }
         self.records.get(key)?.value.as_ref()
+    }
+
+    /// Contents of all that the app sees, in the order of the keys.
+    pub fn each(&self, visit: &mut dyn FnMut(&V)) {
+        for list in self.records.lists() {
+            match list {
+                Ok(made) => made
+                    .iter()
+                    .for_each(|(_, r)| r.value.iter().for_each(&mut *visit)),
+                Err((run, part)) => {
+                    let run = run.downcast_ref::<Run<V>>();
+                    let values = run.map(|run| &run.values[part]);
+                    let values = values.unwrap_or_default().iter();
+                    values.flatten().for_each(&mut *visit);
+                }
+            }
+        }
     }
 
     /// Moves a record to a segment, if `unchanged` says so: its content stays what it is.
@@ -180,6 +203,28 @@ impl<V: Value> Collection<V> {
         self.records.fill(gap, key.clone(), record);
     }
 
+    /// Whether nothing is known of any key between these, they included.
+    pub(super) fn has_room(&self, first: &Key, last: &Key) -> bool {
+        self.records.has_room(first, last)
+    }
+
+    /// Adds what a run says of records that there is room for; `make` makes one of them.
+    pub(super) fn add_run(
+        &mut self,
+        run: &Rc<Run<V>>,
+        make: impl Fn(usize) -> (Key, Record<V>) + 'static,
+    ) {
+        self.visible += run.values.iter().flatten().count();
+        // Built again when they are asked for.
+        self.indexes
+            .get_mut()
+            .iter_mut()
+            .for_each(|slot| *slot = None);
+        let key = |at| run.key(at);
+        self.records
+            .add_lazily(run.clone(), run.values.len(), key, make);
+    }
+
     fn index(&mut self, key: &Key, value: &V) {
         for (slot, fields) in self.indexes.get_mut().iter_mut().zip(&self.spec.indexes) {
             match slot {
@@ -198,8 +243,9 @@ impl<V: Value> Collection<V> {
         if built {
             return Vec::new();
         }
-        let values = self.all().map(|(_, value)| value);
-        values.filter(|v| !v.is_resident()).cloned().collect()
+        let mut missing = Vec::new();
+        self.each(&mut |value| missing.extend((!value.is_resident()).then(|| value.clone())));
+        missing
     }
 
     /// The keys a query selects, in its order.

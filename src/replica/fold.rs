@@ -10,7 +10,7 @@ use super::collection::Record;
 use crate::limits;
 use crate::model::{Held, Key, MutationNo, Name};
 use crate::ordered::Numbers;
-use crate::store::{Entry, Fact, SegmentId, Summary};
+use crate::store::{Entry, Fact, Said, SegmentId, Summary, singles};
 use crate::value::Value;
 
 /// What a compaction writes.
@@ -133,7 +133,7 @@ impl<V: Value> Replica<V> {
     /// Takes the values of a written segment, where the record has not changed meanwhile: they can
     /// be fetched again. `was` is the entry as it was folded.
     pub fn rehome(&mut self, segment: SegmentId, was: &Entry<V>, written: &Entry<V>) {
-        for (was, written) in was.facts.iter().zip(&written.facts) {
+        for (was, written) in singles(&was.facts).zip(singles(&written.facts)) {
             let (
                 Fact::Remote {
                     collection,
@@ -146,21 +146,21 @@ impl<V: Value> Replica<V> {
             else {
                 continue;
             };
-            let Some(c) = self.position(collection) else {
+            let Some(c) = self.position(&collection) else {
                 continue;
             };
-            self.collections[c].rehome(key, segment, |record| {
-                let same = match (&record.value, old) {
+            self.collections[c].rehome(&key, segment, |record| {
+                let same = match (&record.value, &old) {
                     (Some(a), Some(b)) => a.is(b),
                     (None, None) => true,
                     _ => false,
                 };
                 let unchanged = record.pending.is_none()
                     && record.local.is_none()
-                    && record.version == *version
+                    && record.version == version
                     && same;
                 if unchanged {
-                    record.value.clone_from(new);
+                    record.value = new;
                 }
                 unchanged
             });
@@ -215,9 +215,13 @@ impl<V: Value> Replica<V> {
 /// what the backend has, for then it is written anew each time.
 #[must_use]
 pub fn size_of<V>(entry: &Entry<V>) -> usize {
-    let plain = |fact: &Fact<V>| matches!(fact, Fact::Remote { .. });
+    let plain = |fact: &Fact<V>| match fact {
+        Fact::Remote { .. } => true,
+        Fact::Run(run) => matches!(run.said, Said::Remote(_)),
+        _ => false,
+    };
     if entry.facts.iter().all(plain) {
-        entry.facts.len()
+        entry.weight()
     } else {
         0
     }

@@ -24,6 +24,7 @@ mod plan_write;
 mod references;
 mod rekey;
 mod repull;
+mod runs;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
 mod waits;
@@ -393,11 +394,15 @@ impl<V: Value> Replica<V> {
         }
     }
 
-    /// From now on it is known which mutations came, changed or went; those that `wanted` selects
-    /// are told at once.
-    pub fn watch_mutations(&mut self, wanted: impl Fn(&Mutation<V>) -> bool) {
+    /// From now on it is known which mutations came, changed or went.
+    pub fn watch_mutations(&mut self) {
+        self.touched.get_or_insert_default();
+    }
+
+    /// These were not dealt with yet either.
+    pub fn touch_where(&mut self, wanted: impl Fn(&Mutation<V>) -> bool) {
         let known = self.outbox.iter().filter(|m| wanted(m)).map(|m| m.no);
-        self.touched = Some(known.collect());
+        self.touch(known.collect());
     }
 
     /// Number of the next mutation.
@@ -534,6 +539,7 @@ impl<V: Value> Replica<V> {
                 value,
             } => self.apply_local(collection, key, value.as_ref()),
             Fact::Schema { version } => self.data_version = *version,
+            Fact::Run(run) => self.apply_run(run, at_ms, hlc),
         }
     }
 

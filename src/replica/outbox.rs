@@ -1,7 +1,8 @@
 //! All mutations that the backend has not confirmed: first in, first out, by priority.
 
 use crate::model::{Mutation, MutationNo, MutationState};
-use crate::ordered::{Numbers, Ordered};
+use crate::ordered::{LazilyOrdered, Numbers, Ordered};
+use std::any::Any;
 use std::ops::Bound;
 use std::rc::Rc;
 
@@ -19,7 +20,7 @@ pub struct Counts {
 /// The queue.
 #[derive(Debug)]
 pub struct Outbox<V> {
-    entries: Ordered<MutationNo, Box<Mutation<V>>>,
+    entries: LazilyOrdered<MutationNo, Box<Mutation<V>>>,
     lists: Lists,
 }
 
@@ -27,7 +28,7 @@ pub struct Outbox<V> {
 #[derive(Debug, Default)]
 struct Lists {
     /// Pending heads in the order in which they are pushed: negated priority, then number.
-    ready: Ordered<(i32, MutationNo), ()>,
+    ready: LazilyOrdered<(i32, MutationNo), ()>,
     /// Those that were put off; few at any time.
     deferred: Numbers,
     /// Those that have met a conflict and wait for the app.
@@ -40,7 +41,7 @@ struct Lists {
 impl<V> Outbox<V> {
     pub(super) fn new() -> Self {
         Self {
-            entries: Ordered::default(),
+            entries: LazilyOrdered::default(),
             lists: Lists::default(),
         }
     }
@@ -112,7 +113,35 @@ impl<V> Outbox<V> {
         let due = self.deferred().filter_map(|m| m.next_attempt_ms);
         due.reduce(f64::min)
     }
+}
 
+impl<V: 'static> Outbox<V> {
+    /// Whether there is no mutation with a number between these, they included.
+    pub(super) fn has_room(&self, first: MutationNo, last: MutationNo, priority: i32) -> bool {
+        let (low, high) = ((-priority, first), (-priority, last));
+        self.entries.has_room(&first, &last) && self.lists.ready.has_room(&low, &high)
+    }
+
+    /// Adds pending mutations that there is room for; `make` makes one of them, by its place.
+    pub(super) fn add_run(
+        &mut self,
+        of: Rc<dyn Any>,
+        first: MutationNo,
+        count: usize,
+        priority: i32,
+        make: impl Fn(usize) -> Mutation<V> + 'static,
+    ) {
+        let no = move |at: usize| first + at as u64;
+        let ready = move |at: usize| (-priority, no(at));
+        self.lists.counts.pending += count;
+        let make = move |at| (no(at), Box::new(make(at)));
+        self.entries.add_lazily(of.clone(), count, no, make);
+        let make = move |at| (ready(at), ());
+        self.lists.ready.add_lazily(of, count, ready, make);
+    }
+}
+
+impl<V> Outbox<V> {
     pub(super) fn set(
         &mut self,
         no: MutationNo,

@@ -188,6 +188,7 @@ impl<V: Value> Replica<V> {
             | Fact::Rekeyed { collection, .. }
             | Fact::Aliases { collection, .. } => Some(collection),
             Fact::Held(held) => Some(&held.mutation.collection),
+            Fact::Run(run) => Some(&run.collection),
             Fact::Cancelled { no, .. }
             | Fact::Acked { no, .. }
             | Fact::Refused { no, .. }

@@ -179,8 +179,16 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
         }
         let entries = self.0.entries.borrow();
         let page = entries.range(after + 1..).take(limit as usize);
-        let page = page.map(|(seq, entry)| (*seq, self.readable(Place::Log(*seq), entry)));
-        Ok(page.collect::<Vec<_>>())
+        let read = |(seq, entry): (&Seq, &Entry<V>)| {
+            let entry = self.readable(Place::Log(*seq), entry);
+            // As the browser's store reads what it has written.
+            let entry = entry.map(|entry| Entry {
+                facts: super::runs(entry.facts),
+                ..entry
+            });
+            (*seq, entry)
+        };
+        Ok(page.map(read).collect::<Vec<_>>())
     }
 
     async fn append(&self, after: Seq, new: &[Entry<V>]) -> Result<(), AppendError> {

@@ -15,7 +15,14 @@
 #[cfg(test)]
 pub mod conformance;
 #[cfg(not(target_family = "wasm"))]
+mod gather;
+#[cfg(not(target_family = "wasm"))]
 pub mod memory;
+mod run;
+
+#[cfg(not(target_family = "wasm"))]
+pub use gather::runs;
+pub use run::{Keys, Run, Said, singles};
 
 use crate::conflict::Conflict;
 use crate::error::Error;
@@ -186,6 +193,29 @@ pub enum Fact<V> {
     Conflicted(Rc<Conflict<V>>),
     /// The conflict log was emptied.
     ConflictsCleared,
+    /// Many facts as they were stored together. Only what is read has it; it is never decided.
+    Run(Rc<Run<V>>),
+}
+
+impl<V> Fact<V> {
+    /// Whether a mutation comes with it.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        match self {
+            Self::Queued { .. } | Self::Held(_) => true,
+            Self::Run(run) => matches!(run.said, Said::Queued { .. }),
+            _ => false,
+        }
+    }
+
+    /// How many facts it is.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Run(run) => run.values.len(),
+            _ => 1,
+        }
+    }
 }
 
 /// Counts after an entry, so that a cold open knows them from the newest entry alone.
@@ -233,6 +263,12 @@ impl<V> Entry<V> {
         })
     }
 
+    /// How many facts are in it.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.facts.iter().map(Fact::weight).sum()
+    }
+
     /// Every record in it.
     pub fn each_value<'a>(&'a self, mut visit: impl FnMut(&'a V)) {
         for fact in &self.facts {
@@ -245,6 +281,7 @@ impl<V> Entry<V> {
                     sides.into_iter().flatten().for_each(&mut visit);
                 }
                 Fact::Held(held) => held.each_value(&mut visit),
+                Fact::Run(run) => run.values.iter().flatten().for_each(&mut visit),
                 _ => {}
             }
         }

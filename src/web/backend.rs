@@ -11,6 +11,7 @@ use crate::engine::Failure;
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Change, Page, Pulled, Refusal, Verdict, Version};
+use crate::store::Keys;
 use js_sys::{Array, Float64Array, Object, Promise};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
@@ -201,7 +202,8 @@ impl Backend<Row> for JsBackend {
         let answer = answer(start).await?;
         let most = limits::PAGE_ACCEPTED_MAX as u32;
         let parts = parts(glue::split_page(&answer, most, &self.key_fields))?;
-        let ids: Rc<[Rc<str>]> = texts(&parts, "ids").into();
+        let ids = glue::long_text(&get(&parts, "ids")).unwrap_or_default();
+        let ids = Rc::new(Keys::new(&ids));
         let rows: Array = get(&parts, "texts").unchecked_into();
         let changes = ids.iter().zip(versions(&parts)).enumerate();
         let types = name_list(&texts(&parts, "types"));
@@ -213,7 +215,7 @@ impl Backend<Row> for JsBackend {
         let ats = texts(&parts, "ats");
         let changes = changes.map(|(i, (key, version))| Pulled {
             collection: types[i].clone(),
-            key: key.clone(),
+            key: key.into(),
             version: Version(version as u64),
             data: (all_there || !rows.get(i as u32).is_null()).then(|| Row {
                 rows: all.clone(),

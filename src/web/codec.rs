@@ -20,7 +20,7 @@ use super::value::{Row, Rows};
 use crate::conflict::Conflict;
 use crate::model::{MutationNo, Name};
 use crate::shown::Shown;
-use crate::store::{Entry, FORMAT, Fact, Gone, Summary};
+use crate::store::{Entry, FORMAT, Fact, Gone, Summary, singles};
 use js_sys::{Array, Float64Array, Object};
 use std::rc::Rc;
 use wasm_bindgen::JsValue;
@@ -150,6 +150,11 @@ struct Run<'a> {
 
 fn encode_facts(facts: &[Fact<Row>]) -> Array {
     let out = Array::new();
+    let read = |fact: &Fact<Row>| matches!(fact, Fact::Run(_));
+    if facts.iter().any(read) {
+        let facts: Vec<_> = singles(facts).collect();
+        return encode_facts(&facts);
+    }
     let mut run: Option<Run> = None;
     for fact in facts {
         if run.as_mut().is_some_and(|run| run.extend(fact)) {
@@ -366,8 +371,8 @@ fn encode_fact(fact: &Fact<Row>) -> Object {
             }
             out
         }
-        // Always in runs.
-        Fact::Remote { .. } => object("remote"),
+        // Always in runs of their own making.
+        Fact::Remote { .. } | Fact::Run(_) => object("remote"),
         Fact::Checkpoint {
             checkpoint,
             collections,

@@ -7,10 +7,10 @@ use super::value::{Home, Row, Rows};
 use crate::conflict::{Conflict, Outcome};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
+use crate::limits;
 use crate::model::{Action, Key, Name, Refusal, Version};
 use crate::options::Strategy;
-use crate::shown::Shown;
-use crate::store::{Entry, FORMAT, Fact, Gone, Summary};
+use crate::store::{Entry, FORMAT, Fact, Gone, Keys, Run, Said, Summary};
 use js_sys::{Array, Float64Array, Object};
 use std::rc::Rc;
 use wasm_bindgen::{JsCast, JsValue};
@@ -162,24 +162,11 @@ struct Reader<'a> {
     facts: Vec<Fact<Row>>,
 }
 
-/// A run's records: their collection, their keys, and a list of rows.
+/// A run's records: their collection, their keys, and the rows, none for a tombstone.
 struct Records {
     collection: Name,
-    keys: Rc<[Key]>,
-    rows: Rc<Rows>,
-    texts: Array,
-    /// None of them is a tombstone.
-    all_there: bool,
-}
-
-impl Records {
-    fn value(&self, at: usize) -> Option<Row> {
-        let there = self.all_there || !self.texts.get(at as u32).is_null();
-        there.then(|| Row {
-            rows: self.rows.clone(),
-            at: at as u32,
-        })
-    }
+    keys: Rc<Keys>,
+    values: Vec<Option<Row>>,
 }
 
 impl Reader<'_> {
@@ -201,7 +188,7 @@ impl Reader<'_> {
         };
         let texts = need_array(&rows, "texts")?;
         let joined = glue::long_text(&joined).ok_or_else(|| damaged("keys"))?;
-        let keys: Rc<[Key]> = glue::split(&joined).map(Key::from).collect();
+        let keys = Rc::new(Keys::new(&joined));
         if keys.len() != texts.length() as usize {
             return Err(damaged("keys"));
         }
@@ -211,13 +198,38 @@ impl Reader<'_> {
             rows.set_home(Home { segment, run });
         }
         self.run += 1;
+        let all_there = !texts.includes(&JsValue::NULL, 0);
+        let value = |at: u32| {
+            let there = all_there || !texts.get(at).is_null();
+            let rows = || rows.clone();
+            there.then(|| Row { rows: rows(), at })
+        };
+        let values = (0..texts.length()).map(value).collect();
         Ok(Records {
             collection,
             keys,
-            rows,
-            all_there: !texts.includes(&JsValue::NULL, 0),
-            texts,
+            values,
         })
+    }
+
+    fn tell(&mut self, records: Records, said: Said) {
+        let Records {
+            collection,
+            keys,
+            values,
+        } = records;
+        let run = Run {
+            collection,
+            keys,
+            values,
+            said,
+        };
+        if run.values.len() < limits::RUN_MIN {
+            let all = 0..run.values.len();
+            self.facts.extend(all.map(|at| run.fact(at)));
+        } else {
+            self.facts.push(Fact::Run(Rc::new(run)));
+        }
     }
 
     fn read(&mut self, fact: &JsValue) -> Result<()> {
@@ -235,22 +247,15 @@ impl Reader<'_> {
 
     fn read_queued(&mut self, fact: &JsValue) -> Result<()> {
         let records = self.records(fact)?;
-        let (first, action) = (need_whole(fact, "first")?, action_of(fact)?);
-        let changed = text_list(fact, "changed");
-        for (i, key) in records.keys.iter().enumerate() {
-            self.facts.push(Fact::Queued {
-                no: first + i as u64,
-                replaces: None,
-                collection: records.collection.clone(),
-                key: key.clone(),
-                action,
-                value: Some(records.value(i).ok_or_else(|| damaged("rows"))?),
-                shows: Shown::Own,
-                changed: changed.clone(),
-                group: None,
-                origin: None,
-            });
+        if records.values.iter().any(Option::is_none) {
+            return Err(damaged("rows"));
         }
+        let said = Said::Queued {
+            first: need_whole(fact, "first")?,
+            action: action_of(fact)?,
+            changed: text_list(fact, "changed"),
+        };
+        self.tell(records, said);
         Ok(())
     }
 
@@ -260,14 +265,8 @@ impl Reader<'_> {
         if versions.len() != records.keys.len() {
             return Err(damaged("versions"));
         }
-        for (i, (key, version)) in records.keys.iter().zip(versions).enumerate() {
-            self.facts.push(Fact::Remote {
-                collection: records.collection.clone(),
-                key: key.clone(),
-                value: records.value(i),
-                version: Version(version),
-            });
-        }
+        let versions = versions.into_iter().map(Version).collect();
+        self.tell(records, Said::Remote(versions));
         Ok(())
     }
 

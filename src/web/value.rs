@@ -5,7 +5,7 @@
 //! position in a list ([`Rows`]). Rows that a segment keeps can be let go and fetched again.
 
 use super::glue;
-use crate::model::Key;
+use crate::store::Keys;
 use crate::value::{Scalar, Value};
 use js_sys::Array;
 use std::cell::{Cell, RefCell};
@@ -17,7 +17,7 @@ pub(super) struct Rows {
     /// `{ texts, objects, joined? }` of `glue.js`; none while it is not in memory.
     js: RefCell<Option<JsValue>>,
     /// The records' keys, where the list came with them: no record is parsed for its key.
-    keys: Rc<[Key]>,
+    keys: Rc<Keys>,
     key_field: Rc<str>,
     /// Where it can be fetched from again.
     home: Cell<Option<Home>>,
@@ -50,7 +50,7 @@ impl std::fmt::Debug for Row {
 
 impl Rows {
     /// Of rows as `glue.js` has them.
-    pub(super) fn new(js: JsValue, key_field: &Rc<str>, keys: Rc<[Key]>) -> Rc<Self> {
+    pub(super) fn new(js: JsValue, key_field: &Rc<str>, keys: Rc<Keys>) -> Rc<Self> {
         Rc::new(Self {
             js: RefCell::new(Some(js)),
             keys,
@@ -63,12 +63,12 @@ impl Rows {
     }
 
     /// Of JSON texts (`null` for none).
-    pub(super) fn of_texts(texts: &Array, key_field: &Rc<str>, keys: Rc<[Key]>) -> Rc<Self> {
+    pub(super) fn of_texts(texts: &Array, key_field: &Rc<str>, keys: Rc<Keys>) -> Rc<Self> {
         Self::new(glue::rows_of_texts(texts), key_field, keys)
     }
 
     /// Of plain objects that nobody else changes.
-    pub(super) fn of_objects(objects: &Array, key_field: &Rc<str>, keys: Rc<[Key]>) -> Rc<Self> {
+    pub(super) fn of_objects(objects: &Array, key_field: &Rc<str>, keys: Rc<Keys>) -> Rc<Self> {
         Self::new(glue::rows_of_objects(objects), key_field, keys)
     }
 
@@ -129,13 +129,13 @@ impl Rows {
 impl Row {
     /// A record of its own.
     pub(super) fn of_object(object: &JsValue, key_field: &Rc<str>) -> Self {
-        let rows = Rows::of_objects(&Array::of1(object), key_field, Rc::from([]));
+        let rows = Rows::of_objects(&Array::of1(object), key_field, Rc::default());
         Self { rows, at: 0 }
     }
 
     /// A record of its own, from its text.
     pub(super) fn of_text(text: &JsValue, key_field: &Rc<str>) -> Self {
-        let rows = Rows::of_texts(&Array::of1(text), key_field, Rc::from([]));
+        let rows = Rows::of_texts(&Array::of1(text), key_field, Rc::default());
         Self { rows, at: 0 }
     }
 
@@ -178,7 +178,7 @@ impl Value for Row {
         if *self.rows.key_field == *field
             && let Some(key) = self.rows.keys.get(self.at as usize)
         {
-            return Some(key.clone());
+            return Some(key.into());
         }
         self.field(field).as_string().map(Rc::from)
     }

@@ -10,6 +10,7 @@ use crate::model::{Key, Name};
 use crate::replica::plan::{Read, Transaction, Write, WriteOptions, check_key};
 use crate::replica::plan_import::Import;
 use crate::shown::Names;
+use crate::store::Keys;
 use js_sys::{Array, Function};
 use std::rc::Rc;
 use wasm_bindgen::{JsCast, JsValue};
@@ -33,10 +34,8 @@ pub(super) fn all(
         PUT => Write::Put,
         _ => return items.iter().map(|item| one(kind, item)).collect(),
     };
-    let keys: Rc<[Key]> = super::glue::long_text(keys).map_or_else(
-        || Rc::from([]),
-        |joined| super::glue::split(&joined).map(Key::from).collect(),
-    );
+    let keys = super::glue::long_text(keys).unwrap_or_default();
+    let keys = Rc::new(Keys::new(&keys));
     let none: Rc<str> = "".into();
     let field = key_field.unwrap_or(&none);
     let rows = if items.get(0).is_string() {
@@ -65,7 +64,7 @@ pub(super) fn each(
     let shapes: Array = get(run, "shapes").unchecked_into();
     let shape_of = get(run, "shapeOf").unchecked_into::<js_sys::Uint32Array>();
     let shape_of = shape_of.to_vec();
-    let keys: Rc<[Key]> = super::glue::split(&keys).map(Key::from).collect();
+    let keys = Rc::new(Keys::new(&keys));
     let rows = Rows::of_texts(&items, key_field.unwrap_or(&none), keys.clone());
     let names = |shape: JsValue| -> Names {
         let joined = shape.as_string().unwrap_or_default();
@@ -73,7 +72,7 @@ pub(super) fn each(
     };
     let shapes: Vec<Names> = shapes.iter().map(names).collect();
     let no_names: Names = Rc::from([]);
-    let write = |(key, at): (&Key, u32)| {
+    let write = |(key, at): (&str, u32)| {
         let row = Row {
             rows: rows.clone(),
             at,
@@ -85,7 +84,7 @@ pub(super) fn each(
                 check_key(key)?;
                 let shape = shape_of.get(at as usize).copied().unwrap_or(0);
                 Write::Update {
-                    key: key.clone(),
+                    key: key.into(),
                     patch: row,
                     changed: shapes.get(shape as usize).unwrap_or(&no_names).clone(),
                 }

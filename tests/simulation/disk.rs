@@ -99,6 +99,7 @@ impl SimStore {
                 self.homed.borrow_mut().push(Rc::downgrade(&record.0));
             }
         }
+        entry.facts = landfall::store::runs(entry.facts);
         entry
     }
 
@@ -241,6 +242,7 @@ impl Store<Record> for SimStore {
 fn name(fact: &Fact<Record>) -> String {
     match fact {
         Fact::Queued { no, .. } => format!("queued-{no}"),
+        Fact::Run(run) => format!("run-of-{}", run.values.len()),
         Fact::Held(held) => format!("held-{}", held.mutation.no),
         Fact::Local { key, .. } => format!("local-{key}"),
         Fact::Schema { version } => format!("schema-{version}"),

@@ -118,6 +118,7 @@ impl Evicting {
                 self.renew(value);
             }
         }
+        entry.facts = crate::store::runs(entry.facts);
         entry
     }
 }

@@ -67,7 +67,8 @@ fn what_came_changed_or_went_is_told_once() {
     assert!(!story.replica.has_touched());
     story.replica.touch(vec![a]);
     assert!(story.replica.take_touched().is_empty(), "nobody watches");
-    story.replica.watch_mutations(|m| m.no == b);
+    story.replica.watch_mutations();
+    story.replica.touch_where(|m| m.no == b);
     assert!(story.replica.has_touched());
     assert_eq!(story.replica.take_touched(), [b]);
     assert!(!story.replica.has_touched());
