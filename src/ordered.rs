@@ -5,6 +5,10 @@
 //! then one list; an insertion moves at most [`CHUNK_MAX`] entries. What is put at the end, as
 //! numbers and imported records are, fills the lists to the brim.
 
+mod lists;
+#[cfg(all(test, not(target_family = "wasm")))]
+mod tests;
+
 use std::any::Any;
 use std::borrow::Borrow;
 use std::cell::Cell;
@@ -178,15 +182,15 @@ impl<K: Ord, V, L: List<K, V>> Ordered<K, V, L> {
         if c == self.chunks.len() {
             // Behind everything: the last list is filled before there is another one.
             match self.chunks.last() {
-                Some(last) if last.len() < CHUNK_MAX => {
+                Some(last) if last.count() < CHUNK_MAX => {
                     c -= 1;
-                    i = last.len();
+                    i = last.count();
                 }
                 // One list more will be filled like those before it.
                 Some(_) => self.chunks.push(Vec::with_capacity(CHUNK_MAX).into()),
                 None => self.chunks.push(Vec::new().into()),
             }
-        } else if self.chunks[c].len() >= CHUNK_MAX {
+        } else if self.chunks[c].count() >= CHUNK_MAX {
             let half = CHUNK_MAX / 2;
             let rest = self.chunks[c].entries_mut().split_off(half);
             self.chunks.insert(c + 1, rest.into());
@@ -206,11 +210,11 @@ impl<K: Ord, V, L: List<K, V>> Ordered<K, V, L> {
         let (c, i) = self.found(key).ok()?;
         self.len -= 1;
         let (_, value) = self.chunks[c].entries_mut().remove(i);
-        let left = self.chunks[c].len();
+        let left = self.chunks[c].count();
         if left == 0 {
             self.chunks.remove(c);
         } else if let Some(next) = self.chunks.get(c + 1)
-            && left + next.len() <= CHUNK_MAX / 2
+            && left + next.count() <= CHUNK_MAX / 2
         {
             let mut next = self.chunks.remove(c + 1);
             self.chunks[c].entries_mut().append(next.entries_mut());
@@ -288,7 +292,7 @@ impl<K: Ord + 'static, V: 'static> LazilyOrdered<K, V> {
     /// or at one near it.
     pub fn add_lazily(
         &mut self,
-        of: Rc<dyn Any>,
+        of: &Rc<dyn Any>,
         len: usize,
         key: impl Fn(usize) -> K,
         make: impl Fn(usize) -> (K, V) + 'static,
@@ -356,335 +360,10 @@ impl<'a, K: 'a, V: 'a, L: List<K, V>> DoubleEndedIterator for Iter<'a, K, V, L> 
         let (c, i) = if i > 0 {
             (c, i - 1)
         } else {
-            (c - 1, self.chunks[c - 1].len() - 1)
+            (c - 1, self.chunks[c - 1].count() - 1)
         };
         self.to = (c, i);
         let (key, value) = &self.chunks[c].entries()[i];
         Some((key, value))
-    }
-}
-
-mod lists {
-    use std::any::Any;
-    use std::cell::OnceCell;
-    use std::fmt;
-    use std::ops::Range;
-    use std::rc::Rc;
-
-    /// A list of entries in order, never empty but for a moment.
-    pub trait List<K, V>: From<Vec<(K, V)>> {
-        /// How many there are.
-        fn len(&self) -> usize;
-        /// The first key.
-        fn first(&self) -> Option<&K>;
-        /// The last key.
-        fn last(&self) -> Option<&K>;
-        /// The entries, if they need not be made.
-        fn made(&self) -> Option<&Vec<(K, V)>>;
-        /// The entries.
-        fn entries(&self) -> &Vec<(K, V)>;
-        /// The same, to be changed.
-        fn entries_mut(&mut self) -> &mut Vec<(K, V)>;
-    }
-
-    impl<K, V> List<K, V> for Vec<(K, V)> {
-        fn len(&self) -> usize {
-            self.as_slice().len()
-        }
-
-        fn first(&self) -> Option<&K> {
-            self.as_slice().first().map(|entry| &entry.0)
-        }
-
-        fn last(&self) -> Option<&K> {
-            self.as_slice().last().map(|entry| &entry.0)
-        }
-
-        fn made(&self) -> Option<&Self> {
-            Some(self)
-        }
-
-        fn entries(&self) -> &Self {
-            self
-        }
-
-        fn entries_mut(&mut self) -> &mut Self {
-            self
-        }
-    }
-
-    /// A list of entries that are made when somebody looks at one of them.
-    pub struct Lazy<K, V> {
-        entries: OnceCell<Vec<(K, V)>>,
-        /// None where the entries have changed since.
-        source: Option<Source<K, V>>,
-    }
-
-    struct Source<K, V> {
-        of: Rc<dyn Any>,
-        range: Range<usize>,
-        ends: (K, K),
-        make: Rc<dyn Fn(usize) -> (K, V)>,
-    }
-
-    impl<K, V> fmt::Debug for Lazy<K, V> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("Lazy")
-        }
-    }
-
-    impl<K, V> Lazy<K, V> {
-        pub(super) fn new(
-            of: Rc<dyn Any>,
-            range: Range<usize>,
-            ends: (K, K),
-            make: Rc<dyn Fn(usize) -> (K, V)>,
-        ) -> Self {
-            let source = Source {
-                of,
-                range,
-                ends,
-                make,
-            };
-            Self {
-                entries: OnceCell::new(),
-                source: Some(source),
-            }
-        }
-
-        /// What the entries are to be made of.
-        pub(super) fn unmade(&self) -> Option<(&dyn Any, Range<usize>)> {
-            let source = self.source.as_ref();
-            let source = source.filter(|_| self.entries.get().is_none())?;
-            Some((&*source.of, source.range.clone()))
-        }
-
-        fn all(&self) -> Vec<(K, V)> {
-            let source = self.source.as_ref();
-            source.map_or_else(Vec::new, |it| {
-                it.range.clone().map(|at| (it.make)(at)).collect()
-            })
-        }
-    }
-
-    impl<K, V> From<Vec<(K, V)>> for Lazy<K, V> {
-        fn from(entries: Vec<(K, V)>) -> Self {
-            Self {
-                entries: entries.into(),
-                source: None,
-            }
-        }
-    }
-
-    impl<K, V> List<K, V> for Lazy<K, V> {
-        fn len(&self) -> usize {
-            match &self.source {
-                Some(source) => source.range.len(),
-                None => self.entries().len(),
-            }
-        }
-
-        fn first(&self) -> Option<&K> {
-            match &self.source {
-                Some(source) => Some(&source.ends.0),
-                None => List::first(self.entries()),
-            }
-        }
-
-        fn last(&self) -> Option<&K> {
-            match &self.source {
-                Some(source) => Some(&source.ends.1),
-                None => List::last(self.entries()),
-            }
-        }
-
-        fn made(&self) -> Option<&Vec<(K, V)>> {
-            self.entries.get()
-        }
-
-        fn entries(&self) -> &Vec<(K, V)> {
-            self.entries.get_or_init(|| self.all())
-        }
-
-        fn entries_mut(&mut self) -> &mut Vec<(K, V)> {
-            self.entries();
-            self.source = None;
-            // Made a line above.
-            self.entries.get_mut().unwrap_or_else(|| unreachable!())
-        }
-    }
-}
-
-#[cfg(all(test, not(target_family = "wasm")))]
-mod tests {
-    use super::{CHUNK_MAX, LazilyOrdered, List, Ordered};
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-    use std::ops::Bound;
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Insert(u16, u8),
-        Remove(u16),
-        /// Takes everything from here to there out, one by one.
-        Clear(u16, u16),
-        /// Adds so many from here on, each so far behind the one before, where there is room for them.
-        Lazily(u16, u16, u16),
-        /// Looks at one.
-        Look(u16),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let key = 0..1_000_u16;
-        prop_oneof![
-            8 => (key.clone(), any::<u8>()).prop_map(|(k, v)| Step::Insert(k, v)),
-            2 => key.clone().prop_map(Step::Remove),
-            1 => (key.clone(), key.clone()).prop_map(|(a, b)| Step::Clear(a.min(b), a.max(b))),
-            1 => (0..3_000_u16, 1..400_u16, 1..4_u16).prop_map(|(a, n, by)| Step::Lazily(a, n, by)),
-            2 => (0..3_000_u16).prop_map(Step::Look),
-        ]
-    }
-
-    fn bound() -> impl Strategy<Value = Bound<u16>> {
-        prop_oneof![
-            (0..1_000_u16).prop_map(Bound::Included),
-            (0..1_000_u16).prop_map(Bound::Excluded),
-            Just(Bound::Unbounded),
-        ]
-    }
-
-    fn is_a_range(low: Bound<u16>, high: Bound<u16>) -> bool {
-        match (low, high) {
-            (Bound::Excluded(low), Bound::Excluded(high)) => low < high,
-            (
-                Bound::Included(low) | Bound::Excluded(low),
-                Bound::Included(high) | Bound::Excluded(high),
-            ) => low <= high,
-            _ => true,
-        }
-    }
-
-    fn is_sound<L: List<u16, u8>>(map: &Ordered<u16, u8, L>) {
-        let mut lens = map.chunks.iter().map(List::len);
-        assert!(lens.all(|len| len > 0 && len <= CHUNK_MAX));
-        assert_eq!(map.len(), map.chunks.iter().map(List::len).sum::<usize>());
-    }
-
-    fn play<L: List<u16, u8>>(
-        mut ours: Ordered<u16, u8, L>,
-        lazily: impl Fn(&mut Ordered<u16, u8, L>, &[u16]) -> bool,
-        (start, steps): (u16, &[Step]),
-        (low, high): (Bound<u16>, Bound<u16>),
-    ) {
-        let mut theirs = BTreeMap::new();
-        for key in 0..start {
-            assert_eq!(ours.insert(key, 0), theirs.insert(key, 0));
-        }
-        for step in steps {
-            match step {
-                Step::Insert(k, v) => assert_eq!(ours.insert(*k, *v), theirs.insert(*k, *v)),
-                Step::Remove(k) => assert_eq!(ours.remove(k), theirs.remove(k)),
-                Step::Clear(from, to) => {
-                    for k in *from..*to {
-                        assert_eq!(ours.remove(&k), theirs.remove(&k));
-                    }
-                }
-                Step::Lazily(from, count, by) => {
-                    let keys: Vec<u16> = (0..*count).map(|i| from + i * by).collect();
-                    if lazily(&mut ours, &keys) {
-                        theirs.extend(keys.iter().map(|k| (*k, *k as u8)));
-                    }
-                }
-                Step::Look(k) => assert_eq!(ours.get(k), theirs.get(k)),
-            }
-            is_sound(&ours);
-        }
-        let mut found = ours.range(low.as_ref(), high.as_ref());
-        if is_a_range(low, high) {
-            assert!(found.eq(theirs.range((low, high))));
-            let found = ours.range(low.as_ref(), high.as_ref());
-            assert!(found.rev().eq(theirs.range((low, high)).rev()));
-        } else {
-            assert_eq!(found.next(), None);
-            assert_eq!(found.next_back(), None);
-        }
-        assert_eq!(ours.len(), theirs.len());
-        assert!(ours.iter().rev().eq(theirs.iter().rev()));
-        assert!(ours.iter().eq(theirs.iter()));
-        for key in 0..5_000 {
-            assert_eq!(ours.get(&key), theirs.get(&key));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn does_what_the_standard_map_does(
-            start in 0..2_000_u16,
-            steps in prop::collection::vec(step(), 0..300),
-            (low, high) in (bound(), bound()),
-        ) {
-            let given = (start, &*steps);
-            play(<Ordered<_, _>>::default(), |_, _| false, given, (low, high));
-            let add = |ours: &mut LazilyOrdered<u16, u8>, keys: &[u16]| {
-                let room = ours.has_room(&keys[0], &keys[keys.len() - 1]);
-                let all = keys.to_vec();
-                if room {
-                    let of = std::rc::Rc::new(());
-                    ours.add_lazily(of, all.len(), |at| keys[at], move |at| (all[at], all[at] as u8));
-                }
-                room
-            };
-            play(LazilyOrdered::default(), add, given, (low, high));
-        }
-    }
-
-    #[test]
-    fn nothing_is_made_that_nobody_looks_at() {
-        let made = std::rc::Rc::new(std::cell::Cell::new(0));
-        let mut map = LazilyOrdered::default();
-        map.insert(5, 0);
-        let count = made.clone();
-        map.add_lazily(
-            std::rc::Rc::new(()),
-            1_000,
-            |at| 10 + at,
-            move |at| {
-                count.set(count.get() + 1);
-                (10 + at, 0)
-            },
-        );
-        assert!(map.has_room(&2_000, &3_000) && map.has_room(&6, &9));
-        assert!(!map.has_room(&0, &7) && !map.has_room(&9, &10) && !map.has_room(&500, &2_000));
-        assert!(map.gap(&2_000).is_some() && map.gap(&7).is_some() && map.get(&3).is_none());
-        assert_eq!((map.len(), made.get()), (1_001, 0));
-        assert_eq!(map.get(&(10 + 300)), Some(&0));
-        assert_eq!(made.get(), CHUNK_MAX, "only what is near it");
-    }
-
-    #[test]
-    fn meets_in_the_middle_from_both_ends() {
-        let mut map = <Ordered<_, _>>::default();
-        for key in 0..500_u32 {
-            map.insert(key, key);
-        }
-        let mut iter = map.iter();
-        let mut seen = 0;
-        while let Some((first, _)) = iter.next() {
-            seen += 1;
-            if let Some((last, _)) = iter.next_back() {
-                assert!(first < last);
-                seen += 1;
-            }
-        }
-        assert_eq!(seen, 500);
-    }
-
-    #[test]
-    fn what_comes_in_order_fills_its_lists() {
-        let mut map = <Ordered<_, _>>::default();
-        for key in 0..10 * CHUNK_MAX {
-            map.insert(key, ());
-        }
-        assert_eq!(map.chunks.len(), 10);
     }
 }

@@ -86,6 +86,10 @@ pub trait Clock: 'static {
     fn random(&self) -> f64;
     /// Resolves after so many milliseconds.
     async fn sleep(&self, ms: f64);
+    /// Resolves as soon as what was begun before has had its turn.
+    async fn pause(&self) {
+        self.sleep(0.0).await;
+    }
     /// Runs a task.
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()>>>);
 }

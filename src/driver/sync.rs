@@ -311,13 +311,18 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     self.run(Event::Stored);
                     return;
                 }
-                self.submit(
-                    Intent::Page(since, page),
-                    Box::new(move |result| {
-                        manager.page_stored(has_more, result);
-                    }),
-                );
+                let done = Box::new(move |result| manager.page_stored(has_more, result));
+                let store = || self.submit(Intent::Page(since, page), done);
+                if !has_more {
+                    store();
+                    return self.run(Event::Pulled { has_more });
+                }
+                // The next page is asked for before this one is dealt with: the server has it ready then.
                 self.run(Event::Pulled { has_more });
+                self.0.clock.pause().await;
+                if self.is_open() {
+                    store();
+                }
             }
             Err(failure) => {
                 let failed = self.0.failed_pulls.get() + 1;

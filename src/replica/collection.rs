@@ -7,6 +7,7 @@ use crate::options::CollectionSpec;
 use crate::ordered::{Gap, LazilyOrdered, Ordered};
 use crate::store::{Run, SegmentId};
 use crate::value::Value;
+use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -220,9 +221,9 @@ impl<V: Value> Collection<V> {
             .get_mut()
             .iter_mut()
             .for_each(|slot| *slot = None);
+        let of: Rc<dyn Any> = run.clone();
         let key = |at| run.key(at);
-        self.records
-            .add_lazily(run.clone(), run.values.len(), key, make);
+        self.records.add_lazily(&of, run.values.len(), key, make);
     }
 
     fn index(&mut self, key: &Key, value: &V) {

@@ -133,7 +133,7 @@ impl<V: Value> Replica<V> {
     /// Takes the values of a written segment, where the record has not changed meanwhile: they can
     /// be fetched again. `was` is the entry as it was folded.
     pub fn rehome(&mut self, segment: SegmentId, was: &Entry<V>, written: &Entry<V>) {
-        for (was, written) in singles(&was.facts).zip(singles(&written.facts)) {
+        for (was, written) in singles(&was.facts).into_iter().zip(singles(&written.facts)) {
             let (
                 Fact::Remote {
                     collection,

@@ -125,7 +125,7 @@ impl<V: 'static> Outbox<V> {
     /// Adds pending mutations that there is room for; `make` makes one of them, by its place.
     pub(super) fn add_run(
         &mut self,
-        of: Rc<dyn Any>,
+        of: &Rc<dyn Any>,
         first: MutationNo,
         count: usize,
         priority: i32,
@@ -135,7 +135,7 @@ impl<V: 'static> Outbox<V> {
         let ready = move |at: usize| (-priority, no(at));
         self.lists.counts.pending += count;
         let make = move |at| (no(at), Box::new(make(at)));
-        self.entries.add_lazily(of.clone(), count, no, make);
+        self.entries.add_lazily(of, count, no, make);
         let make = move |at| (ready(at), ());
         self.lists.ready.add_lazily(of, count, ready, make);
     }

@@ -11,6 +11,7 @@ use crate::model::{Mutation, MutationState, Version};
 use crate::shown::Shown;
 use crate::store::{Run, Said};
 use crate::value::Value;
+use std::any::Any;
 use std::rc::Rc;
 
 impl<V: Value> Replica<V> {
@@ -92,8 +93,9 @@ impl<V: Value> Replica<V> {
             group: None,
             origin: None,
         };
+        let made_of: Rc<dyn Any> = run.clone();
         self.outbox
-            .add_run(run.clone(), first, run.values.len(), priority, make);
+            .add_run(&made_of, first, run.values.len(), priority, make);
     }
 
     fn add_records(&mut self, c: usize, run: &Rc<Run<V>>) {

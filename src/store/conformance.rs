@@ -418,8 +418,8 @@ pub fn same_entry<V: Value>(got: &Entry<V>, want: &Entry<V>) {
     assert_eq!((got.at_ms, got.hlc), (want.at_ms, want.hlc));
     assert_eq!(got.summary, want.summary);
     assert_eq!(got.weight(), want.weight());
-    for (got, want) in singles(&got.facts).zip(singles(&want.facts)) {
-        assert_eq!(shape(&got), shape(&want));
+    for (got, want) in singles(&got.facts).iter().zip(&singles(&want.facts)) {
+        assert_eq!(shape(got), shape(want));
     }
 }
 

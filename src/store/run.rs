@@ -140,15 +140,14 @@ impl<V: Clone> Run<V> {
 }
 
 /// Facts, one by one.
-pub fn singles<V: Clone>(facts: &[Fact<V>]) -> impl Iterator<Item = Fact<V>> {
-    facts.iter().flat_map(|fact| {
-        let run = match fact {
-            Fact::Run(run) => Some(run),
-            _ => None,
-        };
-        let of_run = run.map_or(0, |run| run.values.len());
-        let single = run.is_none().then(|| fact.clone());
-        let of_run = (0..of_run).filter_map(move |at| Some(run?.fact(at)));
-        single.into_iter().chain(of_run)
-    })
+#[must_use]
+pub fn singles<V: Clone>(facts: &[Fact<V>]) -> Vec<Fact<V>> {
+    let mut all = Vec::with_capacity(facts.len());
+    for fact in facts {
+        match fact {
+            Fact::Run(run) => all.extend((0..run.values.len()).map(|at| run.fact(at))),
+            single => all.push(single.clone()),
+        }
+    }
+    all
 }

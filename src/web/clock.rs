@@ -1,9 +1,11 @@
 //! Time, chance and tasks of the browser.
 
+use super::glue;
 use crate::driver::Clock;
 use gloo_timers::future::TimeoutFuture;
 use std::future::Future;
 use std::pin::Pin;
+use wasm_bindgen_futures::JsFuture;
 
 /// The longest that a browser's timer can wait; longer waits are cut into these.
 const TIMER_MAX_MS: f64 = 2_000_000_000.0;
@@ -27,6 +29,11 @@ impl Clock for WebClock {
             left_ms -= TIMER_MAX_MS;
         }
         TimeoutFuture::new(left_ms.ceil() as u32).await;
+    }
+
+    async fn pause(&self) {
+        // No timer: those of a hidden page are put off for up to a minute. It is never rejected.
+        let _ = JsFuture::from(glue::soon()).await;
     }
 
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()>>>) {

@@ -152,8 +152,7 @@ fn encode_facts(facts: &[Fact<Row>]) -> Array {
     let out = Array::new();
     let read = |fact: &Fact<Row>| matches!(fact, Fact::Run(_));
     if facts.iter().any(read) {
-        let facts: Vec<_> = singles(facts).collect();
-        return encode_facts(&facts);
+        return encode_facts(&singles(facts));
     }
     let mut run: Option<Run> = None;
     for fact in facts {

@@ -273,6 +273,18 @@ export function callPull(backend, checkpoint, limit, controller, clientId, refre
   return Promise.resolve(backend.pull(checkpoint ?? null, limit, context));
 }
 
+/** Resolves when what was begun before, and what follows from it at once, has had its turn. */
+export function soon() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+}
+
 // --- properties ---
 
 /** A property; `undefined` where there is none, no object, or a getter that throws. */

@@ -76,6 +76,7 @@ extern "C" {
         client: &str,
         refresh: bool,
     ) -> Result<Promise, JsValue>;
+    pub(super) fn soon() -> Promise;
     fn utf8(text: &JsValue) -> Option<Uint8Array>;
     #[wasm_bindgen(js_name = getField)]
     fn get_field(object: &JsValue, name: &JsValue) -> JsValue;

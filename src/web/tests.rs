@@ -12,9 +12,9 @@ use super::value::Row;
 use crate::driver::RescueBatch;
 use crate::error::Code;
 use crate::hlc::Hlc;
-use crate::model::Action;
+use crate::model::{Action, Version};
 use crate::shown::Shown;
-use crate::store::{Entry, Fact, Store, Summary, conformance};
+use crate::store::{Entry, Fact, Store, Summary, conformance, singles};
 use crate::value::Value;
 use js_sys::{Array, Object};
 use rexie::{ObjectStore, Rexie};
@@ -155,9 +155,48 @@ fn records_are_stored_as_readable_text_and_in_runs() {
     let stored = codec::encode(&entry(facts));
     let runs: Array = get(&stored, "facts").into();
     assert_eq!(runs.length(), 1);
-    let rows: Array = get(&runs.get(0), "rows").into();
-    let text = rows.get(2).as_string().unwrap();
-    assert_eq!(text, r#"{"id":"r3","n":3}"#);
+    let rows = get(&runs.get(0), "rows").as_string().unwrap();
+    let text = "{\"id\":\"r1\",\"n\":1},\n{\"id\":\"r2\",\"n\":2},\n{\"id\":\"r3\",\"n\":3}";
+    assert_eq!(rows, text);
+}
+
+/// What comes back of facts that are stored, one by one.
+fn stored(facts: Vec<Fact<Row>>) -> (Vec<Fact<Row>>, usize) {
+    let stored = codec::encode(&entry(facts));
+    let read = decode::decode(&stored, &keys(), None).unwrap();
+    let runs = read.facts.iter().filter(|f| matches!(f, Fact::Run(_)));
+    (singles(&read.facts), runs.count())
+}
+
+#[wasm_bindgen_test]
+fn what_is_alike_comes_back_as_a_run_and_what_is_laid_out_in_one_line() {
+    let (read, runs) = stored((1..=40).map(|n| created(n.into(), n)).collect());
+    assert_eq!((read.len(), runs), (40, 1));
+    let laid_out = |n: u32| match created(n.into(), n) {
+        Fact::Queued { no, key, .. } => Fact::Remote {
+            collection: "sites".into(),
+            version: Version(no),
+            value: (n % 2 == 1).then(|| {
+                let text = format!("{{\n\"id\": \"{key}\",\n\"n\": {n}\n}}");
+                Row::of_text(&text.into(), &"id".into())
+            }),
+            key,
+        },
+        _ => unreachable!(),
+    };
+    let (read, runs) = stored((1..=40).map(laid_out).collect());
+    assert_eq!((read.len(), runs), (40, 1));
+    for (fact, n) in read.iter().zip(1_u32..) {
+        let Fact::Remote { value, version, .. } = fact else {
+            panic!("{fact:?}");
+        };
+        assert_eq!(*version, Version(n.into()));
+        assert_eq!(value.is_some(), n % 2 == 1, "{n}");
+        if let Some(value) = value {
+            let text = format!("{{\"id\":\"r{n}\",\"n\":{n}}}");
+            assert_eq!(value.json().as_string().unwrap(), text);
+        }
+    }
 }
 
 #[wasm_bindgen_test]
@@ -186,6 +225,18 @@ fn damage_is_named_and_a_newer_format_is_told_apart() {
         code(&|e| glue::set(&run(e), "rows", &Array::of1(&7.into()))),
         damaged
     );
+    for rows in [
+        "",
+        "7",
+        "{},\n",
+        "{}{},\n{}",
+        "[]",
+        "null",
+        "{\"a\":1},\n{\"a\":2}",
+    ] {
+        let rows = JsValue::from(rows);
+        assert_eq!(code(&|e| glue::set(&run(e), "rows", &rows)), damaged);
+    }
     assert_eq!(
         code(&|e| glue::set(e, "format", &99.into())),
         Some(Code::DatabaseNewer)
