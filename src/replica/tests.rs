@@ -11,6 +11,7 @@ mod import;
 mod lanes;
 mod rekey;
 mod repull;
+mod runs;
 mod steps;
 mod undo;
 
