@@ -37,8 +37,14 @@ pub const SEGMENT_FACTS_MAX: usize = if cfg!(any(test, feature = "planted")) {
 } else {
     500
 };
-/// Segments written in one transaction of a compaction, and read at once while opening.
+/// Segments written in one transaction of a compaction.
 pub const SEGMENTS_AT_ONCE: usize = 4;
+/// Segments read at once while opening. In tests so few that there is more than one round.
+pub const SEGMENTS_READ_AT_ONCE: usize = if cfg!(any(test, feature = "planted")) {
+    4
+} else {
+    40
+};
 /// Default for what records in memory may weigh, in bytes, about.
 pub const MEMORY_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
 /// Facts in the log that make a compaction worth its while.

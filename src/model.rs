@@ -129,6 +129,23 @@ pub struct Held<V> {
 }
 
 impl<V> Held<V> {
+    /// Whether nothing is said but what it does and when it was made and whether it was sent, of a
+    /// record that the backend does not have as far as is known. Many of these are stored as one.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let m = &self.mutation;
+        let nothing_before = m.base.is_none() && self.shadow.is_none();
+        let first = m.base_version == Version(0) && self.version == Version(0) && !m.behind;
+        let untried = m.state == MutationState::Pending
+            && m.attempts == 0
+            && m.last_attempt_ms.is_none()
+            && m.next_attempt_ms.is_none()
+            && m.error.is_none();
+        let alone = m.group.is_none() && m.origin.is_none();
+        let own = m.value.is_some() && matches!(m.shows, Shown::Own);
+        nothing_before && first && untried && alone && own
+    }
+
     /// Every record in it.
     pub fn each_value<'a>(&'a self, visit: &mut dyn FnMut(&'a V)) {
         self.mutation.each_value(visit);

@@ -36,7 +36,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     pub(super) async fn load_base(&self) -> Result<()> {
         let base = self.0.base.borrow().clone();
         let mut collections = Vec::new();
-        for ids in base.segments.chunks(limits::SEGMENTS_AT_ONCE) {
+        for ids in base.segments.chunks(limits::SEGMENTS_READ_AT_ONCE) {
             for (id, entry) in self.0.store.read_segments(ids).await? {
                 match entry {
                     Ok(entry) => {

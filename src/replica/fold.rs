@@ -46,10 +46,19 @@ impl<V: Value> Replica<V> {
         for collection in &self.collections {
             let name = &collection.spec.name;
             for (key, record) in collection.records() {
-                if record.pending.is_some() {
-                    self.hold(record, &mut state);
-                } else if !kept.contains(&record.home) {
+                if record.pending.is_none() && !kept.contains(&record.home) {
                     tell(name, key, record, &mut facts, &mut state);
+                }
+            }
+            // In the order of their numbers, in which they are alike most often.
+            for mutation in self.outbox.iter().filter(|m| m.collection == *name) {
+                if let Some(record) = collection.record(&mutation.key)
+                    && record
+                        .pending
+                        .as_ref()
+                        .is_some_and(|p| p.head == mutation.no)
+                {
+                    self.hold(record, &mut state);
                 }
             }
         }

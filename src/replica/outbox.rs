@@ -122,21 +122,27 @@ impl<V: 'static> Outbox<V> {
         self.entries.has_room(&first, &last) && self.lists.ready.has_room(&low, &high)
     }
 
-    /// Adds pending mutations that there is room for; `make` makes one of them, by its place.
+    /// Adds pending mutations that there is room for; `no` tells the number of one of them, by its place,
+    /// `make` makes it.
     pub(super) fn add_run(
         &mut self,
         of: &Rc<dyn Any>,
-        first: MutationNo,
         count: usize,
         priority: i32,
+        no: impl Fn(usize) -> MutationNo + Clone + 'static,
         make: impl Fn(usize) -> Mutation<V> + 'static,
     ) {
-        let no = move |at: usize| first + at as u64;
-        let ready = move |at: usize| (-priority, no(at));
         self.lists.counts.pending += count;
-        let make = move |at| (no(at), Box::new(make(at)));
-        self.entries.add_lazily(of, count, no, make);
-        let make = move |at| (ready(at), ());
+        let made = move |at| {
+            let mutation = make(at);
+            (mutation.no, Box::new(mutation))
+        };
+        self.entries.add_lazily(of, count, no.clone(), made);
+        let ready = move |at: usize| (-priority, no(at));
+        let make = {
+            let ready = ready.clone();
+            move |at| (ready(at), ())
+        };
         self.lists.ready.add_lazily(of, count, ready, make);
     }
 }

@@ -7,9 +7,8 @@
 use super::Replica;
 use super::collection::{Pending, Record};
 use crate::hlc::Hlc;
-use crate::model::{Mutation, MutationState, Version};
-use crate::shown::Shown;
-use crate::store::{Run, Said};
+use crate::model::{Mutation, Version};
+use crate::store::{Queued, Run, Said};
 use crate::value::Value;
 use std::any::Any;
 use std::rc::Rc;
@@ -25,11 +24,12 @@ impl<V: Value> Replica<V> {
             }
             return;
         }
-        if let Said::Queued { first, .. } = &run.said {
-            let (first, next) = (*first, first + run.values.len() as u64);
-            self.next_no = self.next_no.max(next);
-            self.touch((first..next).collect());
-            self.add_mutations(c, run, at_ms, hlc);
+        if let Said::Queued(queued) = &run.said {
+            let numbers: Vec<_> = (0..run.values.len()).map(|at| queued.no(at)).collect();
+            let last = numbers.last().copied().unwrap_or_default();
+            self.next_no = self.next_no.max(last + 1);
+            self.touch(numbers);
+            self.add_mutations(c, run, queued, at_ms, hlc);
         }
         self.add_records(c, run);
     }
@@ -44,10 +44,18 @@ impl<V: Value> Replica<V> {
     fn stands_alone(&self, c: usize, run: &Run<V>) -> bool {
         let (count, collection) = (run.values.len(), &self.collections[c]);
         let goes = match &run.said {
-            Said::Queued { first, .. } => {
+            Said::Queued(queued) => {
                 let all_there = run.values.iter().all(Option::is_some);
-                let last = first + (count as u64).saturating_sub(1);
-                all_there && self.outbox.has_room(*first, last, collection.spec.priority)
+                let numbers = || (0..count).map(|at| queued.no(at));
+                let priority = collection.spec.priority;
+                let room = |first, last| self.outbox.has_room(first, last, priority);
+                queued.is_of(count)
+                    && all_there
+                    && numbers().is_sorted_by(|a, b| a < b)
+                    && numbers()
+                        .next()
+                        .zip(numbers().next_back())
+                        .is_some_and(|(first, last)| room(first, last))
             }
             Said::Remote(versions) => {
                 versions.len() == count && versions.iter().all(|version| version.0 > 0)
@@ -59,53 +67,28 @@ impl<V: Value> Replica<V> {
             && run.keys.iter().is_sorted_by(|a, b| a < b)
     }
 
-    fn add_mutations(&mut self, c: usize, run: &Rc<Run<V>>, at_ms: f64, hlc: Hlc) {
-        let Said::Queued {
-            first,
-            action,
-            changed,
-        } = &run.said
-        else {
-            return;
-        };
-        let (first, action, priority) = (*first, *action, self.collections[c].spec.priority);
-        let (of, shared) = (run.clone(), changed.clone());
+    fn add_mutations(&mut self, c: usize, run: &Rc<Run<V>>, queued: &Queued, at_ms: f64, hlc: Hlc) {
+        let priority = self.collections[c].spec.priority;
+        let (of, each) = (run.clone(), queued.clone());
         let make = move |at: usize| Mutation {
-            no: first + at as u64,
-            collection: of.collection.clone(),
-            key: of.key(at),
-            action,
-            value: of.values[at].clone(),
-            shows: Shown::Own,
-            changed: shared.clone(),
-            base_version: Version(0),
-            base: None,
             priority,
-            behind: false,
-            at: hlc,
-            created_ms: at_ms,
-            sent: false,
-            state: MutationState::Pending,
-            attempts: 0,
-            last_attempt_ms: None,
-            next_attempt_ms: None,
-            error: None,
-            group: None,
-            origin: None,
+            ..each.mutation(&of, at, at_ms, hlc)
         };
+        let each = queued.clone();
+        let no = move |at: usize| each.no(at);
         let made_of: Rc<dyn Any> = run.clone();
         self.outbox
-            .add_run(&made_of, first, run.values.len(), priority, make);
+            .add_run(&made_of, run.values.len(), priority, no, make);
     }
 
     fn add_records(&mut self, c: usize, run: &Rc<Run<V>>) {
         let (of, home) = (run.clone(), self.reading);
         let make = move |at: usize| {
             let (version, pending) = match &of.said {
-                Said::Queued { first, .. } => {
+                Said::Queued(queued) => {
                     let pending = Pending {
                         shadow: None,
-                        head: first + at as u64,
+                        head: queued.no(at),
                         tail: None,
                     };
                     (Version(0), Some(Box::new(pending)))

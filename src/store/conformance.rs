@@ -187,6 +187,9 @@ fn bulk<V: Value>(record: &impl Fn(u32) -> V, range: std::ops::Range<u32>) -> Ve
     for n in range.clone() {
         facts.push(remote(record, n, u64::from(n % 3) + 1));
     }
+    for n in range.clone() {
+        facts.push(plain(record, n));
+    }
     for n in range {
         facts.push(Fact::Acked {
             no: u64::from(n) + 1,
@@ -195,6 +198,54 @@ fn bulk<V: Value>(record: &impl Fn(u32) -> V, range: std::ops::Range<u32>) -> Ve
         });
     }
     facts
+}
+
+/// As it was queued, and as nobody has touched it since.
+fn plain<V: Value>(record: &impl Fn(u32) -> V, n: u32) -> Fact<V> {
+    let Fact::Held(mut held) = held(record, false) else {
+        return remote(record, n, 1);
+    };
+    let mutation = Mutation {
+        no: u64::from(n) * 2 + 500,
+        collection: if n % 16 == 9 { "notes" } else { "sites" }.into(),
+        key: format!("r{n}").into(),
+        action: Action::Create,
+        value: Some(record(n)),
+        changed: (n % 16 == 5).then(|| [Rc::from("n")].into()),
+        sent: n % 16 > 12,
+        base_version: Version(0),
+        base: None,
+        at: Hlc {
+            ms: f64::from(n) + 60.0,
+            counter: n % 3,
+        },
+        created_ms: f64::from(n) + 50.5,
+        state: MutationState::Pending,
+        attempts: 0,
+        ..held.mutation
+    };
+    held = Box::new(Held {
+        mutation,
+        shadow: None,
+        version: Version(0),
+    });
+    assert!(held.is_plain());
+    // Not what they are stored as together, where any of this is said of it.
+    let change: [fn(&mut Held<V>); 8] = [
+        |it| it.version = Version(1),
+        |it| it.mutation.base_version = Version(1),
+        |it| it.mutation.behind = true,
+        |it| it.mutation.state = MutationState::Conflict,
+        |it| it.mutation.attempts = 1,
+        |it| it.mutation.next_attempt_ms = Some(1.0),
+        |it| it.mutation.group = Some("c.1".into()),
+        |it| it.mutation.origin = Some("d.1".into()),
+    ];
+    if let Some(change) = change.get(n as usize % 32) {
+        change(&mut held);
+        assert!(!held.is_plain());
+    }
+    Fact::Held(held)
 }
 
 fn queued<V: Value>(

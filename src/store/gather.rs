@@ -1,6 +1,6 @@
 //! Puts facts together as the browser's store reads them: for the stores of native tests.
 
-use super::{Fact, Keys, Run, Said};
+use super::{Fact, Keys, Made, MadeAt, Queued, Run, Said};
 use crate::limits;
 use crate::shown::Shown;
 use std::rc::Rc;
@@ -53,6 +53,13 @@ fn goes_on<V>(last: &Fact<V>, next: &Fact<V>) -> bool {
                 ..
             },
         ) => last + 1 == *no && c1 == collection && a1 == action && ch1 == changed,
+        (Fact::Held(last), Fact::Held(next)) => {
+            let (a, b) = (&last.mutation, &next.mutation);
+            last.is_plain()
+                && next.is_plain()
+                && (&a.collection, a.action, &a.changed) == (&b.collection, b.action, &b.changed)
+                && a.sent == b.sent
+        }
         (Fact::Remote { collection: c1, .. }, Fact::Remote { collection, .. }) => c1 == collection,
         _ => false,
     }
@@ -60,7 +67,7 @@ fn goes_on<V>(last: &Fact<V>, next: &Fact<V>) -> bool {
 
 fn run<V>(facts: Vec<Fact<V>>) -> Fact<V> {
     let (mut joined, mut values) = (String::new(), Vec::with_capacity(facts.len()));
-    let mut of = None;
+    let (mut of, mut before) = (None, Vec::new());
     for fact in facts {
         let (collection, key, value, said) = match fact {
             Fact::Queued {
@@ -72,13 +79,28 @@ fn run<V>(facts: Vec<Fact<V>>) -> Fact<V> {
                 changed,
                 ..
             } => {
-                let first = no;
-                let said = Said::Queued {
-                    first,
+                let said = Said::Queued(Queued {
+                    made: Made::Here(no),
                     action,
                     changed,
-                };
+                    sent: false,
+                });
                 (collection, key, value, said)
+            }
+            Fact::Held(held) => {
+                let m = held.mutation;
+                before.push(MadeAt {
+                    no: m.no,
+                    at: m.at,
+                    created_ms: m.created_ms,
+                });
+                let said = Said::Queued(Queued {
+                    made: Made::Before(Rc::new([])),
+                    action: m.action,
+                    changed: m.changed,
+                    sent: m.sent,
+                });
+                (m.collection, m.key, m.value, said)
             }
             Fact::Remote {
                 collection,
@@ -96,6 +118,11 @@ fn run<V>(facts: Vec<Fact<V>>) -> Fact<V> {
             (Some(_), _) => {}
             (none, said) => *none = Some((collection, said)),
         }
+    }
+    if let Some((_, Said::Queued(queued))) = &mut of
+        && !before.is_empty()
+    {
+        queued.made = Made::Before(before.into());
     }
     let (collection, said) = of.unwrap_or_else(|| (Rc::from(""), Said::Remote(Vec::new())));
     Fact::Run(Rc::new(Run {

@@ -22,7 +22,7 @@ mod run;
 
 #[cfg(not(target_family = "wasm"))]
 pub use gather::runs;
-pub use run::{Keys, Run, Said, singles};
+pub use run::{Keys, Made, MadeAt, Queued, Run, Said, singles};
 
 use crate::conflict::Conflict;
 use crate::error::Error;
@@ -32,7 +32,7 @@ use crate::shown::{Names, Shown};
 use std::rc::Rc;
 
 /// The format of entries; a store with a higher one is refused.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// Position of an entry in the log; the first is 1.
 pub type Seq = u64;
@@ -203,7 +203,7 @@ impl<V> Fact<V> {
     pub fn is_queued(&self) -> bool {
         match self {
             Self::Queued { .. } | Self::Held(_) => true,
-            Self::Run(run) => matches!(run.said, Said::Queued { .. }),
+            Self::Run(run) => matches!(run.said, Said::Queued(_)),
             _ => false,
         }
     }

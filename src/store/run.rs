@@ -1,7 +1,8 @@
 //! Facts of one kind that were stored together: one thing in memory until somebody looks at a part of it.
 
 use super::Fact;
-use crate::model::{Action, Key, MutationNo, Name, Version};
+use crate::hlc::Hlc;
+use crate::model::{Action, Held, Key, Mutation, MutationNo, MutationState, Name, Version};
 use crate::shown::{Names, Shown};
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -74,17 +75,96 @@ impl Keys {
 /// What a run says of its records.
 #[derive(Debug, Clone)]
 pub enum Said {
-    /// As [`Fact::Queued`]: a mutation for each, with numbers that follow each other.
-    Queued {
-        /// The first one's number.
-        first: MutationNo,
-        /// What each of them does.
-        action: Action,
-        /// Fields changed by updates.
-        changed: Option<Names>,
-    },
+    /// A mutation for each.
+    Queued(Queued),
     /// As [`Fact::Remote`]: the backend's version of each.
     Remote(Vec<Version>),
+}
+
+/// Mutations that do the same.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    /// Which they are.
+    pub made: Made,
+    /// What each of them does.
+    pub action: Action,
+    /// Fields changed by updates.
+    pub changed: Option<Names>,
+    /// They may have reached the backend.
+    pub sent: bool,
+}
+
+/// Numbers of mutations, and when they were made.
+#[derive(Debug, Clone)]
+pub enum Made {
+    /// As [`Fact::Queued`]: made with their entry, numbered from this one on.
+    Here(MutationNo),
+    /// As [`Fact::Held`], one for each record, of records that the backend does not have as far as is known.
+    Before(Rc<[MadeAt]>),
+}
+
+/// A mutation's number, and when it was made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MadeAt {
+    /// Its number.
+    pub no: MutationNo,
+    /// When the newest change in it was made.
+    pub at: Hlc,
+    /// When it was queued, ms since 1970.
+    pub created_ms: f64,
+}
+
+impl Queued {
+    /// Whether it tells of so many.
+    #[must_use]
+    pub fn is_of(&self, count: usize) -> bool {
+        match &self.made {
+            Made::Here(_) => true,
+            Made::Before(all) => all.len() == count,
+        }
+    }
+
+    /// A mutation's number.
+    #[must_use]
+    pub fn no(&self, at: usize) -> MutationNo {
+        match &self.made {
+            Made::Here(first) => first + at as u64,
+            Made::Before(all) => all[at].no,
+        }
+    }
+
+    /// A mutation of a run with it, on a record of which nothing else is known; `at_ms` and `hlc` are
+    /// those of the entry.
+    #[must_use]
+    pub fn mutation<V: Clone>(&self, run: &Run<V>, at: usize, at_ms: f64, hlc: Hlc) -> Mutation<V> {
+        let (made_at, created_ms) = match &self.made {
+            Made::Here(_) => (hlc, at_ms),
+            Made::Before(all) => (all[at].at, all[at].created_ms),
+        };
+        Mutation {
+            no: self.no(at),
+            collection: run.collection.clone(),
+            key: run.key(at),
+            action: self.action,
+            value: run.values[at].clone(),
+            shows: Shown::Own,
+            changed: self.changed.clone(),
+            base_version: Version(0),
+            base: None,
+            priority: 0,
+            behind: false,
+            at: made_at,
+            created_ms,
+            sent: self.sent,
+            state: MutationState::Pending,
+            attempts: 0,
+            last_attempt_ms: None,
+            next_attempt_ms: None,
+            error: None,
+            group: None,
+            origin: None,
+        }
+    }
 }
 
 /// Many facts of one kind about records of one collection.
@@ -113,21 +193,24 @@ impl<V: Clone> Run<V> {
         let (collection, key) = (self.collection.clone(), self.key(at));
         let value = self.values.get(at).cloned().flatten();
         match &self.said {
-            Said::Queued {
-                first,
-                action,
-                changed,
-            } => Fact::Queued {
-                no: first + at as u64,
-                replaces: None,
-                collection,
-                key,
-                action: *action,
-                value,
-                shows: Shown::Own,
-                changed: changed.clone(),
-                group: None,
-                origin: None,
+            Said::Queued(queued) => match queued.made {
+                Made::Here(_) => Fact::Queued {
+                    no: queued.no(at),
+                    replaces: None,
+                    collection,
+                    key,
+                    action: queued.action,
+                    value,
+                    shows: Shown::Own,
+                    changed: queued.changed.clone(),
+                    group: None,
+                    origin: None,
+                },
+                Made::Before(_) => Fact::Held(Box::new(Held {
+                    mutation: queued.mutation(self, at, 0.0, Hlc::default()),
+                    shadow: None,
+                    version: Version(0),
+                })),
             },
             Said::Remote(versions) => Fact::Remote {
                 collection,

@@ -1,4 +1,4 @@
-//! Log entries and segments as plain JavaScript objects, format 3.
+//! Log entries and segments as plain JavaScript objects, format 4.
 //!
 //! ```text
 //! { format: 3, at, clock: [ms, counter], summary: { pending, conflict, failed, next, counts, pulled },
@@ -7,19 +7,20 @@
 //!
 //! Facts that are alike travel as one run: a bulk write is `{ kind: "queued", collection, action:
 //! "create", first: 12, keys: "a\0b\0", rows: "{…},\n{…}" }`, a page `{ kind: "remote", collection, keys,
-//! versions, rows: "{…},\nnull" }`. A row is a record as JSON, in one line; all of a run are one text. The
+//! versions, rows: "{…},\nnull" }`; what the backend has never confirmed `{ kind: "queued", collection,
+//! action, sent, times: [number, ms, counter, createdAt, …], keys, rows }`, wherever it stands. A row is a record as JSON, in one line; all of a run are one text. The
 //! browser reads and writes one string many times faster than a list of strings, and that several times
 //! faster than a list of objects; a person who looks into the store can still read them.
 //!
-//! Format 2 had a list of texts, format 1 objects (`records`) and the name of the key field in place of
-//! the keys; both are still read.
+//! Format 3 had no `times`, format 2 had a list of texts, format 1 objects (`records`) and the name of the key field in place of
+//! the keys; all are still read.
 
 use super::codec_mutation::{mutation_to_js, set_shows, set_text};
 use super::glue::{self, name, set};
 use super::value::{Row, Rows};
 use crate::conflict::Conflict;
-use crate::model::{MutationNo, Name};
-use crate::shown::Shown;
+use crate::model::{Action, MutationNo, Name};
+use crate::shown::{Names, Shown};
 use crate::store::{Entry, FORMAT, Fact, Gone, Summary, singles};
 use js_sys::{Array, Float64Array, Object};
 use std::rc::Rc;
@@ -146,6 +147,7 @@ struct Run<'a> {
     rows: RowList,
     numbers: Vec<f64>,
     versions: Vec<f64>,
+    times: Vec<f64>,
 }
 
 fn encode_facts(facts: &[Fact<Row>]) -> Array {
@@ -186,6 +188,7 @@ impl<'a> Run<'a> {
                 ..
             } => *no,
             Fact::Remote { .. } | Fact::Acked { value: None, .. } => 0,
+            Fact::Held(held) if held.is_plain() => 0,
             _ => return None,
         };
         let mut run = Self {
@@ -195,6 +198,7 @@ impl<'a> Run<'a> {
             rows: RowList::default(),
             numbers: Vec::new(),
             versions: Vec::new(),
+            times: Vec::new(),
         };
         run.extend(first).then_some(run)
     }
@@ -256,6 +260,20 @@ impl<'a> Run<'a> {
                 self.versions.push(version.0 as f64);
                 true
             }
+            (Fact::Held(first), Fact::Held(held)) if held.is_plain() => {
+                let (first, m) = (&first.mutation, &held.mutation);
+                let alike = first.collection == m.collection
+                    && first.action == m.action
+                    && first.changed == m.changed
+                    && first.sent == m.sent;
+                if alike {
+                    self.add(&m.key, m.value.as_ref());
+                    let counter = f64::from(m.at.counter);
+                    self.times
+                        .extend([m.no as f64, m.at.ms, counter, m.created_ms]);
+                }
+                alike
+            }
             _ => false,
         }
     }
@@ -270,24 +288,23 @@ impl<'a> Run<'a> {
                 changed,
                 ..
             } => {
-                let out = object("queued");
-                set(&out, "collection", &name(collection));
-                set(&out, "action", &name(action.as_str()));
+                let out = queued(collection, *action, changed.as_ref());
                 set(&out, "first", &number(*no));
-                if let Some(changed) = changed {
-                    set(&out, "changed", &texts(changed.iter()));
-                }
-                set(&out, "keys", &JsValue::from_str(&self.keys));
-                set(&out, "rows", &glue::joined_rows(&self.rows.finish()));
-                out
+                self.rows_to(out)
+            }
+            Fact::Held(held) => {
+                let m = &held.mutation;
+                let out = queued(&m.collection, m.action, m.changed.as_ref());
+                let times = Float64Array::from(self.times.as_slice());
+                set(&out, "sent", &m.sent.into());
+                set(&out, "times", &times);
+                self.rows_to(out)
             }
             Fact::Remote { collection, .. } => {
                 let out = object("remote");
                 set(&out, "collection", &name(collection));
                 set(&out, "versions", &versions());
-                set(&out, "keys", &JsValue::from_str(&self.keys));
-                set(&out, "rows", &glue::joined_rows(&self.rows.finish()));
-                out
+                self.rows_to(out)
             }
             _ => {
                 let out = object("acked");
@@ -298,6 +315,22 @@ impl<'a> Run<'a> {
             }
         }
     }
+
+    fn rows_to(self, out: Object) -> Object {
+        set(&out, "keys", &JsValue::from_str(&self.keys));
+        set(&out, "rows", &glue::joined_rows(&self.rows.finish()));
+        out
+    }
+}
+
+fn queued(collection: &Name, action: Action, changed: Option<&Names>) -> Object {
+    let out = object("queued");
+    set(&out, "collection", &name(collection));
+    set(&out, "action", &name(action.as_str()));
+    if let Some(changed) = changed {
+        set(&out, "changed", &texts(changed.iter()));
+    }
+    out
 }
 
 fn encode_fact(fact: &Fact<Row>) -> Object {

@@ -10,7 +10,7 @@ use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Action, Key, Name, Refusal, Version};
 use crate::options::Strategy;
-use crate::store::{Entry, FORMAT, Fact, Gone, Keys, Run, Said, Summary};
+use crate::store::{Entry, FORMAT, Fact, Gone, Keys, Made, MadeAt, Queued, Run, Said, Summary};
 use js_sys::{Array, Float64Array, Object};
 use std::rc::Rc;
 use wasm_bindgen::{JsCast, JsValue};
@@ -170,7 +170,8 @@ struct Records {
 }
 
 impl Reader<'_> {
-    fn records(&mut self, fact: &JsValue) -> Result<Records> {
+    /// `may_go`: what is not looked at may be let go, and fetched again from its segment.
+    fn records(&mut self, fact: &JsValue, may_go: bool) -> Result<Records> {
         let collection: Name = need_text(fact, "collection")?;
         let old: std::result::Result<Array, _> = get(fact, "records").dyn_into();
         let key_field = self.keys.get(&collection).cloned();
@@ -193,7 +194,7 @@ impl Reader<'_> {
             return Err(damaged("keys"));
         }
         let rows = Rows::new(rows, &key_field, keys.clone());
-        if let Some(segment) = self.segment {
+        if let (Some(segment), true) = (self.segment, may_go) {
             let run = self.run;
             rows.set_home(Home { segment, run });
         }
@@ -246,21 +247,33 @@ impl Reader<'_> {
     }
 
     fn read_queued(&mut self, fact: &JsValue) -> Result<()> {
-        let records = self.records(fact)?;
+        // A fold gives what is queued no other home: the old segment goes.
+        let records = self.records(fact, false)?;
         if records.values.iter().any(Option::is_none) {
             return Err(damaged("rows"));
         }
-        let said = Said::Queued {
-            first: need_whole(fact, "first")?,
+        let (made, sent) = match get(fact, "times").dyn_into::<Float64Array>() {
+            Ok(times) => {
+                let sent = get(fact, "sent").as_bool().ok_or_else(|| damaged("sent"))?;
+                (Made::Before(made_before(&times.to_vec())?), sent)
+            }
+            Err(_) => (Made::Here(need_whole(fact, "first")?), false),
+        };
+        let queued = Queued {
+            made,
+            sent,
             action: action_of(fact)?,
             changed: text_list(fact, "changed"),
         };
-        self.tell(records, said);
+        if !queued.is_of(records.keys.len()) {
+            return Err(damaged("times"));
+        }
+        self.tell(records, Said::Queued(queued));
         Ok(())
     }
 
     fn read_remote(&mut self, fact: &JsValue) -> Result<()> {
-        let records = self.records(fact)?;
+        let records = self.records(fact, true)?;
         let versions = wholes(fact, "versions")?;
         if versions.len() != records.keys.len() {
             return Err(damaged("versions"));
@@ -284,6 +297,24 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
+
+/// Numbers of mutations and when they were made: four numbers each.
+fn made_before(times: &[f64]) -> Result<Rc<[MadeAt]>> {
+    let (all, rest) = times.as_chunks();
+    let made = all.iter().map(|&[no, ms, counter, created_ms]| {
+        let fine = ms.is_finite() && created_ms.is_finite();
+        let no = whole_number(no).filter(|no| fine && *no > 0)?;
+        let counter = u32::try_from(whole_number(counter)?).ok()?;
+        Some(MadeAt {
+            no,
+            at: Hlc { ms, counter },
+            created_ms,
+        })
+    });
+    let made: Option<_> = made.collect();
+    made.filter(|_| rest.is_empty())
+        .ok_or_else(|| damaged("times"))
 }
 
 /// A list of whole numbers: a typed array, or in format 1 a list.

@@ -8,16 +8,19 @@ use super::decode;
 use super::glue::{self, get};
 use super::idb::{IdbStore, database_name, random_id};
 use super::rescue;
-use super::value::Row;
+use super::value::{Row, Rows};
 use crate::driver::RescueBatch;
 use crate::error::Code;
 use crate::hlc::Hlc;
 use crate::model::{Action, Version};
 use crate::shown::Shown;
-use crate::store::{Entry, Fact, Store, Summary, conformance, singles};
+use crate::store::{
+    Entry, Fact, Keys, Made, MadeAt, Queued, Run, Said, Store, Summary, conformance, singles,
+};
 use crate::value::Value;
-use js_sys::{Array, Object};
+use js_sys::{Array, Float64Array, Object};
 use rexie::{ObjectStore, Rexie};
+use std::rc::Rc;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
@@ -197,6 +200,92 @@ fn what_is_alike_comes_back_as_a_run_and_what_is_laid_out_in_one_line() {
             assert_eq!(value.json().as_string().unwrap(), text);
         }
     }
+}
+
+#[wasm_bindgen_test]
+fn what_waits_since_before_a_compaction_is_stored_as_a_run() {
+    let at = |n: u32| MadeAt {
+        no: u64::from(n) * 3,
+        at: Hlc {
+            ms: f64::from(n) + 1_000.0,
+            counter: n % 2,
+        },
+        created_ms: f64::from(n),
+    };
+    let texts: Array = (1..=40)
+        .map(|n| JsValue::from(format!("{{\"id\":\"r{n}\"}}")))
+        .collect();
+    let joined: String = (1..=40).map(|n| format!("r{n}\0")).collect();
+    let keys_of = Rc::new(Keys::new(&joined));
+    let rows = Rows::of_texts(&texts, &"id".into(), keys_of.clone());
+    let row = |at| Row {
+        rows: rows.clone(),
+        at,
+    };
+    let run = Run {
+        collection: "sites".into(),
+        keys: keys_of,
+        values: (0..40).map(|at| Some(row(at))).collect(),
+        said: Said::Queued(Queued {
+            made: Made::Before((1..=40).map(at).collect()),
+            action: Action::Create,
+            changed: Some([Rc::from("n")].into()),
+            sent: true,
+        }),
+    };
+    let facts = singles(&[Fact::Run(Rc::new(run))]);
+    let encoded = codec::encode(&entry(facts));
+    assert_eq!(Array::from(&get(&encoded, "facts")).length(), 1);
+    let times = || -> Float64Array { get(&first_run(&encoded), "times").into() };
+    assert_eq!(times().slice(4, 8).to_vec(), [6.0, 1_002.0, 0.0, 2.0]);
+    // It stays in memory: no later compaction would tell where it has gone.
+    let read = decode::decode(&encoded, &keys(), Some(3)).unwrap();
+    let Fact::Run(run) = &read.facts[0] else {
+        panic!("{:?}", read.facts);
+    };
+    assert!(run.values.iter().flatten().all(|r| r.rows.home().is_none()));
+    for (fact, n) in singles(&read.facts).into_iter().zip(1_u32..) {
+        let Fact::Held(held) = fact else {
+            panic!("{fact:?}");
+        };
+        assert!(held.is_plain());
+        let m = held.mutation;
+        assert!(m.sent);
+        let made = MadeAt {
+            no: m.no,
+            at: m.at,
+            created_ms: m.created_ms,
+        };
+        assert_eq!((made, &*m.key), (at(n), &*format!("r{n}")));
+        assert_eq!(m.changed.as_deref(), Some(&[Rc::from("n")][..]));
+        let text = m.value.unwrap().json().as_string().unwrap();
+        assert_eq!(text, format!("{{\"id\":\"r{n}\"}}"));
+    }
+    let odd = [
+        (0, f64::NAN),
+        (0, 0.0),
+        (0, 1.5),
+        (1, f64::INFINITY),
+        (2, -1.0),
+        (2, 4_294_967_296.0),
+        (3, f64::NAN),
+    ];
+    for (at, number) in odd {
+        let kept = times().get_index(at);
+        times().set_index(at, number);
+        let read = decode::decode(&encoded, &keys(), None);
+        assert_eq!(read.err().map(|e| e.code), Some(Code::DatabaseDamaged));
+        times().set_index(at, kept);
+    }
+    for length in [0, 156, 159] {
+        glue::set(&first_run(&encoded), "times", &times().slice(0, length));
+        let read = decode::decode(&encoded, &keys(), None);
+        assert_eq!(read.err().map(|e| e.code), Some(Code::DatabaseDamaged));
+    }
+}
+
+fn first_run(entry: &Object) -> Object {
+    Array::from(&get(entry, "facts")).get(0).into()
 }
 
 #[wasm_bindgen_test]

@@ -107,6 +107,8 @@ async function live() {
   await assessments.delete("never");
   await db.sync().catch(() => {});
   await sites.update("s1", { name: "Behind what was sent" });
+  // Never sent, and enough to be stored together.
+  await sites.putMany(Array.from({ length: 20 }, (_, n) => ({ id: `t${n}`, name: `Tent ${n}` })));
   if (db.compact) await db.compact();
   const inShort = ({ collection, key, action, state }) => ({ collection, key, action, state });
   const expected = {

@@ -92,6 +92,12 @@ impl Drop for Server {
     }
 }
 
+/// What asks over HTTP. Of a connection that a kill has cut it may never hear again: then it asks anew.
+fn patient() -> reqwest::Client {
+    let limit = Duration::from_secs(10);
+    reqwest::Client::builder().timeout(limit).build().unwrap()
+}
+
 /// A client that knows one server, or several.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -108,7 +114,7 @@ impl Client {
         let until = UnixMillis::now().0 / 1000 + 600;
         let tokens = Tokens::new(&Secret::new(SECRET).unwrap());
         Self {
-            http: reqwest::Client::new(),
+            http: patient(),
             urls: urls.iter().map(ToString::to_string).collect(),
             token: tokens.issue(&UserId::new(user).unwrap(), until).unwrap(),
             id: id.into(),

@@ -1,7 +1,7 @@
 //! What is read as runs is what would have been read fact by fact, whoever looks first.
 
 use super::*;
-use crate::model::Action;
+use crate::model::{Action, Held, Mutation, MutationState, Name};
 use crate::replica::index::Query;
 use crate::shown::Shown;
 use crate::store::{runs, singles};
@@ -33,6 +33,19 @@ fn facts((from, count, by, how): Part, no: u64) -> Vec<Fact<Record>> {
                 value: (how % 5 != 0 || n % 3 != 0).then(record),
                 version: Version(u64::from(how % 11)),
             },
+            1 => Fact::Held(Box::new(Held {
+                mutation: Mutation {
+                    sent: how % 8 == 5,
+                    ..before(
+                        &collection,
+                        *n,
+                        record(),
+                        no + at * u64::from(1 + how % 5 / 3),
+                    )
+                },
+                shadow: None,
+                version: Version(0),
+            })),
             _ => Fact::Queued {
                 no: no + at,
                 replaces: None,
@@ -48,6 +61,36 @@ fn facts((from, count, by, how): Part, no: u64) -> Vec<Fact<Record>> {
         }
     };
     (0..).zip(&numbers).map(fact).collect()
+}
+
+/// One that is written down as it stands.
+fn before(collection: &Name, n: u16, record: Record, no: u64) -> Mutation<Record> {
+    Mutation {
+        no,
+        collection: collection.clone(),
+        key: key(n),
+        action: Action::Create,
+        value: Some(record),
+        shows: Shown::Own,
+        changed: None,
+        base_version: Version(0),
+        base: None,
+        priority: 0,
+        behind: false,
+        at: Hlc {
+            ms: 7.0 + no as f64,
+            counter: u32::from(n),
+        },
+        created_ms: f64::from(n) + 0.5,
+        sent: false,
+        state: MutationState::Pending,
+        attempts: 0,
+        last_attempt_ms: None,
+        next_attempt_ms: None,
+        error: None,
+        group: None,
+        origin: None,
+    }
 }
 
 fn take_in(replica: &mut Replica<Record>, facts: &[Fact<Record>], at: u64) {
@@ -105,7 +148,7 @@ proptest! {
         single.watch_mutations();
         // Numbers need not come in order either: a backup brings older ones.
         for ((part, at), place) in parts.iter().zip(1..).zip([3, 0, 4, 1, 5]) {
-            let facts = facts(*part, 1 + 300 * place);
+            let facts = facts(*part, 1 + 600 * place);
             let run = runs(facts.clone());
             prop_assert!(part.1 == 1 || run.len() == 1);
             prop_assert_eq!(format!("{:?}", singles(&run)), format!("{:?}", facts));
