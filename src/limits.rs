@@ -56,6 +56,8 @@ pub const FOLD_QUIET_MS: f64 = 1_000.0;
 /// Pause after a commit before the rescue copy is written: a burst becomes one batch, and it is
 /// there within 100 ms.
 pub const RESCUE_DELAY_MS: f64 = 40.0;
+/// The longest that closing waits for the rescue copy.
+pub const RESCUE_CLOSE_MS: f64 = 1_000.0;
 /// Queued mutations that are handed to the rescue copy once more at each start, to be sure.
 pub const RESCUE_AGAIN_MAX: usize = 2_000;
 /// Mutations handed to the rescue copy at once: as many as are not felt.

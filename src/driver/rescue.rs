@@ -10,7 +10,9 @@ use crate::model::{Held, MutationNo};
 use crate::store::{Seq, Store};
 use crate::value::Value;
 use futures_channel::oneshot;
+use futures_util::future::select;
 use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::Rc;
 
 /// What has changed since the last batch.
@@ -103,6 +105,13 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }));
     }
 
+    /// Hands over what the copy lacks, before the store is let go. A copy that does not answer is not waited
+    /// for: at the next start it is made good.
+    pub async fn rescue_last(&self) {
+        let limit = self.0.clock.sleep(limits::RESCUE_CLOSE_MS);
+        select(pin!(self.rescue_now()), pin!(limit)).await;
+    }
+
     /// Hands over what has changed; resolves when it is kept.
     pub async fn rescue_now(&self) {
         while self.0.rescuing.get() {
@@ -164,15 +173,17 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// These as they stand, and whether there are more.
     fn rescue_batch(&self, nos: Vec<MutationNo>) -> Option<(RescueBatch<V>, bool)> {
         let mut replica = self.0.replica.borrow_mut();
-        // What is not stored yet may be refused: of that the copy has what was there before, until its
-        // commit comes back here.
+        // What is not stored yet may be refused: until its commit has ended, the copy has what was there
+        // before.
         let undecided = replica.undecided();
         let mut again = Vec::new();
         let (mut put, mut gone) = (Vec::new(), Vec::new());
         for no in nos {
             if let Some(step) = undecided.get(&no) {
-                again.push(no);
-                put.extend(replica.held_before(*step));
+                match replica.held_before(*step) {
+                    Some(held) => put.push(held),
+                    None => again.push(no),
+                }
                 continue;
             }
             match replica.held(no) {
@@ -184,7 +195,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         let more = replica.has_touched();
         // Only the last batch of several says that nothing is missing.
-        let is_last = !more && again.is_empty();
+        let is_last = !more && again.is_empty() && !replica.is_undecided();
         replica.touch(again);
         if put.is_empty() && gone.is_empty() {
             return None;

@@ -81,6 +81,8 @@ pub struct Replica<V> {
 #[derive(Debug)]
 struct Undo<V> {
     steps: Vec<Step<V>>,
+    /// What the commit adds to the mutations of that name in [`Replica`].
+    touched: Vec<MutationNo>,
     conflicts: Vec<Rc<Conflict<V>>>,
     checkpoint: Option<Rc<str>>,
     checkpoint_collections: Rc<[Name]>,
@@ -236,6 +238,7 @@ impl<V: Value> Replica<V> {
     pub fn begin(&mut self) {
         self.undo = Some(Undo {
             steps: Vec::new(),
+            touched: Vec::new(),
             conflicts: self.conflicts.clone(),
             checkpoint: self.checkpoint.clone(),
             checkpoint_collections: self.checkpoint_collections.clone(),
@@ -248,7 +251,9 @@ impl<V: Value> Replica<V> {
 
     /// The changes since [`Self::begin`] stay.
     pub fn commit(&mut self) {
-        self.undo = None;
+        if let Some(undo) = self.undo.take() {
+            self.touch(undo.touched);
+        }
     }
 
     /// The changes since [`Self::begin`] never were.
@@ -381,6 +386,13 @@ impl<V: Value> Replica<V> {
         is_whole.then_some(held)
     }
 
+    /// Whether the commit under way brings, changes or ends any.
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        let undo = self.undo.as_ref();
+        undo.is_some_and(|undo| !undo.touched.is_empty())
+    }
+
     /// Whether any came, changed or went that was not dealt with.
     #[must_use]
     pub fn has_touched(&self) -> bool {
@@ -413,6 +425,8 @@ impl<V: Value> Replica<V> {
 
     fn set_mutation(&mut self, no: MutationNo, mutation: Option<Mutation<V>>) {
         if let Some(touched) = &mut self.touched {
+            // What is not stored yet may be taken back.
+            let touched = self.undo.as_mut().map_or(touched, |undo| &mut undo.touched);
             touched.push(no);
         }
         let before = self.outbox.set(no, mutation.map(Box::new));

@@ -445,15 +445,19 @@ impl Core {
         self.manager.submit_catch_up();
     }
 
-    /// Stops syncing and lets the database go, after what was asked for is durable.
+    /// Stops syncing and lets the database go, after what was asked for is durable and in the rescue copy.
     pub fn close(&self, done: Function) {
         self.signals.borrow_mut().take();
         self.manager.signal(Event::Close);
         let (manager, shared) = (self.manager.clone(), self.shared.clone());
         self.manager.settle(Box::new(move || {
-            manager.store().close();
-            shared.borrow_mut().take();
-            let _ = done.call0(&JsValue::UNDEFINED);
+            wasm_bindgen_futures::spawn_local(async move {
+                manager.rescue_last().await;
+                manager.store().close();
+                shared.borrow_mut().take();
+                // The loader's callback only settles a promise.
+                let _ = done.call0(&JsValue::UNDEFINED);
+            });
         }));
     }
 }

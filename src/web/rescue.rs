@@ -11,8 +11,7 @@ use super::glue::{name, set};
 use super::value::Row;
 use crate::driver::RescueBatch;
 use crate::limits;
-use crate::model::{Held, Mutation, MutationState, Version};
-use crate::shown::Shown;
+use crate::model::Mutation;
 use js_sys::{Array, Float64Array, Object};
 use wasm_bindgen::JsValue;
 
@@ -21,7 +20,7 @@ pub(super) fn batch_to_js(batch: &RescueBatch<Row>) -> Object {
     let (put, runs) = (Array::new(), Array::new());
     let mut run: Option<Run> = None;
     for held in &batch.put {
-        if !is_plain(held) {
+        if !held.is_plain() || held.mutation.changed.is_some() {
             put.push(&mutation_to_js(held, &Row::json));
             continue;
         }
@@ -46,23 +45,6 @@ pub(super) fn batch_to_js(batch: &RescueBatch<Row>) -> Object {
     set(&out, "seq", &(batch.seq as f64).into());
     set(&out, "left", &(batch.left as f64).into());
     out
-}
-
-/// Whether number, key, record and what a run says of all of its mutations is all there is to say.
-fn is_plain(held: &Held<Row>) -> bool {
-    let m = &held.mutation;
-    let untouched = m.state == MutationState::Pending
-        && m.attempts == 0
-        && m.last_attempt_ms.is_none()
-        && m.next_attempt_ms.is_none()
-        && m.error.is_none();
-    let alone = m.group.is_none() && m.origin.is_none() && !m.behind;
-    let on_nothing = m.base.is_none()
-        && m.base_version == Version(0)
-        && held.shadow.is_none()
-        && held.version == Version(0);
-    let whole = m.value.is_some() && m.changed.is_none() && matches!(m.shows, Shown::Own);
-    untouched && alone && on_nothing && whole
 }
 
 /// A run under construction.

@@ -62,6 +62,31 @@ fn only_the_last_of_several_batches_says_that_nothing_is_missing() {
 }
 
 #[test]
+fn what_was_just_written_is_handed_over_before_the_store_is_let_go() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let mut device = Device::new("a", &server, 1);
+        device.rescue_ms = 30;
+        let m = device.open_idle().await;
+        m.start_rescue(0, Hlc::default(), false);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        m.signal(Event::Close);
+        m.rescue_last().await;
+        let kept = |no: &str| device.told.0.borrow().iter().any(|line| line == no);
+        assert!(kept("kept [1]"));
+
+        // One that hangs is given up.
+        device.rescue_ms = 3_600_000;
+        let m = device.open_idle().await;
+        m.start_rescue(0, Hlc::default(), false);
+        create(&m, "sites", site("y", 1)).await.unwrap();
+        m.signal(Event::Close);
+        m.rescue_last().await;
+        assert!(!kept("kept [2]"));
+    });
+}
+
+#[test]
 fn a_strict_acknowledgement_waits_until_the_copy_has_it() {
     run(async {
         let server = Rc::new(RefCell::new(Server::default()));
@@ -133,6 +158,36 @@ fn what_a_crash_has_kept_from_the_copy_is_handed_over_once_it_is_loaded() {
             let all = ["rescue put [1, 2] gone [] all below 3"];
             assert_eq!(told(&device).await, all, "{loaded}");
         }
+    });
+}
+
+#[test]
+fn the_copy_hears_of_a_commit_once() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        m.start_rescue(0, Hlc::default(), false);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        assert_eq!(told(&device).await, ["rescue put [1] gone [] all below 2"]);
+        // What the copy has is not handed over again because it is being changed.
+        let release = device.store.hold_next();
+        let write = async { submit(&m, Intent::Discard(1)).await.unwrap() };
+        let batch = async {
+            tokio::task::yield_now().await;
+            m.rescue_now().await;
+            assert!(told(&device).await.is_empty());
+            release.send(()).unwrap();
+        };
+        tokio::join!(write, batch);
+        assert_eq!(told(&device).await, ["rescue put [] gone [1] all below 2"]);
+        // What was taken back has not happened.
+        create(&m, "sites", site("y", 1)).await.unwrap();
+        assert_eq!(told(&device).await, ["rescue put [2] gone [] all below 3"]);
+        device.store.fail_next(Disk::Full);
+        assert!(submit(&m, Intent::Discard(2)).await.is_err());
+        m.rescue_now().await;
+        assert!(told(&device).await.is_empty());
     });
 }
 

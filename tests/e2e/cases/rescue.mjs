@@ -303,6 +303,31 @@ async function killed(rig) {
   }
 }
 
+/** When `close` has answered, the copy has all that was acknowledged, however late it was written. */
+async function closedAtOnce(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  const count = 2_500;
+  await page.evaluate(async (length) => {
+    const records = Array.from({ length }, (_, n) => ({ id: `r${n}`, name: `Site ${n}` }));
+    await window.lab.sites.putMany(records);
+    await window.db.close();
+    const all = await indexedDB.databases();
+    const { name } = all.find((database) => database.name.startsWith("landfall:"));
+    await new Promise((resolve, reject) => {
+      const request = indexedDB.deleteDatabase(name);
+      request.onsuccess = () => resolve();
+      request.onerror = request.onblocked = reject;
+    });
+  }, count);
+  await rig.open(page, { autoStart: false });
+  const seen = await page.evaluate(async () => {
+    const { recovered } = await window.db.waitFor((status) => status.recovered);
+    return [recovered.mutations, await window.lab.sites.count(), window.db.status.outbox.pending];
+  });
+  assert.deepEqual(seen, [count, count, count]);
+}
+
 /** One byte, in the file in which Chromium has all databases of the origin. */
 async function damageDatabase(profile, port) {
   const folder = join(profile, "Default/IndexedDB", `http_127.0.0.1_${port}.indexeddb.leveldb`);
@@ -325,5 +350,6 @@ export const rescue = [
   ...inEach("damaged and torn entries cost only themselves", damage),
   ...inEach("what is gone makes room", compaction),
   ...inEach("a full disk is told and spoils nothing", quota).slice(1),
+  { name: "rescue copy: whole when the database was closed, and thrown away", run: closedAtOnce },
   { name: "rescue copy: killed, and the database thrown away", run: killed },
 ];
