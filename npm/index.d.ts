@@ -589,6 +589,10 @@ export interface SyncManager<Types = Record<string, RecordData>> {
    * (`unsynced`) while something is not synced, unless it is to be discarded.
    */
   signOut(options?: { discard?: boolean }): Promise<void>;
+  /**
+   * Stops syncing and lets the database go. Resolves when all that was asked for is stored, and in the rescue
+   * copy; that is waited for 1 s at most, and made good at the next start.
+   */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }

@@ -407,10 +407,11 @@ impl Story {
         }
         world.violated("it never settles", || {
             let statuses = (0..world.clients.len()).map(|c| {
-                fleet
-                    .managers(c)
-                    .first()
-                    .map(|(_, m)| format!("{:?}", m.status()))
+                let all = fleet.managers(c);
+                let each = all
+                    .iter()
+                    .map(|(id, m)| (*id, m.is_settled(), m.unread(), m.status()));
+                format!("{:?}", each.collect::<Vec<_>>())
             });
             format!("{:?}", statuses.collect::<Vec<_>>())
         });
@@ -449,6 +450,10 @@ impl Story {
                 left = self.fleet.left(&leader);
             } else {
                 app::resolve_all(&self.fleet, c);
+                // Nobody need have told a tab of what waits; whoever looks at it makes it catch up.
+                for (_, manager) in self.fleet.managers(c) {
+                    manager.signal(Event::Visible);
+                }
             }
         }
         let skew_ms = self.world.clients[c].skew_ms.get();
