@@ -65,9 +65,13 @@ function shared(runs) {
 /**
  * A batch as lines. `head` is `{ client, next, stamp, seq, reset? }`; a long batch ends in a short line.
  * `runs` are mutations as well, see `unpacked`, none longer than a line. `seqs`: where each mutation of `put`
- * has a `seq` of its own.
+ * has a `seq` of its own. `alive`, `[below, first, last, first, last, …]`: of what is kept so far with a
+ * number below the first, only what is in one of these stretches, in order, has not gone.
  */
-export function encode(head, put, gone, { runs = [], seqs } = {}) {
+export function encode(head, put, gone, { runs = [], seqs, alive } = {}) {
+  if (alive !== undefined) {
+    return line({ ...head, put: [], gone: [], alive }) + encode(head, put, gone, { runs, seqs });
+  }
   const count = runs.reduce((sum, run) => sum + run.count, put.length);
   if (count <= LINE_MUTATIONS_MAX) {
     return line({ ...head, put, runs: runs.length > 0 ? runs : undefined, gone, seqs });
@@ -100,10 +104,22 @@ export function replay(text) {
       damaged++;
       continue;
     }
-    const { client, next, stamp, put, runs = [], gone, reset, seq = 0, seqs } = JSON.parse(json);
+    const {
+      client,
+      next,
+      stamp,
+      put,
+      runs = [],
+      gone,
+      reset,
+      seq = 0,
+      seqs,
+      alive,
+    } = JSON.parse(json);
     if (reset || client !== kept.client) kept = empty(client);
     kept.next = Math.max(kept.next, next);
     kept.stamp = stamp;
+    if (alive) for (const number of dead(kept.puts, alive)) kept.puts.delete(number);
     const keep = (mutation, known) => {
       const { number } = mutation;
       if (known < (kept.seqs.get(number) ?? 0)) return;
@@ -117,6 +133,16 @@ export function replay(text) {
   kept.early = [...kept.gone].filter((number) => !kept.puts.delete(number));
   kept.damaged = damaged;
   return kept;
+}
+
+/** The numbers of those that have gone, by what is alive. */
+function dead(puts, [below, ...ends]) {
+  const numbers = [...puts.keys()].filter((number) => number < below).sort((a, b) => a - b);
+  let at = 0;
+  return numbers.filter((number) => {
+    while (ends[at + 1] < number) at += 2;
+    return !(ends[at] <= number);
+  });
 }
 
 function empty(client) {

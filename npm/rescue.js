@@ -83,12 +83,23 @@ class Rescue {
    * One batch; resolves when it is stored. Rejects with what the platform says, e.g. of a quota. `left`
    * mutations live after it; `alone()` says whether no other tab writes here. `stamp` is the clock up to
    * which nothing is missing, `[ms, counter]`; `seq` is the newest entry of the log that the tab knows.
-   * `runs` are mutations as well, see rescue-log.js.
+   * `runs` are mutations as well, `alive` are all there are, see rescue-log.js.
    */
-  write({ client, next, stamp, seq, put = [], runs = [], gone = [], left, alone = () => false }) {
+  write({
+    client,
+    next,
+    stamp,
+    seq,
+    put = [],
+    runs = [],
+    gone = [],
+    alive,
+    left,
+    alone = () => false,
+  }) {
     // Made into text at once: what the caller does to its objects later is not ours.
     const head = { client, next, stamp };
-    const line = encode({ ...head, seq }, put, [...gone], { runs });
+    const line = encode({ ...head, seq }, put, [...gone], { runs, alive });
     const count = runs.reduce((sum, run) => sum + run.count, put.length);
     this.#written = Math.max(this.#written + count, left ?? 0);
     this.#head = { ...head, left: left ?? Infinity, alone };

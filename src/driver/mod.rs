@@ -168,6 +168,8 @@ struct Inner<V, S, B, C> {
     rescued: Cell<(MutationNo, Hlc)>,
     /// What it had when it was last asked what the copy may lack.
     rescue_lacks: Cell<Option<(MutationNo, Hlc)>>,
+    /// The copy was not told yet which mutations there are at all.
+    rescue_untold: Cell<bool>,
     handing: rescue::Handing,
     /// What the newest entry said, until everything is loaded.
     summary: RefCell<Summary>,
@@ -267,6 +269,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             rescue_whole: Cell::new(false),
             rescued: Cell::default(),
             rescue_lacks: Cell::default(),
+            rescue_untold: Cell::new(false),
             handing: rescue::Handing::default(),
             summary: RefCell::new(tail.summary.unwrap_or_default()),
             in_flight: RefCell::default(),

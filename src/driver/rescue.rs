@@ -7,6 +7,7 @@ use super::{Backend, Clock, Manager};
 use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Held, MutationNo};
+use crate::replica::Alive;
 use crate::store::{Seq, Store};
 use crate::value::Value;
 use futures_channel::oneshot;
@@ -22,6 +23,8 @@ pub struct RescueBatch<V> {
     pub put: Vec<Held<V>>,
     /// Mutations that have left the outbox.
     pub gone: Vec<MutationNo>,
+    /// What there is at all, told once after a start: a crash may have kept from the copy what has gone.
+    pub alive: Option<Alive>,
     /// With this batch the copy has all that this tab changed before this reading of the clock,
     pub stamp: Hlc,
     /// and all mutations with a lower number.
@@ -116,13 +119,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     pub async fn rescue_now(&self) {
         while self.0.rescuing.get() {
             let on_its_way = self.0.handing.begin();
-            let (nos, missing) = self.next_touched();
+            let (nos, missing, alive) = self.next_touched();
             // A mutation is kept whole. What cannot be read now is tried with the next commit.
             if self.fetch_values(missing).await.is_err() {
                 self.0.replica.borrow_mut().touch(nos);
+                self.0.rescue_untold.set(alive.is_some());
                 return;
             }
-            let Some((batch, more)) = self.rescue_batch(nos) else {
+            let Some((batch, more)) = self.rescue_batch(nos, alive) else {
                 break;
             };
             self.0.listener.rescue(batch).await;
@@ -137,13 +141,16 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     /// What goes into the next batch, and what of it is not in memory. A large one is cut, so that no
     /// turn of the event loop is felt.
-    fn next_touched(&self) -> (Vec<MutationNo>, Vec<V>) {
+    fn next_touched(&self) -> (Vec<MutationNo>, Vec<V>, Option<Alive>) {
         let mut replica = self.0.replica.borrow_mut();
         // Not when it was loaded: somebody waits for that.
         if let Some((next_no, stamp)) = self.0.rescue_lacks.take() {
             let few = replica.outbox.len() <= limits::RESCUE_AGAIN_MAX;
             replica.touch_where(|m| few || m.no >= next_no || m.at > stamp);
+            // An empty copy has nothing that could have gone.
+            self.0.rescue_untold.set(self.0.loaded.get() && next_no > 0);
         }
+        let alive = self.0.rescue_untold.take().then(|| replica.alive());
         // What another tab has written, it hands over itself; here it may only be seen as gone.
         let mut nos = replica.take_touched();
         if !nos.is_sorted() {
@@ -167,11 +174,15 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 }
             });
         }
-        (nos, missing)
+        (nos, missing, alive)
     }
 
     /// These as they stand, and whether there are more.
-    fn rescue_batch(&self, nos: Vec<MutationNo>) -> Option<(RescueBatch<V>, bool)> {
+    fn rescue_batch(
+        &self,
+        nos: Vec<MutationNo>,
+        alive: Option<Alive>,
+    ) -> Option<(RescueBatch<V>, bool)> {
         let mut replica = self.0.replica.borrow_mut();
         // What is not stored yet may be refused: until its commit has ended, the copy has what was there
         // before.
@@ -197,7 +208,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         // Only the last batch of several says that nothing is missing.
         let is_last = !more && again.is_empty() && !replica.is_undecided();
         replica.touch(again);
-        if put.is_empty() && gone.is_empty() {
+        if put.is_empty() && gone.is_empty() && alive.is_none() {
             return None;
         }
         self.0.rescue_whole.set(false);
@@ -208,6 +219,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let batch = RescueBatch {
             put,
             gone,
+            alive,
             stamp,
             next_no,
             seq: self.0.seq.get(),

@@ -77,6 +77,16 @@ pub struct Replica<V> {
     imported: imported::Imported,
 }
 
+/// Of the mutations with numbers below this one, those are in the queue that are in a stretch, from its first
+/// number to its last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alive {
+    /// What comes from here on is not spoken of.
+    pub below: MutationNo,
+    /// In order.
+    pub stretches: Vec<(MutationNo, MutationNo)>,
+}
+
 /// What it takes to go back to where a commit began.
 #[derive(Debug)]
 struct Undo<V> {
@@ -384,6 +394,29 @@ impl<V: Value> Replica<V> {
         let mut is_whole = true;
         held.each_value(&mut |value| is_whole &= value.is_resident());
         is_whole.then_some(held)
+    }
+
+    /// Which mutations are in the queue by what is stored. What a commit under way ends is not over yet.
+    #[must_use]
+    pub fn alive(&self) -> Alive {
+        let undo = self.undo.as_ref();
+        let below = undo.map_or(self.next_no, |undo| undo.next_no);
+        let undone = undo.into_iter().flat_map(|undo| &undo.steps);
+        let ended = undone.filter_map(|step| match step {
+            Step::Mutation(no, Some(_)) => Some(*no),
+            _ => None,
+        });
+        let mut nos: Vec<_> = self.outbox.iter().map(|m| m.no).chain(ended).collect();
+        nos.sort_unstable();
+        nos.dedup();
+        let mut stretches: Vec<(MutationNo, MutationNo)> = Vec::new();
+        for no in nos.into_iter().filter(|no| *no < below) {
+            match stretches.last_mut() {
+                Some((_, last)) if *last + 1 == no => *last = no,
+                _ => stretches.push((no, no)),
+            }
+        }
+        Alive { below, stretches }
     }
 
     /// Whether the commit under way brings, changes or ends any.

@@ -15,7 +15,7 @@ use crate::model::Mutation;
 use js_sys::{Array, Float64Array, Object};
 use wasm_bindgen::JsValue;
 
-/// `{ put, runs, gone, next, stamp, seq, left }`.
+/// `{ put, runs, gone, alive, next, stamp, seq, left }`; `alive`: `[below, first, last, first, last, …]`.
 pub(super) fn batch_to_js(batch: &RescueBatch<Row>) -> Object {
     let (put, runs) = (Array::new(), Array::new());
     let mut run: Option<Run> = None;
@@ -39,6 +39,12 @@ pub(super) fn batch_to_js(batch: &RescueBatch<Row>) -> Object {
     set(&out, "put", &put);
     set(&out, "runs", &runs);
     set(&out, "gone", &Float64Array::from(gone.as_slice()));
+    if let Some(alive) = &batch.alive {
+        let ends = alive.stretches.iter().flat_map(|(a, b)| [*a, *b]);
+        let all = std::iter::once(alive.below).chain(ends);
+        let all: Array = all.map(|no| JsValue::from(no as f64)).collect();
+        set(&out, "alive", &all);
+    }
     set(&out, "next", &(batch.next_no as f64).into());
     let stamp = Array::of2(&batch.stamp.ms.into(), &batch.stamp.counter.into());
     set(&out, "stamp", &stamp);

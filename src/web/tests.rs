@@ -13,6 +13,7 @@ use crate::driver::RescueBatch;
 use crate::error::Code;
 use crate::hlc::Hlc;
 use crate::model::{Action, Version};
+use crate::replica::Alive;
 use crate::shown::Shown;
 use crate::store::{
     Entry, Fact, Keys, Made, MadeAt, Queued, Run, Said, Store, Summary, conformance, singles,
@@ -486,6 +487,10 @@ fn a_rescue_batch_has_new_records_as_runs_and_anything_else_whole() {
     let batch = RescueBatch {
         put,
         gone: vec![7],
+        alive: Some(Alive {
+            below: 9,
+            stretches: vec![(1, 6), (8, 8)],
+        }),
         stamp: Hlc::default(),
         next_no: 9,
         seq: 2,
@@ -505,6 +510,9 @@ fn a_rescue_batch_has_new_records_as_runs_and_anything_else_whole() {
     assert_eq!(put.length(), 1);
     assert_eq!(get(&put.get(0), "attempts"), 1);
     assert_eq!(get(&get(&out, "gone"), "0"), 7);
+    let alive: Array = get(&out, "alive").unchecked_into();
+    let alive: Vec<_> = alive.iter().filter_map(|no| no.as_f64()).collect();
+    assert_eq!(alive, [9.0, 1.0, 6.0, 8.0, 8.0]);
 
     // What `rescue-log.js` puts back is all that a run leaves out.
     let whole = codec_mutation::mutation_to_js(&new_record(1), &Row::json);

@@ -153,3 +153,22 @@ test("what was gone early is forgotten at last", () => {
   assert.ok(text.length < 4_000);
   assert.deepEqual(replay(text).early, range(4_489, 5_000));
 });
+
+test("what is alive tells what has gone of what is there so far", () => {
+  const alive = (...all) => encode(head, [], [], { alive: all });
+  const text = encode(head, puts(1, 2, 3, 5, 8, 9, 20), []);
+  assert.deepEqual(kept(text + alive(10, 2, 3, 8, 8)), [2, 3, 8, 20]);
+  assert.deepEqual(kept(text + alive(10)), [20]);
+  assert.deepEqual(kept(text + alive(30, 1, 30)), kept(text));
+  assert.deepEqual(kept(text + alive(1)), kept(text));
+  // What comes with it or later is not meant, nor another client's.
+  assert.deepEqual(kept(text + encode(head, puts(4), [], { alive: [30, 5, 5] })), [4, 5]);
+  assert.deepEqual(kept(text + alive(30, 5, 5) + encode(head, puts(6), [])), [5, 6]);
+  const other = encode({ ...head, client: "b" }, puts(1), []);
+  assert.deepEqual(kept(alive(30) + other), [1]);
+  const summed = summary(replay(text + alive(10, 2, 3)));
+  assert.deepEqual(kept(summed), [2, 3, 20]);
+  // Cut off or damaged, nothing has gone.
+  const cut = alive(10, 2, 3);
+  assert.deepEqual(kept(text + cut.slice(0, 30)), kept(text));
+});

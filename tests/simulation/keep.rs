@@ -16,6 +16,7 @@ use landfall::error::{Code, Error};
 use landfall::hlc::Hlc;
 use landfall::model::{Held, MutationNo};
 use landfall::options::CollectionSpec;
+use landfall::replica::Alive;
 use landfall::replica::plan::Intent;
 use landfall::replica::plan_import::Import;
 use landfall::store::Seq;
@@ -53,6 +54,10 @@ impl Boat {
         if !alone {
             let ms = self.stamp.ms - LATE_MS;
             self.stamp = Hlc { ms, counter: 0 };
+        }
+        if let Some(Alive { below, stretches }) = batch.alive {
+            let alive = |no: &MutationNo| stretches.iter().any(|(a, b)| (*a..=*b).contains(no));
+            self.puts.retain(|no, _| *no >= below || alive(no));
         }
         for held in batch.put {
             let no = held.mutation.no;
@@ -92,7 +97,8 @@ pub(crate) async fn rescue(fleet: Rc<Fleet>, (c, tab): Asker, batch: RescueBatch
     world.say(|| {
         let put: Vec<_> = batch.put.iter().map(|h| h.mutation.no).collect();
         let gone = &batch.gone;
-        format!("c{c} tab {tab}: the rescue copy of {client} gets {put:?}, loses {gone:?}")
+        let alive = &batch.alive;
+        format!("c{c} tab {tab}: the rescue copy of {client} gets {put:?}, loses {gone:?}, alive {alive:?}")
     });
     fleet.boats.borrow_mut()[c].write(&client, batch, alone);
 }

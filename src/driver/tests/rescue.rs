@@ -162,6 +162,70 @@ fn what_a_crash_has_kept_from_the_copy_is_handed_over_once_it_is_loaded() {
 }
 
 #[test]
+fn what_has_gone_without_the_copy_hearing_of_it_is_told_at_the_next_start() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        for key in ["x", "y", "z", "u"] {
+            create(&m, "sites", site(key, 1)).await.unwrap();
+        }
+        // The copy has them; then two end, and the tab is killed before it hands that over.
+        submit(&m, Intent::Discard(1)).await.unwrap();
+        submit(&m, Intent::Discard(3)).await.unwrap();
+        drop(m);
+        let m = device.open_idle().await;
+        device.told.0.take();
+        m.start_rescue(
+            5,
+            Hlc {
+                ms: 1e13,
+                counter: 0,
+            },
+            false,
+        );
+        pass(limits::RESCUE_DELAY_MS as u64 + 1).await;
+        let alive = |text: &str| device.told.0.borrow().iter().any(|line| line == text);
+        assert!(
+            alive("alive [(2, 2), (4, 4)] below 5"),
+            "{:?}",
+            device.told.0
+        );
+        // Once.
+        device.told.0.take();
+        create(&m, "sites", site("v", 1)).await.unwrap();
+        assert_eq!(told(&device).await, ["rescue put [5] gone [] all below 6"]);
+
+        // What a commit under way ends is there until it is stored; what it brings is not spoken of.
+        let m = device.open_idle().await;
+        m.start_rescue(
+            6,
+            Hlc {
+                ms: 1e13,
+                counter: 0,
+            },
+            false,
+        );
+        let release = device.store.hold_next();
+        device.told.0.take();
+        let write = async {
+            let _ = submit(&m, Intent::Discard(4)).await;
+            let _ = create(&m, "sites", site("w", 1)).await;
+        };
+        let batch = async {
+            pass(limits::RESCUE_DELAY_MS as u64 + 1).await;
+            assert!(
+                alive("alive [(2, 2), (4, 5)] below 6"),
+                "{:?}",
+                device.told.0
+            );
+            release.send(()).unwrap();
+        };
+        tokio::join!(write, batch);
+    });
+}
+
+#[test]
 fn the_copy_hears_of_a_commit_once() {
     run(async {
         let server = Rc::new(RefCell::new(Server::default()));

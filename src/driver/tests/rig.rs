@@ -147,6 +147,10 @@ impl Listener<Record> for Ear {
         let (gone, next_no) = (&batch.gone, batch.next_no);
         let text = format!("rescue put {put:?} gone {gone:?} all below {next_no}");
         self.0.0.borrow_mut().push(text);
+        if let Some(alive) = &batch.alive {
+            let text = format!("alive {:?} below {}", alive.stretches, alive.below);
+            self.0.0.borrow_mut().push(text);
+        }
         for m in batch.put.iter().map(|held| &held.mutation) {
             let n = m.value.as_ref().map(|value| &value["n"]);
             let text = format!("holds {} with {n:?}", m.no);

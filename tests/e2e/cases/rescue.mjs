@@ -303,6 +303,47 @@ async function killed(rig) {
   }
 }
 
+/** What was deleted right before the page went does not come back, though the copy has not heard of it. */
+async function goneUnheard(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  await page.evaluate(async () => {
+    const { sites } = window.lab;
+    await sites.putMany(["kept", "gone"].map((id) => ({ id, name: id })));
+  });
+  await sleep(500);
+  await Promise.all([
+    page.waitForEvent("load"),
+    page.evaluate(() => {
+      window.lab.sites.delete("gone").then(() => location.reload());
+    }),
+  ]);
+  await rig.open(page, { autoStart: false });
+  await page.evaluate(async () => {
+    await window.lab.sites.all();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await window.db.close();
+  });
+  await page.evaluate(throwAway);
+  await rig.open(page, { autoStart: false });
+  const seen = await page.evaluate(async () => {
+    await window.db.waitFor((status) => status.recovered);
+    return (await window.lab.sites.all()).map(({ id }) => id);
+  });
+  assert.deepEqual(seen, ["kept"]);
+}
+
+/** In the page: deletes the database of landfall that nobody has open. */
+async function throwAway() {
+  const all = await indexedDB.databases();
+  const { name } = all.find((database) => database.name.startsWith("landfall:"));
+  await new Promise((resolve, reject) => {
+    const request = indexedDB.deleteDatabase(name);
+    request.onsuccess = () => resolve();
+    request.onerror = request.onblocked = reject;
+  });
+}
+
 /** When `close` has answered, the copy has all that was acknowledged, however late it was written. */
 async function closedAtOnce(rig) {
   const page = await rig.tab();
@@ -312,14 +353,8 @@ async function closedAtOnce(rig) {
     const records = Array.from({ length }, (_, n) => ({ id: `r${n}`, name: `Site ${n}` }));
     await window.lab.sites.putMany(records);
     await window.db.close();
-    const all = await indexedDB.databases();
-    const { name } = all.find((database) => database.name.startsWith("landfall:"));
-    await new Promise((resolve, reject) => {
-      const request = indexedDB.deleteDatabase(name);
-      request.onsuccess = () => resolve();
-      request.onerror = request.onblocked = reject;
-    });
   }, count);
+  await page.evaluate(throwAway);
   await rig.open(page, { autoStart: false });
   const seen = await page.evaluate(async () => {
     const { recovered } = await window.db.waitFor((status) => status.recovered);
@@ -351,5 +386,6 @@ export const rescue = [
   ...inEach("what is gone makes room", compaction),
   ...inEach("a full disk is told and spoils nothing", quota).slice(1),
   { name: "rescue copy: whole when the database was closed, and thrown away", run: closedAtOnce },
+  { name: "rescue copy: what has gone unheard does not come back", run: goneUnheard },
   { name: "rescue copy: killed, and the database thrown away", run: killed },
 ];
