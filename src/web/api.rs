@@ -340,7 +340,7 @@ impl Core {
         self.manager.is_fresh()
     }
 
-    /// From now on `host.rescue({ put, runs, gone, next, stamp, seq, left })` is called after commits, and first for
+    /// From now on `host.rescue({ put, runs, gone, alive, next, stamp, seq, left })` is called after commits, and first for
     /// what a copy whose newest batch had this `next` and `stamp` (`[ms, counter]`) may lack. `whole`: the
     /// first one takes the place of another database's copy.
     #[wasm_bindgen(js_name = startRescue)]
