@@ -153,9 +153,7 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
     }
     let sent = |e: &Effect| {
         let content = e.sent.iter().chain(&e.data);
-        // What a backup brought to another device, and its own copy back to this one, both may have sent.
-        let brought = oracle.losses.owed.contains_key(&n);
-        let there = brought || whose.iter().any(|(client, _)| *client == e.client);
+        let there = whose.iter().any(|(client, _)| *client == e.client);
         there && content.into_iter().any(|r| carries(r, op, n))
     };
     effects().any(sent)
