@@ -65,7 +65,12 @@ async function openBucket(id, durability) {
 
   await connect();
   return {
-    add: (text) => commit("readwrite", (store) => store.add(text)),
+    // Told to commit at once: a page that goes meanwhile takes with it what was not.
+    add: (text) =>
+      commit("readwrite", (store) => {
+        store.add(text);
+        store.transaction.commit();
+      }),
     all: () => commit("readonly", read),
     last: () => commit("readonly", readLast),
     swap: (fn) =>

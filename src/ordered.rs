@@ -257,7 +257,7 @@ impl<K: Ord, V, L: List<K, V>> Ordered<K, V, L> {
 impl<K: Ord + 'static, V: 'static> LazilyOrdered<K, V> {
     /// Whether what is between these keys, they included, goes between two lists.
     pub fn has_room(&self, first: &K, last: &K) -> bool {
-        let next = self.chunks.get(self.room(first));
+        let next = self.chunks.get(self.list_of(first));
         next.and_then(|next| next.first())
             .is_none_or(|next| next > last)
     }
@@ -268,9 +268,7 @@ impl<K: Ord + 'static, V: 'static> LazilyOrdered<K, V> {
     where
         K: Borrow<Q>,
     {
-        let ends_before = |chunk: &Lazy<K, V>| chunk.last().is_some_and(|k| k.borrow() < key);
-        let c = self.chunks.partition_point(ends_before);
-        self.chunks.get(c)?.unmade()
+        self.chunks.get(self.list_of(key))?.unmade()
     }
 
     /// All lists in order: what their entries would be made of, or the entries.
@@ -282,8 +280,24 @@ impl<K: Ord + 'static, V: 'static> LazilyOrdered<K, V> {
         })
     }
 
-    fn room(&self, first: &K) -> usize {
-        let ends_before = |chunk: &Lazy<K, V>| chunk.last().is_some_and(|last| last < first);
+    /// All lists in order as they are.
+    pub fn chunks(&self) -> impl Iterator<Item = &Lazy<K, V>> {
+        self.chunks.iter()
+    }
+
+    /// The list in which a key must be, if it is there at all.
+    pub fn chunk<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&Lazy<K, V>>
+    where
+        K: Borrow<Q>,
+    {
+        self.chunks.get(self.list_of(key))
+    }
+
+    fn list_of<Q: Ord + ?Sized>(&self, key: &Q) -> usize
+    where
+        K: Borrow<Q>,
+    {
+        let ends_before = |chunk: &Lazy<K, V>| chunk.last().is_some_and(|k| k.borrow() < key);
         self.chunks.partition_point(ends_before)
     }
 
@@ -307,7 +321,7 @@ impl<K: Ord + 'static, V: 'static> LazilyOrdered<K, V> {
             let ends = (key(from), key(to - 1));
             Lazy::new(of.clone(), from..to, ends, make.clone())
         });
-        let at = self.room(&key(0));
+        let at = self.list_of(&key(0));
         self.chunks.splice(at..at, chunks);
         self.len += len;
     }

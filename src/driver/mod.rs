@@ -162,6 +162,8 @@ struct Inner<V, S, B, C> {
     compacting: Rc<Cell<bool>>,
     rescuing: Cell<bool>,
     rescue_due: Cell<bool>,
+    /// Nobody sees the page: its timers are late, and it may be stopped at any time.
+    hidden: Cell<bool>,
     /// The next batch is not cut.
     rescue_whole: Cell<bool>,
     /// What the rescue copy has: the numbers below, and the changes up to this reading.
@@ -266,6 +268,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             compacting: Rc::default(),
             rescuing: Cell::new(false),
             rescue_due: Cell::new(false),
+            hidden: Cell::new(false),
             rescue_whole: Cell::new(false),
             rescued: Cell::default(),
             rescue_lacks: Cell::default(),
@@ -311,6 +314,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             self.0.replica.borrow_mut().forget_trouble();
         }
         if matches!(event, Event::Visible) {
+            self.0.hidden.set(false);
             // What other tabs could not tell of shows at the latest when somebody looks.
             self.submit_catch_up();
         }

@@ -97,15 +97,29 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     pub(super) fn schedule_rescue(&self) {
-        if !self.0.rescuing.get() || self.0.rescue_due.replace(true) {
-            return;
+        if self.0.hidden.get() {
+            self.rescue_soon();
+        } else if self.0.rescuing.get() && !self.0.rescue_due.replace(true) {
+            let manager = self.clone();
+            self.0.clock.spawn(Box::pin(async move {
+                manager.0.clock.sleep(limits::RESCUE_DELAY_MS).await;
+                manager.0.rescue_due.set(false);
+                manager.rescue_now().await;
+            }));
         }
+    }
+
+    fn rescue_soon(&self) {
         let manager = self.clone();
-        self.0.clock.spawn(Box::pin(async move {
-            manager.0.clock.sleep(limits::RESCUE_DELAY_MS).await;
-            manager.0.rescue_due.set(false);
-            manager.rescue_now().await;
-        }));
+        self.0
+            .clock
+            .spawn(Box::pin(async move { manager.rescue_now().await }));
+    }
+
+    /// Nobody sees the page any more, and it may never run again: hands over at once, until it is seen.
+    pub fn hide(&self) {
+        self.0.hidden.set(true);
+        self.rescue_soon();
     }
 
     /// Hands over what the copy lacks, before the store is let go. A copy that does not answer is not waited

@@ -89,8 +89,13 @@ impl<K, V> Lazy<K, V> {
 
     /// What the entries are to be made of.
     pub(super) fn unmade(&self) -> Option<(&dyn Any, Range<usize>)> {
-        let source = self.source.as_ref();
-        let source = source.filter(|_| self.entries.get().is_none())?;
+        self.source().filter(|_| self.entries.get().is_none())
+    }
+
+    /// What the entries are made of or to be made of, where none has changed since.
+    #[must_use]
+    pub fn source(&self) -> Option<(&dyn Any, Range<usize>)> {
+        let source = self.source.as_ref()?;
         Some((&*source.of, source.range.clone()))
     }
 

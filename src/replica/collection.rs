@@ -1,11 +1,12 @@
 //! The records of one collection, in the order of their keys, with their indexes.
 
 use super::index::{Index, Query};
+use super::runs::{self, OrPart, Part, Placed};
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, MutationNo, Version};
 use crate::options::CollectionSpec;
 use crate::ordered::{Gap, LazilyOrdered, Ordered};
-use crate::store::{Run, SegmentId};
+use crate::store::SegmentId;
 use crate::value::Value;
 use std::any::Any;
 use std::cell::RefCell;
@@ -122,8 +123,8 @@ impl<V: Value> Collection<V> {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&V> {
         // Looking at a record is not enough to make it.
-        if let Some((run, part)) = self.records.unmade(key)
-            && let Some(run) = run.downcast_ref::<Run<V>>()
+        if let Some((of, part)) = self.records.unmade(key)
+            && let Some(Placed { run, .. }) = of.downcast_ref()
         {
             return run.values[run.keys.find(key, part)?].as_ref();
         }
@@ -137,9 +138,9 @@ impl<V: Value> Collection<V> {
                 Ok(made) => made
                     .iter()
                     .for_each(|(_, r)| r.value.iter().for_each(&mut *visit)),
-                Err((run, part)) => {
-                    let run = run.downcast_ref::<Run<V>>();
-                    let values = run.map(|run| &run.values[part]);
+                Err((of, part)) => {
+                    let of = of.downcast_ref::<Placed<V>>();
+                    let values = of.map(|of| &of.run.values[part]);
                     let values = values.unwrap_or_default().iter();
                     values.flatten().for_each(&mut *visit);
                 }
@@ -171,6 +172,18 @@ impl<V: Value> Collection<V> {
     /// Everything that is known, visible or not, in the order of the keys.
     pub fn records(&self) -> impl Iterator<Item = (&Key, &Record<V>)> {
         self.records.iter()
+    }
+
+    /// The same by lists: of those that came in a run and have not changed, the run and which part of it.
+    pub(super) fn lists(&self) -> impl Iterator<Item = OrPart<'_, Key, Record<V>, V>> {
+        self.records.chunks().map(runs::changed_or_part)
+    }
+
+    /// Whether exactly these records came together, and have not changed.
+    pub(super) fn has_part(&self, part: &Part<'_, V>) -> bool {
+        let first = part.placed.run.keys.get(part.range.start);
+        let there = first.and_then(|key| self.records.chunk(key));
+        there.is_some_and(|there| Part::of(there).is_some_and(|there| there.is(part)))
     }
 
     /// Replaces what is known of a key; answers what was known.
@@ -212,16 +225,17 @@ impl<V: Value> Collection<V> {
     /// Adds what a run says of records that there is room for; `make` makes one of them.
     pub(super) fn add_run(
         &mut self,
-        run: &Rc<Run<V>>,
+        placed: &Rc<Placed<V>>,
         make: impl Fn(usize) -> (Key, Record<V>) + 'static,
     ) {
+        let run = placed.run.clone();
         self.visible += run.values.iter().flatten().count();
         // Built again when they are asked for.
         self.indexes
             .get_mut()
             .iter_mut()
             .for_each(|slot| *slot = None);
-        let of: Rc<dyn Any> = run.clone();
+        let of: Rc<dyn Any> = placed.clone();
         let key = |at| run.key(at);
         self.records.add_lazily(&of, run.values.len(), key, make);
     }

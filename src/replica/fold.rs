@@ -6,12 +6,14 @@
 //! changed, not how much there is.
 
 use super::Replica;
-use super::collection::Record;
+use super::collection::{Pending, Record};
+use super::runs::Part;
 use crate::limits;
 use crate::model::{Held, Key, MutationNo, Name};
 use crate::ordered::Numbers;
-use crate::store::{Entry, Fact, Said, SegmentId, Summary, singles};
+use crate::store::{Entry, Fact, SegmentId, Summary, singles};
 use crate::value::Value;
+use std::ops::Range;
 
 /// What a compaction writes.
 #[derive(Debug)]
@@ -22,6 +24,48 @@ pub struct Fold<V> {
     pub kept: Vec<SegmentId>,
     /// The counts at this moment.
     pub summary: Summary,
+}
+
+/// Facts under construction: parts of runs that have not changed are told as they are.
+struct Facts<'a, V> {
+    facts: Vec<Fact<V>>,
+    /// The newest of them, as long as it may go on.
+    part: Option<Part<'a, V>>,
+}
+
+impl<'a, V: Value> Facts<'a, V> {
+    fn new() -> Self {
+        Self {
+            facts: Vec::new(),
+            part: None,
+        }
+    }
+
+    fn add(&mut self, fact: Fact<V>) {
+        self.end_part();
+        self.facts.push(fact);
+    }
+
+    fn add_part(&mut self, part: Part<'a, V>) {
+        if !self.part.as_mut().is_some_and(|last| last.extend(&part)) {
+            self.end_part();
+            self.part = Some(part);
+        }
+    }
+
+    fn end_part(&mut self) {
+        let Some(part) = self.part.take() else { return };
+        let Range { start, end } = part.range;
+        for from in (start..end).step_by(limits::SEGMENT_FACTS_MAX) {
+            let to = (from + limits::SEGMENT_FACTS_MAX).min(end);
+            self.facts.push(part.fact(from..to));
+        }
+    }
+
+    fn finish(mut self) -> Vec<Fact<V>> {
+        self.end_part();
+        self.facts
+    }
 }
 
 /// How many facts each segment has.
@@ -42,26 +86,49 @@ impl<V: Value> Replica<V> {
     #[must_use]
     pub fn fold(&self, sizes: &Sizes) -> Fold<V> {
         let kept = self.healthy(sizes);
-        let (mut facts, mut state) = (Vec::new(), Vec::new());
+        let (mut facts, mut state) = (Facts::new(), Facts::new());
         for collection in &self.collections {
             let name = &collection.spec.name;
-            for (key, record) in collection.records() {
-                if record.pending.is_none() && !kept.contains(&record.home) {
-                    tell(name, key, record, &mut facts, &mut state);
-                }
-            }
-            // In the order of their numbers, in which they are alike most often.
-            for mutation in self.outbox.iter().filter(|m| m.collection == *name) {
-                if let Some(record) = collection.record(&mutation.key)
-                    && record
-                        .pending
-                        .as_ref()
-                        .is_some_and(|p| p.head == mutation.no)
-                {
-                    self.hold(record, &mut state);
+            for list in collection.lists() {
+                match list {
+                    Ok(records) => {
+                        for (key, record) in records {
+                            if record.pending.is_none() && !kept.contains(&record.home) {
+                                tell(name, key, record, &mut facts, &mut state);
+                            }
+                        }
+                    }
+                    Err(part) => {
+                        if part.is_remote() && !kept.contains(&part.placed.home) {
+                            facts.add_part(part);
+                        }
+                    }
                 }
             }
         }
+        // In the order of their numbers, in which they are alike most often; by collection.
+        let mut queued: Vec<_> = self.collections.iter().map(|_| Facts::new()).collect();
+        for list in self.outbox.by_lists() {
+            match list {
+                Err(part) if self.is_whole(&part) => {
+                    if let Some(c) = self.position(&part.placed.run.collection) {
+                        queued[c].add_part(part);
+                    }
+                }
+                Err(part) => {
+                    for at in part.range.clone() {
+                        self.hold_head(part.placed.no(at), &mut queued);
+                    }
+                }
+                Ok(mutations) => {
+                    for (no, _) in mutations {
+                        self.hold_head(Some(*no), &mut queued);
+                    }
+                }
+            }
+        }
+        let (facts, mut state) = (facts.finish(), state.finish());
+        state.extend(queued.into_iter().flat_map(Facts::finish));
         state.extend(self.told_aliases());
         state.extend(self.conflicts.iter().cloned().map(Fact::Conflicted));
         if self.data_version > 0 {
@@ -80,11 +147,17 @@ impl<V: Value> Replica<V> {
         let mut entries = Vec::with_capacity(facts.len() / limits::SEGMENT_FACTS_MAX + 3);
         // Apart: a segment is kept for its records, and what was queued once must not come back.
         for facts in [facts, state] {
-            let mut facts = facts.into_iter().peekable();
-            while facts.peek().is_some() {
-                let part = facts.by_ref().take(limits::SEGMENT_FACTS_MAX).collect();
-                entries.push(entry(part, pulled_ms));
+            let mut part = entry(Vec::new(), pulled_ms);
+            let mut room = limits::SEGMENT_FACTS_MAX;
+            for fact in facts {
+                if fact.weight() > room {
+                    entries.push(std::mem::replace(&mut part, entry(Vec::new(), pulled_ms)));
+                    room = limits::SEGMENT_FACTS_MAX;
+                }
+                room -= fact.weight();
+                part.facts.push(fact);
             }
+            entries.extend(Some(part).filter(|part| !part.facts.is_empty()));
         }
         // A checkpoint dates the newest pull by its entry.
         if self.pulled_ms.is_some() {
@@ -104,13 +177,23 @@ impl<V: Value> Replica<V> {
     /// The segments that are worth keeping: at least half of what they say is still so.
     fn healthy(&self, sizes: &Sizes) -> Vec<SegmentId> {
         let mut live = Sizes::default();
+        let mut count = |home, records| match live.get_mut(&home) {
+            _ if home == 0 => {}
+            Some(live) => *live += records,
+            None => drop(live.insert(home, records)),
+        };
         for collection in &self.collections {
-            for (_, record) in collection.records() {
-                if record.home != 0 && record.pending.is_none() {
-                    match live.get_mut(&record.home) {
-                        Some(live) => *live += 1,
-                        None => drop(live.insert(record.home, 1)),
+            for list in collection.lists() {
+                match list {
+                    Ok(records) => {
+                        for (_, record) in records {
+                            if record.pending.is_none() {
+                                count(record.home, 1);
+                            }
+                        }
                     }
+                    Err(part) if part.is_remote() => count(part.placed.home, part.range.len()),
+                    Err(_) => {}
                 }
             }
         }
@@ -124,13 +207,28 @@ impl<V: Value> Replica<V> {
             .collect()
     }
 
-    fn hold(&self, record: &Record<V>, facts: &mut Vec<Fact<V>>) {
-        let Some(pending) = &record.pending else {
-            return;
-        };
+    /// Whether the records of a run's mutations are as they came, too.
+    fn is_whole(&self, part: &Part<'_, V>) -> bool {
+        let collection = self.collection(&part.placed.run.collection);
+        collection.is_some_and(|collection| collection.has_part(part))
+    }
+
+    /// Holds what is queued for a record, if this is the mutation at its head.
+    fn hold_head(&self, no: Option<MutationNo>, queued: &mut [Facts<'_, V>]) {
+        if let Some(mutation) = no.and_then(|no| self.outbox.get(no))
+            && let Some(c) = self.position(&mutation.collection)
+            && let Some(record) = self.collections[c].record(&mutation.key)
+            && let Some(pending) = &record.pending
+            && pending.head == mutation.no
+        {
+            self.hold(record, pending, &mut queued[c]);
+        }
+    }
+
+    fn hold(&self, record: &Record<V>, pending: &Pending<V>, facts: &mut Facts<'_, V>) {
         for no in std::iter::once(pending.head).chain(pending.tail) {
             if let Some(mutation) = self.outbox.get(no) {
-                facts.push(Fact::Held(Box::new(Held {
+                facts.add(Fact::Held(Box::new(Held {
                     mutation: mutation.clone(),
                     shadow: pending.shadow.clone(),
                     version: record.version,
@@ -224,12 +322,7 @@ impl<V: Value> Replica<V> {
 /// what the backend has, for then it is written anew each time.
 #[must_use]
 pub fn size_of<V>(entry: &Entry<V>) -> usize {
-    let plain = |fact: &Fact<V>| match fact {
-        Fact::Remote { .. } => true,
-        Fact::Run(run) => matches!(run.said, Said::Remote(_)),
-        _ => false,
-    };
-    if entry.facts.iter().all(plain) {
+    if entry.facts.iter().all(Fact::is_remote) {
         entry.weight()
     } else {
         0
@@ -241,12 +334,12 @@ fn tell<V: Value>(
     collection: &Name,
     key: &Key,
     record: &Record<V>,
-    facts: &mut Vec<Fact<V>>,
-    state: &mut Vec<Fact<V>>,
+    facts: &mut Facts<'_, V>,
+    state: &mut Facts<'_, V>,
 ) {
     let (collection, key) = (collection.clone(), key.clone());
     if record.local.is_none() || record.version.0 > 0 {
-        facts.push(Fact::Remote {
+        facts.add(Fact::Remote {
             collection: collection.clone(),
             key: key.clone(),
             value: record.remote().cloned(),
@@ -254,7 +347,7 @@ fn tell<V: Value>(
         });
     }
     if record.local.is_some() {
-        state.push(Fact::Local {
+        state.add(Fact::Local {
             collection,
             key,
             value: record.value.clone(),

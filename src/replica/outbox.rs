@@ -1,7 +1,9 @@
 //! All mutations that the backend has not confirmed: first in, first out, by priority.
 
+use super::runs::{self, OrPart};
 use crate::model::{Mutation, MutationNo, MutationState};
 use crate::ordered::{LazilyOrdered, Numbers, Ordered};
+use crate::value::Value;
 use std::any::Any;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -55,6 +57,16 @@ impl<V> Outbox<V> {
     /// All of them, first in, first out.
     pub fn iter(&self) -> impl Iterator<Item = &Mutation<V>> {
         self.entries.iter().map(|(_, m)| &**m)
+    }
+
+    /// The same by lists: of those that came in a run and have not changed, the run and which part of it.
+    pub(super) fn by_lists(
+        &self,
+    ) -> impl Iterator<Item = OrPart<'_, MutationNo, Box<Mutation<V>>, V>>
+    where
+        V: Value,
+    {
+        self.entries.chunks().map(runs::changed_or_part)
     }
 
     /// What could be pushed now but for references, pauses and what is in flight: their numbers.

@@ -193,7 +193,7 @@ pub enum Fact<V> {
     Conflicted(Rc<Conflict<V>>),
     /// The conflict log was emptied.
     ConflictsCleared,
-    /// Many facts as they were stored together. Only what is read has it; it is never decided.
+    /// Many facts as they were stored together, or are to be by a compaction. It is never decided.
     Run(Rc<Run<V>>),
 }
 
@@ -204,6 +204,16 @@ impl<V> Fact<V> {
         match self {
             Self::Queued { .. } | Self::Held(_) => true,
             Self::Run(run) => matches!(run.said, Said::Queued(_)),
+            _ => false,
+        }
+    }
+
+    /// Whether it is what the backend has, of a record or many.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::Remote { .. } => true,
+            Self::Run(run) => matches!(run.said, Said::Remote(_)),
             _ => false,
         }
     }
@@ -261,6 +271,17 @@ impl<V> Entry<V> {
             Fact::Held(held) => held.mutation.sent,
             _ => false,
         })
+    }
+
+    /// The same without facts.
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        Self {
+            at_ms: self.at_ms,
+            hlc: self.hlc,
+            facts: Vec::new(),
+            summary: self.summary.clone(),
+        }
     }
 
     /// How many facts are in it.
@@ -346,7 +367,7 @@ pub trait Store<V>: 'static {
     /// Reads segments, in the given order. Their values can be fetched again.
     async fn read_segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<V>>, Error>;
     /// Writes segments that the base does not name yet. The answer has the same entries, with values
-    /// that can be fetched again.
+    /// that can be fetched again; those without anything that the backend has may be without their facts.
     async fn write_segments(
         &self,
         entries: &[Entry<V>],

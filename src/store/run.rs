@@ -133,16 +133,30 @@ impl Queued {
         }
     }
 
+    /// A mutation's number, and when it was made; `at_ms` and `hlc` are those of the entry.
+    #[must_use]
+    pub fn made_at(&self, at: usize, at_ms: f64, hlc: Hlc) -> MadeAt {
+        match &self.made {
+            Made::Here(first) => MadeAt {
+                no: first + at as u64,
+                at: hlc,
+                created_ms: at_ms,
+            },
+            Made::Before(all) => all[at],
+        }
+    }
+
     /// A mutation of a run with it, on a record of which nothing else is known; `at_ms` and `hlc` are
     /// those of the entry.
     #[must_use]
     pub fn mutation<V: Clone>(&self, run: &Run<V>, at: usize, at_ms: f64, hlc: Hlc) -> Mutation<V> {
-        let (made_at, created_ms) = match &self.made {
-            Made::Here(_) => (hlc, at_ms),
-            Made::Before(all) => (all[at].at, all[at].created_ms),
-        };
+        let MadeAt {
+            no,
+            at: made_at,
+            created_ms,
+        } = self.made_at(at, at_ms, hlc);
         Mutation {
-            no: self.no(at),
+            no,
             collection: run.collection.clone(),
             key: run.key(at),
             action: self.action,

@@ -18,6 +18,7 @@ use crate::hlc::Hlc;
 use crate::model::{MutationNo, Name};
 use crate::replica::index::Query;
 use crate::replica::plan::{Intent, Notice, WriteOptions};
+use crate::store::Store;
 use crate::value::Value;
 use js_sys::{Array, Function, Object, Promise};
 use std::cell::{Cell, RefCell};
@@ -152,14 +153,19 @@ impl Core {
         *shared.borrow_mut() = Some(manager.clone());
         let weak: Weak<RefCell<Option<WebManager>>> = Rc::downgrade(&shared);
         let open = move || weak.upgrade().and_then(|m| m.borrow().clone());
-        let signals = Signals::watch({
-            let open = open.clone();
+        let (seen, hidden) = (open.clone(), open.clone());
+        let signals = Signals::watch(
             move |event| {
-                if let Some(manager) = open() {
+                if let Some(manager) = seen() {
                     manager.signal(event);
                 }
-            }
-        });
+            },
+            move || {
+                if let Some(manager) = hidden() {
+                    manager.hide();
+                }
+            },
+        );
         manager.store().watch(move |lost| {
             if let Some(manager) = open() {
                 match lost {
@@ -300,9 +306,13 @@ impl Core {
     }
 
     /// Whether what was asked since the last time was not all in memory: the answer was worth nothing
-    /// then, and has to be asked for again after `fetch`.
+    /// then, and has to be asked for again after `fetch`. Where it was, what was looked at may go again.
     pub fn missed(&self) -> bool {
-        !self.missing.borrow().is_empty()
+        let missed = !self.missing.borrow().is_empty();
+        if !missed {
+            self.manager.store().evict();
+        }
+        missed
     }
 
     /// Brings into memory what was missed. Calls `done(error)`; what is asked in it finds everything.

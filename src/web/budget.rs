@@ -1,16 +1,24 @@
-//! What the texts in memory may weigh, and which of them go first.
+//! What may be in memory of what can be had again, and which of it goes first.
 
-use super::value::{Row, Rows};
+use super::value::{Row, Rows, lists_parsed};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
-/// The lists of rows that can be fetched again.
+/// Lists of fewer rows are no matter.
+const ROWS_MIN: usize = 16;
+
+/// The lists of rows that can be fetched again, or whose objects can be made again.
 pub(super) struct Budget {
     bytes_max: f64,
+    /// Of those that can be fetched again.
     bytes: Cell<f64>,
     tick: Cell<u64>,
     /// By segment, in the order in which they came.
     lists: RefCell<Vec<(u64, Vec<Weak<Rows>>)>>,
+    /// Those whose texts stay.
+    staying: RefCell<Vec<Weak<Rows>>>,
+    /// As [`lists_parsed`] when their objects were last added up.
+    parsed: Cell<u32>,
 }
 
 impl Budget {
@@ -20,12 +28,25 @@ impl Budget {
             bytes: Cell::new(0.0),
             tick: Cell::new(0),
             lists: RefCell::default(),
+            staying: RefCell::default(),
+            parsed: Cell::new(0),
         }
     }
 
     /// Takes account of a list that has come into memory.
     pub(super) fn hold(&self, row: &Row) {
-        let Some(home) = row.rows.home() else { return };
+        let is_last = |known: &[Weak<Rows>]| {
+            let last = known.last();
+            last.is_some_and(|l| std::ptr::eq(l.as_ptr(), Rc::as_ptr(&row.rows)))
+        };
+        let Some(home) = row.rows.home() else {
+            let mut staying = self.staying.borrow_mut();
+            if row.rows.len() >= ROWS_MIN && !is_last(&staying) {
+                staying.push(Rc::downgrade(&row.rows));
+                row.rows.used.set(self.tick.get());
+            }
+            return;
+        };
         let mut lists = self.lists.borrow_mut();
         // The rows of a list come one after the other, and so do the lists of a segment.
         let at = lists.iter().rposition(|(of, _)| *of == home.segment);
@@ -34,8 +55,7 @@ impl Budget {
             lists.len() - 1
         });
         let known = &mut lists[at].1;
-        let last = known.last();
-        if last.is_some_and(|l| std::ptr::eq(l.as_ptr(), Rc::as_ptr(&row.rows))) {
+        if is_last(known) {
             return;
         }
         known.push(Rc::downgrade(&row.rows));
@@ -64,34 +84,40 @@ impl Budget {
     /// Lets go what was not looked at for the longest time, until the rest is within the budget.
     pub(super) fn evict(&self) {
         self.tick.set(self.tick.get() + 1);
-        if self.bytes.get() <= self.bytes_max {
+        if self.bytes.get() <= self.bytes_max
+            && self.parsed.replace(lists_parsed()) == lists_parsed()
+        {
+            return;
+        }
+        let mut staying = self.staying.borrow_mut();
+        let objects = staying.iter().filter_map(Weak::upgrade);
+        let objects: f64 = objects.map(|rows| rows.spare_bytes()).sum();
+        if self.bytes.get() + objects <= self.bytes_max {
             return;
         }
         let mut lists = self.lists.borrow_mut();
-        let mut held: Vec<Rc<Rows>> = Vec::new();
+        staying.retain(|l| l.strong_count() > 0);
+        let mut held: Vec<Rc<Rows>> = staying.iter().filter_map(Weak::upgrade).collect();
         lists.retain_mut(|(_, known)| {
             known.retain(|l| l.strong_count() > 0);
-            held.extend(
-                known
-                    .iter()
-                    .filter_map(Weak::upgrade)
-                    .filter(|r| r.is_resident()),
-            );
+            held.extend(known.iter().filter_map(Weak::upgrade));
             !known.is_empty()
         });
+        held.retain(|rows| rows.spare_bytes() > 0.0);
         // What was looked at since the last time has its new tick here.
         for rows in &held {
             rows.note_use(self.tick.get());
         }
         held.sort_by_key(|rows| rows.used.get());
-        let mut bytes: f64 = held.iter().map(|rows| rows.bytes()).sum();
-        for rows in held {
+        let mut bytes: f64 = held.iter().map(|rows| rows.spare_bytes()).sum();
+        for rows in &held {
             if bytes <= self.bytes_max {
                 break;
             }
-            bytes -= rows.bytes();
+            bytes -= rows.spare_bytes();
             rows.evict();
         }
-        self.bytes.set(bytes);
+        let can_go = held.iter().filter(|rows| rows.home().is_some());
+        self.bytes.set(can_go.map(|rows| rows.spare_bytes()).sum());
     }
 }

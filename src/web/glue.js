@@ -87,9 +87,16 @@ export function rowWeight(rows, at) {
   return bytes;
 }
 
-// Bytes in memory, about: the text, and the object once it was looked at.
+/** Lets the objects go, where each can be made again from its text. */
+export function dropObjects(rows) {
+  const { texts } = rows;
+  if (!texts.includes(undefined)) rows.objects = new Array(texts.length);
+}
+
+// Bytes in memory, about: the text, and twice as many for the object once it was looked at.
 export function rowsBytes(rows) {
   let bytes = 0;
+  if (rows.joined !== undefined) return 64 * rows.texts.length + 3 * rows.joined.length;
   for (let at = 0; at < rows.texts.length; at++) {
     // `null` where a deleted record is.
     bytes += 64 + (rows.texts[at] === null ? 0 : 3 * rowJson(rows, at).length);

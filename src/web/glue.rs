@@ -27,6 +27,8 @@ extern "C" {
     pub(super) fn row_json(rows: &JsValue, at: u32) -> JsValue;
     #[wasm_bindgen(js_name = rowWeight)]
     pub(super) fn row_weight(rows: &JsValue, at: u32) -> f64;
+    #[wasm_bindgen(js_name = dropObjects)]
+    pub(super) fn drop_objects(rows: &JsValue);
     #[wasm_bindgen(js_name = rowsBytes)]
     pub(super) fn rows_bytes(rows: &JsValue) -> f64;
     #[wasm_bindgen(js_name = isRows)]

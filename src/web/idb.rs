@@ -139,10 +139,14 @@ impl IdbStore {
     fn decode(&self, key: &JsValue, value: &JsValue, segment: bool) -> ReadEntry<Row> {
         let number = key.as_f64().unwrap_or(0.0) as u64;
         let entry = decode::decode(value, &self.keys, segment.then_some(number));
-        if segment && let Ok(entry) = &entry {
-            entry.each_value(|row| self.budget.hold(row));
+        if let Ok(entry) = &entry {
+            self.hold(entry);
         }
         (number, entry)
+    }
+
+    fn hold(&self, entry: &Entry<Row>) {
+        entry.each_value(|row| self.budget.hold(row));
     }
 
     async fn read_tail(&self) -> Result<Tail> {
@@ -250,7 +254,10 @@ impl Store<Row> for IdbStore {
             let values: Array = entries.iter().map(codec::encode).collect();
             let end = self.begin_append(after, &values, durability).await?;
             match end.await {
-                Ended::Complete => return Ok(()),
+                Ended::Complete => {
+                    entries.iter().for_each(|entry| self.hold(entry));
+                    return Ok(());
+                }
                 Ended::Aborted(reason) => {
                     if get_text(&reason, "name").as_deref() == Some("ConstraintError") {
                         // By the attempt before, perhaps, whose end was not told truly.

@@ -211,17 +211,6 @@ pub(super) fn result(request: IdbRequest) -> impl Future<Output = Result<JsValue
     }
 }
 
-/// The results of requests of one transaction, which are under way all at once.
-pub(super) async fn results(
-    requests: Vec<impl Future<Output = Result<JsValue>>>,
-) -> Vec<Result<JsValue>> {
-    let mut results = Vec::with_capacity(requests.len());
-    for request in requests {
-        results.push(request.await);
-    }
-    results
-}
-
 /// An opened database. `upgrade` is called with the version it had (0: there was none) where that
 /// is lower than the one asked for; it makes the stores, or aborts the transaction, which ends in
 /// an error.

@@ -19,8 +19,9 @@ pub(super) fn online() -> bool {
 }
 
 impl Signals {
-    /// Reports the browser's events, in a page as in a worker.
-    pub(super) fn watch(report: impl Fn(Event) + 'static) -> Self {
+    /// Reports the browser's events, in a page as in a worker; `hidden` is called when nobody sees the
+    /// page any more.
+    pub(super) fn watch(report: impl Fn(Event) + 'static, hidden: impl Fn() + 'static) -> Self {
         let report = Rc::new(report);
         let global: EventTarget = js_sys::global().unchecked_into();
         let mut signals = Self(Vec::new());
@@ -31,11 +32,17 @@ impl Signals {
         let document = get(&js_sys::global(), "document");
         if document.is_object() {
             let target: EventTarget = document.clone().unchecked_into();
+            let hidden = Rc::new(hidden);
+            let left = hidden.clone();
             signals.listen(&target, "visibilitychange", move || {
                 if get(&document, "visibilityState").as_string().as_deref() == Some("visible") {
                     report(Event::Visible);
+                } else {
+                    hidden();
                 }
             });
+            // Not every browser says that a page which it leaves is hidden.
+            signals.listen(&global, "pagehide", move || left());
         }
         signals
     }

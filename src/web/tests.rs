@@ -112,6 +112,26 @@ async fn rows_of_segments_leave_memory_and_come_back() {
 }
 
 #[wasm_bindgen_test]
+async fn objects_of_what_stays_leave_memory_and_are_made_again() {
+    for (memory_bytes, stay) in [(0.0, false), (1e9, true)] {
+        let name = database_name("objects", &random_id());
+        let store = IdbStore::open(name, "relaxed", keys(), memory_bytes);
+        let store = store.await.unwrap();
+        let facts = (1..=20).map(|n| created(n.into(), n)).collect();
+        store.append(0, &[entry(facts)]).await.unwrap();
+        let log: Vec<_> = store.read(0, 10).await.unwrap().into_iter().collect();
+        let mut rows = Vec::new();
+        let read = log[0].1.as_ref().unwrap();
+        read.each_value(|row| rows.push(row.clone()));
+        let object = rows[3].object();
+        store.evict();
+        assert!(rows.iter().all(Row::is_resident));
+        assert_eq!(js_sys::Object::is(&rows[3].object(), &object), stay);
+        assert_eq!(rows[3].json().as_string().unwrap(), r#"{"id":"r4","n":4}"#);
+    }
+}
+
+#[wasm_bindgen_test]
 async fn a_closed_connection_is_opened_again() {
     let name = database_name("reopen", &random_id());
     let store = store(&name).await;

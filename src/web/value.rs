@@ -2,7 +2,8 @@
 //!
 //! Text, because the browser reads and writes a list of strings several times faster than a list
 //! of objects, and because a push sends text anyway. The text stays in JavaScript; wasm holds a
-//! position in a list ([`Rows`]). Rows that a segment keeps can be let go and fetched again.
+//! position in a list ([`Rows`]). Rows that a segment keeps can be let go and fetched again; of others
+//! the parsed objects can.
 
 use super::glue;
 use crate::store::Keys;
@@ -11,6 +12,18 @@ use js_sys::Array;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use wasm_bindgen::JsValue;
+
+thread_local! {
+    static LISTS_PARSED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// A number that changes when a list that had no objects has come to have some.
+pub(super) fn lists_parsed() -> u32 {
+    LISTS_PARSED.get()
+}
+
+/// The part of [`Rows::bytes`] that is objects: see `rowsBytes` in `glue.js`.
+const OBJECTS_SHARE: f64 = 2.0 / 3.0;
 
 /// Records that were written or read together.
 pub(super) struct Rows {
@@ -26,6 +39,8 @@ pub(super) struct Rows {
     pub(super) used: Cell<u64>,
     /// Looked at since the last tick.
     touched: Cell<bool>,
+    /// Looked at since its objects were let go: there are some.
+    parsed: Cell<bool>,
 }
 
 /// A list in a segment: the segment's number and the position of its run.
@@ -59,6 +74,7 @@ impl Rows {
             bytes: Cell::new(-1.0),
             used: Cell::new(0),
             touched: Cell::new(false),
+            parsed: Cell::new(false),
         })
     }
 
@@ -70,6 +86,11 @@ impl Rows {
     /// Of plain objects that nobody else changes.
     pub(super) fn of_objects(objects: &Array, key_field: &Rc<str>, keys: Rc<Keys>) -> Rc<Self> {
         Self::new(glue::rows_of_objects(objects), key_field, keys)
+    }
+
+    /// How many rows there are, where the list came with their keys.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
     }
 
     /// Where the list can be fetched from again.
@@ -90,8 +111,24 @@ impl Rows {
         self.bytes.get()
     }
 
+    /// Roughly what comes free when it is let go.
+    pub(super) fn spare_bytes(&self) -> f64 {
+        match (self.home.get(), self.parsed.get()) {
+            (Some(_), _) if self.is_resident() => self.bytes(),
+            (None, true) => self.bytes() * OBJECTS_SHARE,
+            _ => 0.0,
+        }
+    }
+
     pub(super) fn is_resident(&self) -> bool {
         self.js.borrow().is_some()
+    }
+
+    fn look(&self) {
+        self.touched.set(true);
+        if !self.parsed.replace(true) {
+            LISTS_PARSED.set(LISTS_PARSED.get().wrapping_add(1));
+        }
     }
 
     /// Dates it, if it was looked at since the last tick.
@@ -101,10 +138,13 @@ impl Rows {
         }
     }
 
-    /// Lets the texts go.
+    /// Lets go what can be had again: all of it from its segment, or the objects from their texts.
     pub(super) fn evict(&self) {
+        self.parsed.set(false);
         if self.home.get().is_some() {
             self.js.replace(None);
+        } else if let Some(js) = &*self.js.borrow() {
+            glue::drop_objects(js);
         }
     }
 
@@ -116,7 +156,7 @@ impl Rows {
     /// Appends a part of them as objects.
     pub(super) fn push_objects(&self, out: &Array, from: u32, to: u32) {
         if let Some(js) = &*self.js.borrow() {
-            self.touched.set(true);
+            self.look();
             glue::push_objects(out, js, from, to);
         }
     }
@@ -143,7 +183,7 @@ impl Row {
     pub(super) fn object(&self) -> JsValue {
         match &*self.rows.js.borrow() {
             Some(js) => {
-                self.rows.touched.set(true);
+                self.rows.look();
                 glue::row_object(js, self.at)
             }
             None => JsValue::UNDEFINED,

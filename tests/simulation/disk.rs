@@ -89,6 +89,7 @@ impl SimStore {
     }
 
     fn home(&self, mut entry: Entry<Record>) -> Entry<Record> {
+        entry.facts = landfall::store::singles(&entry.facts);
         for fact in &mut entry.facts {
             if let Fact::Remote {
                 value: Some(record),

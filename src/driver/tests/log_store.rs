@@ -113,6 +113,7 @@ impl Evicting {
     }
 
     fn home(&self, mut entry: Entry<Slot>) -> Entry<Slot> {
+        entry.facts = crate::store::singles(&entry.facts);
         for fact in &mut entry.facts {
             if let crate::store::Fact::Remote { value, .. } = fact {
                 self.renew(value);

@@ -87,6 +87,32 @@ fn what_was_just_written_is_handed_over_before_the_store_is_let_go() {
 }
 
 #[test]
+fn a_page_that_nobody_sees_hands_over_at_once() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        m.start_rescue(0, Hlc::default(), false);
+        let told = async || {
+            pass(2).await;
+            let told = device.told.0.take();
+            told.iter().filter(|l| l.starts_with("rescue")).count()
+        };
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        assert_eq!(told().await, 0, "a burst would be one batch");
+        m.hide();
+        assert_eq!(told().await, 1);
+        create(&m, "sites", site("y", 1)).await.unwrap();
+        assert_eq!(told().await, 1);
+        m.signal(Event::Visible);
+        create(&m, "sites", site("z", 1)).await.unwrap();
+        assert_eq!(told().await, 0);
+        pass(limits::RESCUE_DELAY_MS as u64 + 1).await;
+        assert_eq!(told().await, 1);
+    });
+}
+
+#[test]
 fn a_strict_acknowledgement_waits_until_the_copy_has_it() {
     run(async {
         let server = Rc::new(RefCell::new(Server::default()));

@@ -1,7 +1,9 @@
 //! What is read as runs is what would have been read fact by fact, whoever looks first.
 
 use super::*;
+use crate::limits;
 use crate::model::{Action, Held, Mutation, MutationState, Name};
+use crate::replica::fold::Sizes;
 use crate::replica::index::Query;
 use crate::shown::Shown;
 use crate::store::{runs, singles};
@@ -130,6 +132,26 @@ fn looked_at(replica: &Replica<Record>) -> Vec<String> {
     lines
 }
 
+/// What a compaction tells, fact by fact, and what it keeps.
+fn folded(replica: &Replica<Record>) -> Vec<String> {
+    let mut sizes = Sizes::default();
+    sizes.insert(1, 200);
+    sizes.insert(2, 30);
+    let fold = replica.fold(&sizes);
+    let mut lines = vec![format!("{:?}", fold.kept)];
+    for entry in &fold.entries {
+        assert!(entry.weight() <= limits::SEGMENT_FACTS_MAX);
+        for mut fact in singles(&entry.facts) {
+            if let Fact::Held(held) = &mut fact {
+                // That of the collection, whatever was stored.
+                held.mutation.priority = 0;
+            }
+            lines.push(format!("{fact:?}"));
+        }
+    }
+    lines
+}
+
 fn part() -> impl proptest::strategy::Strategy<Value = Part> {
     (0..1_500_u16, 1..300_u16, 1..3_u16, any::<u8>())
 }
@@ -160,10 +182,12 @@ proptest! {
         if look {
             prop_assert_eq!(looked_at(&whole), looked_at(&single));
         }
+        prop_assert_eq!(folded(&whole), folded(&single));
         for (step, at) in steps.into_iter().zip(100..) {
             happen(&mut whole, at, step);
             happen(&mut single, at, step);
         }
+        prop_assert_eq!(folded(&whole), folded(&single));
         prop_assert_eq!(seen(&whole), seen(&single));
         prop_assert_eq!(looked_at(&whole), looked_at(&single));
     }

@@ -3,11 +3,11 @@
 use super::super::codec;
 use super::super::decode;
 use super::super::glue::{self, get};
-use super::super::request::{Ended, ended, no_answer, result, results};
+use super::super::request::{Ended, ended, no_answer, result};
 use super::super::value::Row;
 use super::{IdbStore, LOG, META, SEGMENTS, range, storage_error, store_of};
 use crate::error::{Code, Result};
-use crate::store::{Base, Entry, ReadEntry, SegmentId, Seq};
+use crate::store::{Base, Entry, Fact, ReadEntry, SegmentId, Seq};
 use js_sys::{Array, Float64Array, Object};
 use std::future::Future;
 use wasm_bindgen::prelude::*;
@@ -46,8 +46,11 @@ pub(super) async fn finish(end: impl Future<Output = Ended>) -> Result<()> {
 }
 
 impl IdbStore {
-    /// Asks for segments as they are stored.
-    async fn stored(&self, ids: &[SegmentId]) -> Result<Vec<Result<JsValue>>> {
+    /// Asks for segments as they are stored: all of them, before the first has come.
+    async fn ask_for(
+        &self,
+        ids: &[SegmentId],
+    ) -> Result<Vec<impl Future<Output = Result<JsValue>> + use<>>> {
         let tx = self.begin(&[SEGMENTS], None).await?;
         let store = store_of(&tx, SEGMENTS)?;
         let mut asked = Vec::with_capacity(ids.len());
@@ -55,14 +58,14 @@ impl IdbStore {
             let request = store.get(&JsValue::from(*id as f64));
             asked.push(result(request.map_err(|e| storage_error(&e))?));
         }
-        Ok(results(asked).await)
+        Ok(asked)
     }
 
     pub(super) async fn segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<Row>>> {
-        let values = self.stored(ids).await?;
+        let values = self.ask_for(ids).await?;
         let mut entries = Vec::with_capacity(ids.len());
         for (id, value) in ids.iter().zip(values) {
-            let value = value?;
+            let value = value.await?;
             decode::check_format(&value)?;
             entries.push(self.decode(&JsValue::from(*id as f64), &value, true));
         }
@@ -92,9 +95,13 @@ impl IdbStore {
         }
         finish(end).await?;
         let mut decoded = Vec::with_capacity(written.len());
-        for (key, value) in &written {
-            let (id, entry) = self.decode(key, value, true);
-            decoded.push((id, entry?));
+        for ((key, value), entry) in written.iter().zip(entries) {
+            decoded.push(if entry.facts.iter().any(Fact::is_remote) {
+                let (id, entry) = self.decode(key, value, true);
+                (id, entry?)
+            } else {
+                (key.as_f64().unwrap_or(0.0) as SegmentId, entry.bare())
+            });
         }
         Ok(decoded)
     }
@@ -153,9 +160,9 @@ impl IdbStore {
         if wanted.is_empty() {
             return Ok(());
         }
-        let found = self.stored(&wanted).await?;
+        let found = self.ask_for(&wanted).await?;
         for (id, value) in wanted.iter().zip(found) {
-            let runs = decode::runs(&value?)?;
+            let runs = decode::runs(&value.await?)?;
             for rows in self.budget.missing(*id) {
                 let run = rows.home().map_or(0, |home| home.run);
                 let stored = runs.get(run as usize);

@@ -306,6 +306,12 @@ async function killed(rig) {
 /** What was deleted right before the page went does not come back, though the copy has not heard of it. */
 async function goneUnheard(rig) {
   const page = await rig.tab();
+  await page.addInitScript(() => {
+    // As if it was killed: it does not learn that it is left.
+    const unheard = (event) => event.stopImmediatePropagation();
+    for (const kind of ["visibilitychange", "pagehide"]) addEventListener(kind, unheard, true);
+  });
+  await page.reload();
   await rig.open(page, { autoStart: false });
   await page.evaluate(async () => {
     const { sites } = window.lab;
@@ -363,6 +369,28 @@ async function closedAtOnce(rig) {
   assert.deepEqual(seen, [count, count, count]);
 }
 
+/** What was acknowledged right before the page was left is in the copy. */
+async function leftAtOnce(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  await page.evaluate(() => window.lab.sites.put({ id: "first", name: "first" }));
+  await sleep(500);
+  await Promise.all([
+    page.waitForEvent("load"),
+    page.evaluate(() => {
+      const records = Array.from({ length: 100 }, (_, n) => ({ id: `r${n}`, name: `Site ${n}` }));
+      window.lab.sites.putMany(records).then(() => location.reload());
+    }),
+  ]);
+  await page.evaluate(throwAway);
+  await rig.open(page, { autoStart: false });
+  const seen = await page.evaluate(async () => {
+    await window.db.waitFor((status) => status.recovered);
+    return window.lab.sites.count();
+  });
+  assert.equal(seen, 101);
+}
+
 /** One byte, in the file in which Chromium has all databases of the origin. */
 async function damageDatabase(profile, port) {
   const folder = join(profile, "Default/IndexedDB", `http_127.0.0.1_${port}.indexeddb.leveldb`);
@@ -387,5 +415,9 @@ export const rescue = [
   ...inEach("a full disk is told and spoils nothing", quota).slice(1),
   { name: "rescue copy: whole when the database was closed, and thrown away", run: closedAtOnce },
   { name: "rescue copy: what has gone unheard does not come back", run: goneUnheard },
+  {
+    name: "rescue copy: whole when the page was left, and the database thrown away",
+    run: leftAtOnce,
+  },
   { name: "rescue copy: killed, and the database thrown away", run: killed },
 ];
