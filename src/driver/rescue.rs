@@ -84,6 +84,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         self.0.rescue_whole.set(whole);
         self.0.rescued.set((next_no, stamp));
         self.watch_for_rescue();
+        if whole {
+            // Until then the next start would take the other copy in once more, and what was made of it
+            // meanwhile may have been confirmed.
+            self.rescue_soon();
+        }
     }
 
     /// Notes what the copy may lack. Before all is loaded there is nothing to see; this is called again then.

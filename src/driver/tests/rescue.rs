@@ -113,6 +113,20 @@ fn a_page_that_nobody_sees_hands_over_at_once() {
 }
 
 #[test]
+fn another_databases_copy_is_replaced_at_once() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        m.start_rescue(0, Hlc::default(), true);
+        pass(2).await;
+        let told = device.told.0.take();
+        assert!(told.contains(&"rescue put [1] gone [] all below 2".into()));
+    });
+}
+
+#[test]
 fn a_strict_acknowledgement_waits_until_the_copy_has_it() {
     run(async {
         let server = Rc::new(RefCell::new(Server::default()));
