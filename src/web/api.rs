@@ -18,7 +18,6 @@ use crate::hlc::Hlc;
 use crate::model::{MutationNo, Name};
 use crate::replica::index::Query;
 use crate::replica::plan::{Intent, Notice, WriteOptions};
-use crate::store::Store;
 use crate::value::Value;
 use js_sys::{Array, Function, Object, Promise};
 use std::cell::{Cell, RefCell};
@@ -306,13 +305,9 @@ impl Core {
     }
 
     /// Whether what was asked since the last time was not all in memory: the answer was worth nothing
-    /// then, and has to be asked for again after `fetch`. Where it was, what was looked at may go again.
+    /// then, and has to be asked for again after `fetch`.
     pub fn missed(&self) -> bool {
-        let missed = !self.missing.borrow().is_empty();
-        if !missed {
-            self.manager.store().evict();
-        }
-        missed
+        !self.missing.borrow().is_empty()
     }
 
     /// Brings into memory what was missed. Calls `done(error)`; what is asked in it finds everything.

@@ -90,13 +90,13 @@ impl Budget {
             return;
         }
         let mut staying = self.staying.borrow_mut();
+        staying.retain(|l| l.strong_count() > 0);
         let objects = staying.iter().filter_map(Weak::upgrade);
         let objects: f64 = objects.map(|rows| rows.spare_bytes()).sum();
         if self.bytes.get() + objects <= self.bytes_max {
             return;
         }
         let mut lists = self.lists.borrow_mut();
-        staying.retain(|l| l.strong_count() > 0);
         let mut held: Vec<Rc<Rows>> = staying.iter().filter_map(Weak::upgrade).collect();
         lists.retain_mut(|(_, known)| {
             known.retain(|l| l.strong_count() > 0);

@@ -160,9 +160,13 @@ impl IdbStore {
         if wanted.is_empty() {
             return Ok(());
         }
-        let found = self.ask_for(&wanted).await?;
+        let mut found = Vec::with_capacity(wanted.len());
+        for value in self.ask_for(&wanted).await? {
+            found.push(value.await?);
+        }
+        // In one turn: nobody lets a part go before whoever asked has looked at all of it.
         for (id, value) in wanted.iter().zip(found) {
-            let runs = decode::runs(&value.await?)?;
+            let runs = decode::runs(&value)?;
             for rows in self.budget.missing(*id) {
                 let run = rows.home().map_or(0, |home| home.run);
                 let stored = runs.get(run as usize);
