@@ -23,10 +23,10 @@ export function ready(wasm) {
 
 /** Opens (or creates) the database of this app and user, and starts to sync. */
 export async function open(options) {
-  const { core, migrate, schemas, handlers } = checkOptions(options);
-  await ready(options.wasm);
+  const { name, user, core, migrate, schemas, handlers } = checkOptions(options);
   const { backend, persist, rescue } = options;
-  return new SyncManager(core.name, core.user).start(Core, core, {
+  return new SyncManager(name, user, core.database).start(Core, core, {
+    loaded: ready(options.wasm),
     backend,
     migrate,
     schemas,

@@ -39,6 +39,15 @@ function report(error) {
   else console.error(error);
 }
 
+/** Any question makes the browser get its databases ready; the answer is of no interest. */
+async function wakeIndexedDB() {
+  try {
+    await indexedDB.databases();
+  } catch {
+    // Without it, or without this function: `open` finds out.
+  }
+}
+
 export class SyncManager {
   #core = null;
   #queue = null;
@@ -52,7 +61,7 @@ export class SyncManager {
   #collections = new Map();
   #keys = new Map();
   #schemas = new Map();
-  #database = "";
+  #database;
   #handlers = new Map(EVENTS.map((event) => [event, new Set()]));
   #subscribers = new Set();
   #waiters = new Set();
@@ -63,9 +72,11 @@ export class SyncManager {
   #storage = { usage: null, quota: null, persisted: null };
   #storageAt = 0;
 
-  constructor(name, user) {
+  constructor(name, user, database) {
     this.name = name;
     this.user = user;
+    this.#database = database;
+    this.#presence = new Presence(database);
     this.live = new LiveQueries(report);
     this.outbox = Object.freeze({
       list: (filter) => this.read((core) => core.outboxList(filter)),
@@ -79,7 +90,7 @@ export class SyncManager {
   }
 
   /** Opens the core; for `open()` only. */
-  async start(Core, options, { backend, migrate, schemas, handlers, persist, rescue }) {
+  async start(Core, options, { loaded, backend, migrate, schemas, handlers, persist, rescue }) {
     const listeners = this.#handlers;
     const host = {
       get watched() {
@@ -92,12 +103,12 @@ export class SyncManager {
       rescue: (batch) => this.#rescue.write(batch),
       failed: (error) => this.#emit("error", { ...error, at: Date.now() }),
     };
-    this.#database = Core.databaseName(this.name, this.user);
-    this.#presence = new Presence(this.#database);
     try {
-      // Opens beside the database, so that it is ready when the first change is made.
+      // While the module is loaded: the rescue copy, so that it is ready when the first change is made, the
+      // lock, and the database, which a browser that has just started reads from the disk.
       if (rescue !== false) this.#rescue = this.#makeRescue(options.durability);
-      await this.#presence.enter();
+      wakeIndexedDB();
+      await Promise.all([loaded, this.#presence.enter()]);
       this.#core = await Core.open(options, backend, host, migrate);
     } catch (error) {
       this.#presence.end();

@@ -32,6 +32,9 @@ const COLLECTION = [
 
 const STRATEGIES = ["last-write-wins", "server-wins", "client-wins", "merge", "manual"];
 
+/** The most bytes that the name of an app or a user may have. */
+const NAME_BYTES_MAX = 128;
+
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
 function known(path, object, names) {
@@ -49,6 +52,20 @@ function need(ok, message) {
   if (!ok) throw fail("invalid-options", message);
 }
 
+function checkName(option, name, what) {
+  need(typeof name === "string", `${option}: a string, ${what}`);
+  const bytes = new TextEncoder().encode(name);
+  need(bytes.length > 0 && bytes.length <= NAME_BYTES_MAX, `${option}: 1 to 128 bytes, please`);
+  // Half a surrogate pair has no bytes of its own: two names would be one.
+  const same = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes) === name;
+  need(same, `${option}: well-formed Unicode`);
+}
+
+/** The name of the IndexedDB database; a colon in either part must not make two databases one. */
+export function databaseName(name, user) {
+  return `landfall:${name.replaceAll("%", "%25").replaceAll(":", "%3A")}:${user}`;
+}
+
 /**
  * `core`: what the core takes (no functions, indexes as lists of fields); `migrate`: what it calls for
  * each record of an older version; `schemas`: those of the collections; `handlers`: their functions for
@@ -59,8 +76,8 @@ export function checkOptions(options) {
   known("", options, TOP);
   const { name, user, interval, durability, maxAttempts, autoStart, collections } = options;
   const { version, migrate, memory, persist, rescue } = options;
-  need(typeof name === "string", "name: a string, the app's name");
-  need(typeof user === "string", "user: a string, the id of the signed-in user");
+  checkName("name", name, "the app's name");
+  checkName("user", user, "the id of the signed-in user");
   need(
     interval === undefined || typeof interval === "number",
     "interval: a number of milliseconds",
@@ -84,7 +101,8 @@ export function checkOptions(options) {
     version === undefined || (Number.isInteger(version) && version >= 1),
     "version: a whole number from 1",
   );
-  const core = { name, user, interval, durability, maxAttempts, autoStart, memory, version };
+  const core = { interval, durability, maxAttempts, autoStart, memory, version };
+  core.database = databaseName(name, user);
   core.collections = {};
   const schemas = new Map();
   const handlers = new Map();
@@ -93,7 +111,7 @@ export function checkOptions(options) {
     if (spec.schema !== undefined) schemas.set(collection, spec.schema);
     if (typeof spec.conflict === "function") handlers.set(collection, spec.conflict);
   }
-  return { core, migrate: checkMigrate(migrate, collections), schemas, handlers };
+  return { name, user, core, migrate: checkMigrate(migrate, collections), schemas, handlers };
 }
 
 function checkMigrate(migrate, collections) {

@@ -27,6 +27,7 @@ export class Presence {
     return new Promise((resolve) => {
       this.#held = locks().request(this.#name, { mode: "shared" }, () => {
         resolve();
+        if (this.#over) return undefined;
         return new Promise((leave) => (this.#leave = leave));
       });
     });

@@ -30,3 +30,11 @@ pub mod store;
 pub mod value;
 #[cfg(target_family = "wasm")]
 pub mod web;
+
+/// What is awaited on few paths: a function of its own, that browsers compile only when it is called. Inlined,
+/// it would be compiled with all that is awaited around it.
+pub(crate) fn rare<'a, T>(
+    what: impl Future<Output = T> + 'a,
+) -> std::pin::Pin<Box<dyn Future<Output = T> + 'a>> {
+    Box::pin(what)
+}

@@ -141,10 +141,7 @@ pub fn check(specs: &[CollectionSpec]) -> Result<()> {
 }
 
 /// Refuses an empty or oversized name.
-///
-/// # Errors
-/// `invalid-options`.
-pub fn check_name(what: &str, name: &str) -> Result<()> {
+fn check_name(what: &str, name: &str) -> Result<()> {
     if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
         let max = limits::NAME_BYTES_MAX;
         return Err(Error::new(

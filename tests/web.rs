@@ -32,7 +32,7 @@ fn json(value: &JsValue) -> String {
 
 fn options(name: &str, more: &str) -> JsValue {
     js(&format!(
-        "{{ name: {name:?} + Math.random(), user: 'u', interval: 0, collections: {{
+        "{{ database: {name:?} + Math.random(), interval: 0, collections: {{
            sites: {{ key: 'id', indexes: [['country', 'name']] }} }} {more} }}"
     ))
 }
@@ -243,34 +243,34 @@ async fn hostile_pages_are_refused_whole() {
 #[wasm_bindgen_test]
 async fn wrong_options_are_named() {
     let wrong = [
-        ("{}", "name"),
+        ("{}", "database"),
         (
-            "{ name: '', user: 'u', collections: { a: { key: 'id' } } }",
-            "name",
+            "{ database: '', collections: { a: { key: 'id' } } }",
+            "database",
         ),
-        ("{ name: 'x', user: 'u', collections: {} }", "collections"),
+        ("{ database: 'x', collections: {} }", "collections"),
         (
-            "{ name: 'x', user: 'u', collections: { a: { key: '' } } }",
+            "{ database: 'x', collections: { a: { key: '' } } }",
             "collections.a.key",
         ),
         (
-            "{ name: 'x', user: 'u', collections: { a: { key: 'id', conflict: 'luck' } } }",
+            "{ database: 'x', collections: { a: { key: 'id', conflict: 'luck' } } }",
             "conflict",
         ),
         (
-            "{ name: 'x', user: 'u', collections: { a: { key: 'id', references: { b: 'c' } } } }",
+            "{ database: 'x', collections: { a: { key: 'id', references: { b: 'c' } } } }",
             "references",
         ),
         (
-            "{ name: 'x', user: 'u', durability: 'hope', collections: { a: { key: 'id' } } }",
+            "{ database: 'x', durability: 'hope', collections: { a: { key: 'id' } } }",
             "durability",
         ),
         (
-            "{ name: 'x', user: 'u', maxAttempts: 0, collections: { a: { key: 'id' } } }",
+            "{ database: 'x', maxAttempts: 0, collections: { a: { key: 'id' } } }",
             "maxAttempts",
         ),
         (
-            "{ name: 'x', user: 'u', interval: -1, collections: { a: { key: 'id' } } }",
+            "{ database: 'x', interval: -1, collections: { a: { key: 'id' } } }",
             "interval",
         ),
     ];

@@ -295,7 +295,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             manager.0.loaded.set(true);
         } else if manager.0.version > FIRST_VERSION {
             // Whether the data is of this version shows only when all of it is read.
-            manager.migrate(&migrate).await?;
+            crate::rare(manager.migrate(&migrate)).await?;
         } else {
             manager.submit_catch_up();
         }

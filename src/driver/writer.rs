@@ -145,7 +145,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         match failed {
             _ if intents.is_empty() => {}
             Some(error) => refuse(dones, &error),
-            None => self.commit(&intents, dones, must_read).await,
+            None => crate::rare(self.commit(&intents, dones, must_read)).await,
         }
         self.0.store.evict();
         self.tell_watchers();
@@ -259,6 +259,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     /// Decides all intents on top of each other; their facts are true until committed or undone.
+    #[inline(never)]
     fn decide(&self, intents: &[Intent<V>]) -> Commit<V> {
         let mut replica = self.0.replica.borrow_mut();
         let at_ms = self.now_ms();
@@ -463,6 +464,7 @@ fn is_local<V>(intent: &Intent<V>) -> bool {
 }
 
 /// Of several writes that became one mutation within one commit, only the last needs to be stored.
+#[inline(never)]
 fn drop_superseded<V>(facts: &mut Vec<Fact<V>>) {
     // A rewritten mutation may have another key than the one that it takes the place of.
     let moves = |fact: &Fact<V>| matches!(fact, Fact::Rekeyed { .. } | Fact::Aliases { .. });

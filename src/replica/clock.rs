@@ -66,6 +66,7 @@ impl<V: Value> Replica<V> {
     }
 
     /// Dates what is about to be sent anew, where its date has not come yet.
+    #[inline(never)]
     pub(super) fn plan_dates(&mut self, nos: &[MutationNo], now: Now, plan: &mut Plan<V>) {
         for no in nos {
             let Some(at) = self.outbox.get(*no).map(|m| m.at) else {

@@ -262,6 +262,7 @@ impl<V: Value> Replica<V> {
         Ok(())
     }
 
+    #[inline(never)]
     pub(super) fn plan_resolve(
         &mut self,
         id: &str,
@@ -308,6 +309,7 @@ impl<V: Value> Replica<V> {
         Ok(())
     }
 
+    #[inline(never)]
     pub(super) fn plan_decided(&mut self, decided: Decided<V>, now: Now, plan: &mut Plan<V>) {
         let asked = self.question(decided.no).map(|(_, seen)| seen);
         let Some(m) = self.outbox.get(decided.no).cloned() else {
@@ -350,6 +352,7 @@ impl<V: Value> Replica<V> {
         plan.count = 1;
     }
 
+    #[inline(never)]
     pub(super) fn plan_edit(&mut self, edit: Edit<V>, now: Now, plan: &mut Plan<V>) -> Result<()> {
         let missing = |what| Error::new(Code::NotFound, what);
         let m = self.outbox.get(edit.no);

@@ -160,6 +160,7 @@ impl<V: Value> Replica<V> {
         taken.collect()
     }
 
+    #[inline(never)]
     pub(super) fn plan_import(
         &mut self,
         import: Import<V>,

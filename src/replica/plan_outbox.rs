@@ -29,6 +29,7 @@ impl<V: Clone> Content<V> {
 }
 
 impl<V: Value> Replica<V> {
+    #[inline(never)]
     pub(super) fn plan_retry(
         &mut self,
         no: Option<MutationNo>,
@@ -81,6 +82,7 @@ impl<V: Value> Replica<V> {
         no
     }
 
+    #[inline(never)]
     pub(super) fn plan_discard(
         &mut self,
         no: MutationNo,

@@ -201,6 +201,7 @@ impl<V: Value> Replica<V> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn plan_page(
         &mut self,
         since: Option<&Rc<str>>,

@@ -112,6 +112,7 @@ impl<V: Value> Replica<V> {
         self.outbox.get(pending.tail.unwrap_or(pending.head))
     }
 
+    #[inline(never)]
     pub(super) fn plan_transaction(
         &mut self,
         transaction: Transaction<V>,

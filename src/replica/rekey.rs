@@ -184,6 +184,7 @@ impl<V: Value> Replica<V> {
 
     /// The backend's verdicts on one batch. Records that it keeps under keys of its own move first, so
     /// that the queue is searched once for references to them.
+    #[inline(never)]
     pub(super) fn plan_verdicts(
         &mut self,
         verdicts: Vec<(MutationNo, Verdict<V>)>,

@@ -6,7 +6,7 @@ use super::clock::WebClock;
 use super::codec_mutation::mutation_to_js;
 use super::conflicts::{self, Decision};
 use super::glue::{get, set};
-use super::idb::{IdbStore, Lost, database_name};
+use super::idb::{IdbStore, Lost};
 use super::signals::{self, Signals};
 use super::value::{Row, Rows};
 use super::{options, rescue, view, writes};
@@ -111,7 +111,8 @@ pub struct Core {
 
 #[wasm_bindgen]
 impl Core {
-    /// Opens a database. `options` as in `index.d.ts`, indexes as lists of fields.
+    /// Opens a database. `options` as in `index.d.ts`, with the name of the `database` in place of `name` and
+    /// `user`, indexes as lists of fields.
     /// `migrate(collection, record, from)` answers the record in the app's version.
     pub async fn open(
         options: JsValue,
@@ -134,10 +135,10 @@ impl Core {
         let options = options::parse(&options, has_backend)?;
         let backend = JsBackend::new(backend, &options.keys)?;
         crate::options::check(&options.settings.collections)?;
-        let name = database_name(&options.name, &options.user);
         let keys = options.keys.clone();
         let memory = options.memory_bytes;
-        let store = IdbStore::open(name, options.durability, options.keys, memory).await?;
+        let store =
+            IdbStore::open(options.database, options.durability, options.keys, memory).await?;
         let shared = Rc::new(RefCell::new(None));
         let listener = Box::new(Host {
             object: host,
@@ -270,12 +271,6 @@ impl Core {
             Ok(import) => self.submit(Intent::Import(import), done),
             Err(error) => answer(&done, Err(error)),
         }
-    }
-
-    /// The name of the IndexedDB database of an app's user.
-    #[wasm_bindgen(js_name = databaseName)]
-    pub fn database_name(app: &str, user: &str) -> String {
-        database_name(app, user)
     }
 
     pub(super) fn submit(&self, intent: Intent<Row>, done: Function) {

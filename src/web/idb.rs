@@ -46,16 +46,6 @@ pub(super) struct IdbStore {
     budget: Budget,
 }
 
-/// The name of the database of an app's user.
-pub(super) fn database_name(app: &str, user: &str) -> String {
-    // A colon in either part must not make two databases one.
-    format!(
-        "landfall:{}:{}",
-        app.replace('%', "%25").replace(':', "%3A"),
-        user
-    )
-}
-
 /// A typed error for what IndexedDB threw or reported.
 pub(super) fn storage_error(error: &JsValue) -> Error {
     let kind = get_text(error, "name").unwrap_or_default();

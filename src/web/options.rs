@@ -6,15 +6,14 @@ use crate::driver::Settings;
 use crate::engine::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::options::{CollectionSpec, Strategy, check_name};
+use crate::options::{CollectionSpec, Strategy};
 use js_sys::{Array, Object};
 use std::rc::Rc;
 use wasm_bindgen::{JsCast, JsValue};
 
 /// Checked options.
 pub(super) struct Options {
-    pub(super) name: String,
-    pub(super) user: String,
+    pub(super) database: String,
     pub(super) durability: &'static str,
     /// What the records in memory may weigh.
     pub(super) memory_bytes: f64,
@@ -37,10 +36,8 @@ fn is_whole(number: f64, min: f64, max: f64) -> bool {
 /// Reads and checks the options. The loader has checked their types already.
 pub(super) fn parse(options: &JsValue, has_backend: bool) -> Result<Options> {
     let text = |field| get_text(options, field);
-    let name = text("name").ok_or_else(|| bad("name: a string, the app's name"))?;
-    let user = text("user").ok_or_else(|| bad("user: a string, the id of the signed-in user"))?;
-    check_name("name", &name)?;
-    check_name("user", &user)?;
+    let named = text("database").filter(|name| !name.is_empty());
+    let database = named.ok_or_else(|| bad("database: a name"))?;
     let durability = match text("durability").as_deref() {
         None | Some("relaxed") => "relaxed",
         Some("strict") => "strict",
@@ -73,8 +70,7 @@ pub(super) fn parse(options: &JsValue, has_backend: bool) -> Result<Options> {
         .map(|c| (c.name.clone(), c.key.clone()))
         .collect();
     Ok(Options {
-        name,
-        user,
+        database,
         durability,
         memory_bytes,
         settings: Settings {

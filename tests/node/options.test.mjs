@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { checkOptions } from "../../npm/options.js";
+import { checkOptions, databaseName } from "../../npm/options.js";
 
 const good = {
   name: "app",
@@ -17,6 +17,10 @@ test("the message names the field that is wrong", () => {
     [undefined, "options"],
     [{ ...good, name: 7 }, "name"],
     [{ ...good, user: undefined }, "user"],
+    [{ ...good, user: "" }, "user"],
+    [{ ...good, name: "n".repeat(129) }, "name"],
+    [{ ...good, user: "é".repeat(65) }, "user"],
+    [{ ...good, user: "\ud800" }, "user: well-formed"],
     [{ ...good, intervall: 5 }, "intervall"],
     [{ ...good, interval: "5" }, "interval"],
     [{ ...good, autoStart: 1 }, "autoStart"],
@@ -50,6 +54,14 @@ test("the message names the field that is wrong", () => {
       },
     );
   }
+});
+
+test("names of app and user cannot collide", () => {
+  assert.notEqual(databaseName("a:b", "c"), databaseName("a", "b:c"));
+  assert.notEqual(databaseName("a%3Ab", "c"), databaseName("a:b", "c"));
+  const { core, name, user } = checkOptions({ ...good, name: "\ufeffa:b", user: "é".repeat(64) });
+  assert.equal(core.database, `landfall:\ufeffa%3Ab:${"é".repeat(64)}`);
+  assert.deepEqual([name, user], ["\ufeffa:b", "é".repeat(64)]);
 });
 
 test("a schema stays outside of the core's options", () => {

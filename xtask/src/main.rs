@@ -4,6 +4,7 @@
 //! [`setup`]) and says so in plain words; a second run finds it all in place. Every child process
 //! runs under a time limit and dies with this one (see [`reaper`]).
 
+mod arrange;
 mod bench;
 mod browsers;
 mod build;

@@ -62,13 +62,13 @@ fn renamed(script: &str, name: &str, short: &str) -> Option<String> {
     (!after.contains(&property)).then(|| format!("{before}\n        {short}: {after}"))
 }
 
-fn put_name(out: &mut Vec<u8>, name: &str) {
+pub(crate) fn put_name(out: &mut Vec<u8>, name: &str) {
     put_number(out, name.len());
     out.extend(name.as_bytes());
 }
 
 /// LEB128, seven bits in each byte.
-fn put_number(out: &mut Vec<u8>, mut number: usize) {
+pub(crate) fn put_number(out: &mut Vec<u8>, mut number: usize) {
     while number >= 0x80 {
         out.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;

@@ -19,9 +19,9 @@ pub(crate) struct Part {
 
 /// How every module begins: its kind, and the format's version.
 pub(crate) const HEADER: &[u8] = b"\0asm\x01\0\0\0";
-const CUSTOM: u8 = 0;
+pub(crate) const CUSTOM: u8 = 0;
 pub(crate) const IMPORT: u8 = 2;
-const CODE: u8 = 10;
+pub(crate) const CODE: u8 = 10;
 const SECTIONS: [&str; 14] = [
     "custom",
     "type",
@@ -39,7 +39,7 @@ const SECTIONS: [&str; 14] = [
     "tag",
 ];
 /// The subsection of `name` that holds the names of functions.
-const FUNCTION_NAMES: u8 = 1;
+pub(crate) const FUNCTION_NAMES: u8 = 1;
 
 /// The parts of the module, but for the names themselves. `None` if it is not a wasm module.
 pub(crate) fn parts(module: &[u8]) -> Option<Vec<Part>> {
@@ -63,7 +63,7 @@ pub(crate) fn parts(module: &[u8]) -> Option<Vec<Part>> {
                 }
             }
             IMPORT => {
-                imported = imported_functions(section)?;
+                imported = section.imported_functions()?;
                 parts.push(other("import section".to_owned(), size));
             }
             CODE => {
@@ -111,16 +111,6 @@ fn function_names(mut section: Reader<'_>) -> Option<HashMap<usize, String>> {
     None
 }
 
-fn imported_functions(mut section: Reader<'_>) -> Option<usize> {
-    let mut functions = 0;
-    for _ in 0..section.number()? {
-        section.name()?;
-        section.name()?;
-        functions += usize::from(section.import_type()?);
-    }
-    Some(functions)
-}
-
 /// What is left to read.
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
@@ -153,6 +143,17 @@ impl<'a> Reader<'a> {
     pub(crate) fn name(&mut self) -> Option<String> {
         let length = self.number()?;
         Some(String::from_utf8_lossy(self.take(length)?).into_owned())
+    }
+
+    /// How many functions a section of imports has.
+    pub(crate) fn imported_functions(&mut self) -> Option<usize> {
+        let mut functions = 0;
+        for _ in 0..self.number()? {
+            self.name()?;
+            self.name()?;
+            functions += usize::from(self.import_type()?);
+        }
+        Some(functions)
     }
 
     /// What an import is; answers whether it is a function.

@@ -3,7 +3,7 @@
 //! The library that comes with a compiler is compiled for speed, and each of its panics brings its
 //! message along. Where the compiler has the library's source, cargo can build it anew with the
 //! package. A panic then stops the module at once, as it did before, only without words; tests and
-//! `--dev` builds keep the words. Both options are unstable, so that a compiler may refuse them:
+//! `--dev` builds keep the words. These options are unstable, so that a compiler may refuse them:
 //! then the ordinary library is taken, and said so.
 
 use std::path::PathBuf;
@@ -15,7 +15,8 @@ use crate::{Result, say};
 
 /// Lets a stable compiler take unstable options.
 const UNSTABLE: (&str, &str) = ("RUSTC_BOOTSTRAP", "1");
-const NO_WORDS: &str = "-Zunstable-options -Cpanic=immediate-abort";
+/// Nothing that a user sees is printed by `Debug`.
+const NO_WORDS: &str = "-Zunstable-options -Cpanic=immediate-abort -Zfmt-debug=none";
 
 /// Compiles the package with its own standard library. `None` where that cannot be.
 pub(crate) fn compile(

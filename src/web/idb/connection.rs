@@ -169,7 +169,8 @@ impl IdbStore {
         };
         let reached = match store.reach().await {
             Err(error) if error.code == Code::NotFound => {
-                store.create().await?;
+                // A function of its own, compiled only where it is needed: see `rare`.
+                crate::rare(store.create()).await?;
                 store.reach().await?
             }
             other => other?,
@@ -177,7 +178,7 @@ impl IdbStore {
         let (connection, client) = reached;
         store.client = match client {
             Some(client) => client,
-            None => identify(&connection).await?,
+            None => crate::rare(identify(&connection)).await?,
         };
         *store.connection.borrow_mut() = Some(Rc::new(connection));
         Ok(store)
