@@ -19,9 +19,12 @@ use crate::store::{
     Entry, Fact, Keys, Made, MadeAt, Queued, Run, Said, Store, Summary, conformance, singles,
 };
 use crate::value::Value;
+use futures_util::future::{Either, poll_fn, select};
 use js_sys::{Array, Float64Array, Object};
 use rexie::{ObjectStore, Rexie};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
@@ -113,6 +116,42 @@ async fn rows_of_segments_leave_memory_and_come_back() {
     assert!(queued.is_resident(), "what is queued stays");
     store.fetch(&rows[1..2]).await.unwrap();
     assert_eq!(rows[2].json().as_string().unwrap(), r#"{"id":"r3","n":3}"#);
+}
+
+#[wasm_bindgen_test]
+async fn what_is_fetched_is_there_as_a_whole_however_much_is_let_go_meanwhile() {
+    let name = new_name("whole");
+    let store = IdbStore::open(name, "relaxed", keys(), 0.0).await.unwrap();
+    let segment = |n: u32| {
+        entry(vec![Fact::Remote {
+            collection: "sites".into(),
+            key: format!("r{n}").into(),
+            value: Some(record(n)),
+            version: Version(1),
+        }])
+    };
+    let segments: Vec<_> = (0..5).map(segment).collect();
+    let written = store.write_segments(&segments).await.unwrap();
+    let mut rows = Vec::new();
+    for (_, entry) in &written {
+        entry.each_value(|row| rows.push(row.clone()));
+    }
+    store.evict();
+    assert_eq!((rows.len(), rows.iter().any(Row::is_resident)), (5, false));
+    let whole = async {
+        store.fetch(&rows).await.unwrap();
+        // Whoever asked decides now, and asks for nothing again.
+        rows.iter().all(Row::is_resident)
+    };
+    // Another commit ends each time that the fetching gets on.
+    let others = poll_fn(|_| {
+        store.evict();
+        Poll::<()>::Pending
+    });
+    match select(pin!(whole), pin!(others)).await {
+        Either::Left((whole, _)) => assert!(whole),
+        Either::Right(_) => unreachable!(),
+    }
 }
 
 #[wasm_bindgen_test]
