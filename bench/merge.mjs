@@ -13,6 +13,7 @@ for (const r of reports) {
       merged.contenders.push(c);
     }
   merged.runs.push(...r.runs.map((run) => ({ ...run, rep: run.rep + merged.reps })));
-  merged.reps += r.reps;
+  // A run that was cut off has fewer than it was asked for.
+  merged.reps += new Set(r.runs.map((run) => run.rep)).size;
 }
 writeFileSync(out, JSON.stringify(merged, null, 1));

@@ -100,6 +100,14 @@ function ratios(report, workloads) {
   return table(["contender", ...workloads], ["---", ...workloads.map(() => "--:")], rows);
 }
 
+/** Who was measured less often than the report says: runs of a few contenders may have been joined to it. */
+function fewer({ contenders, runs, reps }) {
+  const times = ({ name }) =>
+    new Set(runs.filter((r) => r.contender === name).map((r) => r.rep)).size;
+  const less = contenders.filter((c) => times(c) < reps).map((c) => `${c.name} ${times(c)}`);
+  return less.length ? `Measured in fewer repetitions: ${less.join(", ")}.` : "";
+}
+
 function absolutes(report, workloads) {
   const costs = medians(report);
   const rows = report.contenders.map(({ name }) => [
@@ -176,7 +184,7 @@ export function resultsMd(report, scale) {
     "## landfall against its targets",
     targets(report, workloads),
     "## All contenders",
-    "Ratio of medians, per item; \\* with fewer items than `raw-idb`; – without a run.",
+    `Ratio of medians, per item; \\* with fewer items than \`raw-idb\`; – without a run. ${fewer(report)}`.trim(),
     ratios(report, workloads),
     "## Medians",
     absolutes(report, workloads),

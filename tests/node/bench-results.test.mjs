@@ -81,6 +81,12 @@ test("RESULTS.md has every contender, version, failure, the noise and how to rep
   assert.doesNotMatch(markdown, /NaN|undefined/);
 });
 
+test("RESULTS.md says who was measured less often", () => {
+  assert.doesNotMatch(resultsMd(report), /fewer repetitions/);
+  const runs = report.runs.filter((r) => r.contender !== "peer <2>" || r.rep === 1);
+  assert.match(resultsMd({ ...report, runs }), /fewer repetitions: peer <2> 1\./);
+});
+
 test("RESULTS.md shows how cost and memory grow", () => {
   const markdown = resultsMd(report, scale);
   assert.equal(
