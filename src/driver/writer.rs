@@ -145,6 +145,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         match failed {
             _ if intents.is_empty() => {}
             Some(error) => refuse(dones, &error),
+            // Reads get by without it.
             None => crate::rare(self.commit(&intents, dones, must_read)).await,
         }
         self.0.store.evict();

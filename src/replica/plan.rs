@@ -121,6 +121,8 @@ impl<V: Value> Replica<V> {
         Ok(plan)
     }
 
+    // What this calls is not inlined (`#[inline(never)]` there): a browser would compile all of it for the first
+    // write of a page.
     fn plan_into(&mut self, intent: Intent<V>, now: Now, plan: &mut Plan<V>) -> Result<()> {
         match intent {
             Intent::Write(name, writes, options) => {
