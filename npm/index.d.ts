@@ -208,6 +208,10 @@ export interface Backend {
     changes: Change[],
     context: { signal: AbortSignal; clientId: string; refresh: boolean },
   ): Promise<PushAnswer>;
+  /**
+   * Fetches what has changed after `checkpoint`. Where an answer says that there is more, the next page is
+   * asked for at once; that request is given up by its `signal` if nobody wants the page after all.
+   */
   pull(
     checkpoint: string | null,
     limit: number,

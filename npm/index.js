@@ -1,6 +1,6 @@
 // landfall: the package's entry. Loads the wasm on the first open().
 
-import init, { Core } from "./wasm/landfall.js";
+import init, { Core, reach } from "./wasm/landfall.js";
 import { BackendError, LandfallError, fail } from "./errors.js";
 import { SyncManager } from "./manager.js";
 import { checkOptions } from "./options.js";
@@ -27,6 +27,7 @@ export async function open(options) {
   const { backend, persist, rescue } = options;
   return new SyncManager(name, user, core.database).start(Core, core, {
     loaded: ready(options.wasm),
+    reach,
     backend,
     migrate,
     schemas,

@@ -9,6 +9,7 @@ import { LiveQueries } from "./live.js";
 import { WriteQueue } from "./queue.js";
 import { Realtime } from "./realtime.js";
 import { deepFreeze } from "./record.js";
+import { rehearse } from "./rehearsal.js";
 import { Presence, Tabs } from "./tabs.js";
 import { runTransaction } from "./transaction.js";
 
@@ -37,15 +38,6 @@ const RESCUE_WAIT_MS = 250;
 function report(error) {
   if (typeof reportError === "function") reportError(error);
   else console.error(error);
-}
-
-/** Any question makes the browser get its databases ready; the answer is of no interest. */
-async function wakeIndexedDB() {
-  try {
-    await indexedDB.databases();
-  } catch {
-    // Without it, or without this function: `open` finds out.
-  }
 }
 
 export class SyncManager {
@@ -90,7 +82,8 @@ export class SyncManager {
   }
 
   /** Opens the core; for `open()` only. */
-  async start(Core, options, { loaded, backend, migrate, schemas, handlers, persist, rescue }) {
+  async start(Core, options, { loaded, reach, backend, migrate, schemas, ...more }) {
+    const { handlers, persist, rescue } = more;
     const listeners = this.#handlers;
     const host = {
       get watched() {
@@ -104,17 +97,25 @@ export class SyncManager {
       failed: (error) => this.#emit("error", { ...error, at: Date.now() }),
     };
     try {
-      // While the module is loaded: the rescue copy, so that it is ready when the first change is made, the
-      // lock, and the database, which a browser that has just started reads from the disk.
+      // While the module is loaded: the lock, the database, which is read once nobody deletes in it any more,
+      // and the rescue copy, so that it is ready when the first change is made.
+      const entered = this.#presence.enter();
+      host.reached = reach(options.database, entered);
       if (rescue !== false) this.#rescue = this.#makeRescue(options.durability);
-      wakeIndexedDB();
-      await Promise.all([loaded, this.#presence.enter()]);
+      await Promise.all([loaded, entered]);
+      host.reached.then(({ failed }) => {
+        // In a turn of its own: by then the browser has been asked to make the database.
+        if (failed === "missing") setTimeout(rehearse, 0, Core, options);
+      });
       this.#core = await Core.open(options, backend, host, migrate);
     } catch (error) {
       this.#presence.end();
       this.#rescue?.close();
+      host.reached?.then(({ db }) => db?.close());
       throw error instanceof Error ? error : toError(error);
     }
+    // It has what was read, until all of that is loaded.
+    host.reached = null;
     this.#schemas = schemas;
     this.#queue = new WriteQueue(this.#core);
     for (const [name, { key, optimistic = true }] of Object.entries(options.collections)) {

@@ -16,15 +16,15 @@ pub const PUSHES_IN_FLIGHT_MAX: usize = 5;
 /// ten batches.
 pub const SENT_MARK_MAX: usize = 1000;
 /// Facts in one log entry: large enough that a bulk write is a few values, small enough that one
-/// value is read or compacted without being felt.
-pub const ENTRY_FACTS_MAX: usize = 1000;
+/// value is read or compacted without being felt. A page and its checkpoint are one entry.
+pub const ENTRY_FACTS_MAX: usize = PAGE_CHANGES_MAX + 1;
 /// Facts of one kind that are read as one. In tests so few that small stories have some.
 pub const RUN_MIN: usize = if cfg!(any(test, feature = "planted")) {
     2
 } else {
     16
 };
-/// Log entries read at once. In tests so few that there is more than one page.
+/// Log entries read at once; `reach.js` reads the first of them ahead. In tests so few that there is more than one page.
 pub const READ_ENTRIES_MAX: u32 = if cfg!(any(test, feature = "planted")) {
     16
 } else {
@@ -39,7 +39,7 @@ pub const SEGMENT_FACTS_MAX: usize = if cfg!(any(test, feature = "planted")) {
 };
 /// Segments written in one transaction of a compaction.
 pub const SEGMENTS_AT_ONCE: usize = 4;
-/// Segments read at once while opening. In tests so few that there is more than one round.
+/// Segments read at once while opening; `reach.js` reads the first of them ahead. In tests so few that there is more than one round.
 pub const SEGMENTS_READ_AT_ONCE: usize = if cfg!(any(test, feature = "planted")) {
     4
 } else {
@@ -105,15 +105,6 @@ pub const MISSED_MS: f64 = 60_000.0;
 pub const INTERVAL_MS: f64 = 30_000.0;
 /// A request without an answer is given up after this; `rest()` gives up earlier.
 pub const REQUEST_TIMEOUT_MS: f64 = 60_000.0;
-/// An IndexedDB transaction that calls back neither way is given up after this.
-pub const TRANSACTION_TIMEOUT_MS: u32 = 30_000;
-/// Opening a database that answers in no way is given up after this. A slow disk takes seconds.
-pub const OPEN_TIMEOUT_MS: u32 = 30_000;
-/// How long an upgrade waits for other tabs to let go of the database once the browser says that it
-/// is blocked: they do so when they are told to, but may have a transaction to finish.
-pub const BLOCKED_WAIT_MS: u32 = 3_000;
-/// Steps in which such waits are counted, so that the time that a device sleeps does not count.
-pub const WAITING_STEP_MS: u32 = 1_000;
 /// Times a lost connection is opened again, and a lost transaction repeated, for one call.
 pub const REOPEN_MAX: u32 = 3;
 /// Pulls that fail in a row before what was sent without an answer is sent again unasked: a backend

@@ -102,6 +102,33 @@ async fn until(core: &Core, wanted: impl Fn(&JsValue) -> bool) {
     panic!("never; the status is {}", json(&core.status()));
 }
 
+/// The names of all databases of this origin.
+async fn databases() -> String {
+    let asked = js("indexedDB.databases().then((all) => all.map(({ name }) => name).sort())");
+    json(
+        &JsFuture::from(asked.unchecked_into::<Promise>())
+            .await
+            .unwrap(),
+    )
+}
+
+#[wasm_bindgen_test]
+async fn a_rehearsal_writes_to_no_database() {
+    let before = databases().await;
+    let core = Core::rehearsal(options("rehearsal", "")).await.unwrap();
+    for n in 0..3 {
+        put(
+            &core,
+            &format!("{{ id: 'r{n}', country: 'CH', name: 'Chur' }}"),
+        )
+        .await
+        .unwrap();
+    }
+    assert_eq!(get(&get(&core.status(), "outbox"), "pending"), 3);
+    called(|done| core.close(done)).await.unwrap();
+    assert_eq!(databases().await, before);
+}
+
 #[wasm_bindgen_test]
 async fn what_was_written_is_there_after_reopening_and_is_queued() {
     let options = options("reopen", "");

@@ -528,15 +528,22 @@ pub(super) fn entries<V>(
     hlc: Hlc,
     summary: &Summary,
 ) -> Vec<Entry<V>> {
+    let entry = |facts| Entry {
+        at_ms,
+        hlc,
+        facts,
+        summary: summary.clone(),
+    };
+    // Mostly there is one.
+    if (1..=limits::ENTRY_FACTS_MAX).contains(&facts.len()) {
+        return vec![entry(facts)];
+    }
     let mut facts = facts.into_iter().peekable();
     let mut entries = Vec::new();
     while facts.peek().is_some() {
-        entries.push(Entry {
-            at_ms,
-            hlc,
-            facts: facts.by_ref().take(limits::ENTRY_FACTS_MAX).collect(),
-            summary: summary.clone(),
-        });
+        entries.push(entry(
+            facts.by_ref().take(limits::ENTRY_FACTS_MAX).collect(),
+        ));
     }
     entries
 }

@@ -160,25 +160,29 @@ impl<V: Value> Replica<V> {
             if came || self.is_apart(m, batch) {
                 continue;
             }
-            let mut members = vec![m];
+            let found;
+            let mut members = std::slice::from_ref(&m);
             // A group that no batch can hold is not held together.
             let group = m.group.as_ref();
             let group = group.filter(|g| self.outbox.group_fits(g, limits::BATCH_CHANGES_MAX));
             match group.map(|group| self.members(group, batch)) {
-                Some(Ok(all)) => members = all,
+                Some(Ok(all)) => {
+                    found = all;
+                    members = &found;
+                }
                 Some(Err(Kept::Waits)) if !together && self.may_go(m, batch, &[]) => {}
                 None if self.may_go(m, batch, &[]) => {}
                 _ => continue,
             }
-            let mut bytes = weight(&members, batch.bytes_max);
+            let mut bytes = weight(members, batch.bytes_max);
             let room = batch.nos.len() + members.len() <= batch.max
                 && batch.bytes + bytes <= batch.bytes_max;
             if !room && !batch.nos.is_empty() {
                 return;
             }
             if !room && members.len() > 1 {
-                members.truncate(1); // no batch can hold them all
-                bytes = weight(&members, batch.bytes_max);
+                members = &members[..1]; // no batch can hold them all
+                bytes = weight(members, batch.bytes_max);
             }
             batch.bytes += bytes;
             batch.nos.extend(members.iter().map(|m| m.no));

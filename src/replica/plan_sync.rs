@@ -260,7 +260,8 @@ impl<V: Value> Replica<V> {
             r.version == change.version && r.remote().is_none() && change.data.is_some()
         };
         let seen = record.is_some_and(|r| r.version >= change.version && !back(r));
-        let queued = record.is_some_and(|r| r.pending.is_some());
+        let mut queued = record.is_some_and(|r| r.pending.is_some());
+        let known = record.is_some();
         self.note_pulled(&change);
         if seen {
             return Ok(()); // our own change, or an older state
@@ -268,14 +269,14 @@ impl<V: Value> Replica<V> {
         if !queued {
             self.end_import(&change.collection, &change.key);
         }
-        if let Some(no) = self.create_behind(&change) {
+        if !known && let Some(no) = self.create_behind(&change) {
             self.plan_rekey(no, &change.key, now, plan);
             self.plan_references(std::slice::from_ref(&change.collection), now, plan);
+            queued = true;
         }
-        let record = self
-            .collection(&change.collection)
-            .and_then(|c| c.record(&change.key));
-        let head = record
+        let collection = self.collection(&change.collection).filter(|_| queued);
+        let head = collection
+            .and_then(|c| c.record(&change.key))
             .and_then(|r| r.pending.as_ref())
             .and_then(|p| self.outbox.get(p.head));
         if let Some(head) = head

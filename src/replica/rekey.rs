@@ -409,6 +409,10 @@ impl<V: Value> Replica<V> {
     /// answer to the next push will tell.
     pub(super) fn create_behind(&self, change: &Pulled<V>) -> Option<MutationNo> {
         let (data, at) = (change.data.as_ref()?, change.at.as_ref()?);
+        // Nearly all changes are of others.
+        if !at.ends_with(&*self.client) {
+            return None;
+        }
         let (at, client) = Hlc::parse(at)?;
         let collection = self.collection(&change.collection)?;
         if *client != *self.client || collection.record(&change.key).is_some() {

@@ -11,7 +11,7 @@ use super::signals::{self, Signals};
 use super::value::{Row, Rows};
 use super::{options, rescue, view, writes};
 use crate::conflict::Question;
-use crate::driver::{Listener, Manager, RescueBatch};
+use crate::driver::{Listener, Manager, RescueBatch, Settings};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
@@ -36,7 +36,7 @@ fn thrown(error: Error) -> JsValue {
 }
 
 /// The loader's callbacks: `{ watched, committed(collections, notices, own), status(), failed(error) }`;
-/// where `watched` is false, nobody wants notices.
+/// where `watched` is false, nobody wants notices. `reached` is what `reach` has answered, if it was asked.
 struct Host {
     object: JsValue,
     manager: Rc<RefCell<Option<WebManager>>>,
@@ -98,6 +98,44 @@ impl Listener<Row> for Host {
     }
 }
 
+/// What a core is made of.
+struct Opening {
+    settings: Settings,
+    keys: super::codec::KeyFields,
+    store: IdbStore,
+    backend: Option<JsBackend>,
+    host: JsValue,
+    migrate: JsValue,
+}
+
+impl Opening {
+    async fn run(self) -> Result<Core> {
+        let shared = Rc::new(RefCell::new(None));
+        let listener = Box::new(Host {
+            object: self.host,
+            manager: shared.clone(),
+        });
+        let manager = Manager::open(
+            self.settings,
+            self.store,
+            self.backend,
+            WebClock,
+            signals::online(),
+            listener,
+            writes::migration(self.migrate),
+        )
+        .await?;
+        *shared.borrow_mut() = Some(manager.clone());
+        Ok(Core {
+            manager,
+            shared,
+            signals: RefCell::new(None),
+            keys: self.keys,
+            missing: RefCell::default(),
+        })
+    }
+}
+
 /// One open database.
 #[wasm_bindgen]
 pub struct Core {
@@ -137,21 +175,19 @@ impl Core {
         crate::options::check(&options.settings.collections)?;
         let keys = options.keys.clone();
         let memory = options.memory_bytes;
-        let store =
-            IdbStore::open(options.database, options.durability, options.keys, memory).await?;
-        let shared = Rc::new(RefCell::new(None));
-        let listener = Box::new(Host {
-            object: host,
-            manager: shared.clone(),
-        });
-        let online = signals::online();
-        let (settings, migrate) = (options.settings, writes::migration(migrate));
-        let manager = Manager::open(
-            settings, store, backend, WebClock, online, listener, migrate,
-        )
-        .await?;
-        *shared.borrow_mut() = Some(manager.clone());
-        let weak: Weak<RefCell<Option<WebManager>>> = Rc::downgrade(&shared);
+        let reached = get(&host, "reached").dyn_into().ok();
+        let (name, durability) = (options.database, options.durability);
+        let store = IdbStore::open(name, durability, options.keys, memory, reached).await?;
+        let opening = Opening {
+            settings: options.settings,
+            keys,
+            store,
+            backend,
+            host,
+            migrate,
+        };
+        let core = opening.run().await?;
+        let weak: Weak<RefCell<Option<WebManager>>> = Rc::downgrade(&core.shared);
         let open = move || weak.upgrade().and_then(|m| m.borrow().clone());
         let (seen, hidden) = (open.clone(), open.clone());
         let signals = Signals::watch(
@@ -166,7 +202,7 @@ impl Core {
                 }
             },
         );
-        manager.store().watch(move |lost| {
+        core.manager.store().watch(move |lost| {
             if let Some(manager) = open() {
                 match lost {
                     // Opens it again, or shows why that cannot be.
@@ -175,13 +211,27 @@ impl Core {
                 }
             }
         });
-        Ok(Core {
-            manager,
-            shared,
-            signals: RefCell::new(Some(signals)),
-            keys,
-            missing: RefCell::default(),
-        })
+        *core.signals.borrow_mut() = Some(signals);
+        Ok(core)
+    }
+
+    /// A core without a database, for a rehearsal (`npm/rehearsal.js`): what is written to it goes nowhere.
+    pub async fn rehearsal(options: JsValue) -> Js<Core> {
+        Self::rehearsal_inner(options).await.map_err(thrown)
+    }
+
+    async fn rehearsal_inner(options: JsValue) -> Result<Core> {
+        let options = options::parse(&options, false)?;
+        let store = IdbStore::nowhere(options.keys.clone());
+        let opening = Opening {
+            settings: options.settings,
+            keys: options.keys,
+            store,
+            backend: None,
+            host: JsValue::UNDEFINED,
+            migrate: JsValue::UNDEFINED,
+        };
+        opening.run().await
     }
 
     /// Writes one item or a list of them: records (`create`, `put`) as objects or as JSON texts, `[key,

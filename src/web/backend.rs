@@ -10,9 +10,9 @@ use crate::driver::{Backend, Call, PushAnswer};
 use crate::engine::Failure;
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::model::{Change, Page, Pulled, Refusal, Verdict, Version};
+use crate::model::{Change, Name, Page, Pulled, Refusal, Verdict, Version};
 use crate::store::Keys;
-use js_sys::{Array, Float64Array, Object, Promise};
+use js_sys::{Array, Float64Array, Object, Promise, Uint32Array};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -206,15 +206,22 @@ impl Backend<Row> for JsBackend {
         let ids = Rc::new(Keys::new(&ids));
         let rows: Array = get(&parts, "texts").unchecked_into();
         let changes = ids.iter().zip(versions(&parts)).enumerate();
-        let types = name_list(&texts(&parts, "types"));
+        let types: Array = get(&parts, "types").unchecked_into();
+        let types: Vec<Name> = types
+            .iter()
+            .filter_map(|name| name.as_string())
+            .map(Rc::from)
+            .collect();
+        let type_of: Uint32Array = get(&parts, "typeOf").unchecked_into();
+        let type_of = type_of.to_vec();
         // Their keys are known, and `split_page` has compared them: none has to be parsed for it.
-        let one = types.first().filter(|one| types.iter().all(|t| t == *one));
+        let one = types.first().filter(|_| types.len() == 1);
         let field = one.and_then(|one| get_text(&self.key_fields, one));
         let all = Rows::of_texts(&rows, &field.unwrap_or_default().into(), ids.clone());
         let all_there = !rows.includes(&JsValue::NULL, 0);
         let ats = texts(&parts, "ats");
         let changes = changes.map(|(i, (key, version))| Pulled {
-            collection: types[i].clone(),
+            collection: types[type_of[i] as usize].clone(),
             key: key.into(),
             version: Version(version as u64),
             data: (all_there || !rows.get(i as u32).is_null()).then(|| Row {
@@ -230,16 +237,6 @@ impl Backend<Row> for JsBackend {
             server_ms: get_number(&parts, "serverTime"),
         })
     }
-}
-
-/// Names that recur share one allocation.
-fn name_list(names: &[Rc<str>]) -> Vec<Rc<str>> {
-    let mut last: Option<Rc<str>> = None;
-    let shared = names.iter().map(|name| match &last {
-        Some(known) if known == name => known.clone(),
-        _ => last.insert(name.clone()).clone(),
-    });
-    shared.collect()
 }
 
 /// A verdict that is more than "success"; `split_results` has checked its shape.

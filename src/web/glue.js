@@ -79,13 +79,17 @@ export function rowJson(rows, at) {
   return (rows.texts[at] ??= JSON.stringify(rows.objects[at]));
 }
 
-// Bytes in a request: characters outside of ASCII take up to three.
+// Bytes in a request: characters outside of ASCII take up to three. Of a short text it does not matter how many.
 export function rowWeight(rows, at) {
   const text = rowJson(rows, at);
+  if (text.length < SHORT) return 3 * text.length;
   let bytes = text.length;
   for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 127) bytes += 2;
   return bytes;
 }
+
+/** As many as a request has of them are far from what it may weigh. */
+const SHORT = 1_000;
 
 /** Lets the objects go, where each can be made again from its text. */
 export function dropObjects(rows) {
@@ -191,7 +195,9 @@ export function splitPage(answer, changesMax, keyFields) {
   const { changes, checkpoint, hasMore, serverTime } = answer;
   if (changes.length > changesMax) return "the page has too many changes";
   if (typeof checkpoint !== "string") return "the answer has no checkpoint";
-  let types = "";
+  // Mostly there is one.
+  const types = new Map();
+  const typeOf = new Uint32Array(changes.length);
   let ids = "";
   let ats = "";
   const versions = new Float64Array(changes.length);
@@ -209,12 +215,14 @@ export function splitPage(answer, changesMax, keyFields) {
     else if (Object.hasOwn(keyFields, type) && data[keyFields[type]] !== id)
       return `pulled ${type}: id and key field differ`;
     else texts[i] = JSON.stringify(data);
-    types += type + "\0";
+    if (!types.has(type)) types.set(type, types.size);
+    typeOf[i] = types.get(type);
     ids += id + "\0";
     ats += (at ?? "") + "\0";
     versions[i] = versionNumber;
   }
-  return { types, ids, ats, versions, texts, checkpoint, hasMore: hasMore === true, serverTime };
+  const lists = { types: [...types.keys()], typeOf, ids, ats, versions, texts };
+  return { ...lists, checkpoint, hasMore: hasMore === true, serverTime };
 }
 
 /**
@@ -275,9 +283,50 @@ export function callPush(backend, changes, controller, clientId, refresh) {
   );
 }
 
-export function callPull(backend, checkpoint, limit, controller, clientId, refresh) {
-  const context = { signal: controller.signal, clientId, refresh };
-  return Promise.resolve(backend.pull(checkpoint ?? null, limit, context));
+/** How long a page that was asked for ahead is kept for whoever wants it. */
+const AHEAD_MS = 1_000;
+/** For each backend, the page after the one that it gave last. */
+const pages = new WeakMap();
+
+/** A page that nobody has asked for yet; it is given up if nobody does soon. */
+class PageAhead {
+  constructor(asked, pull) {
+    this.asked = asked;
+    this.controller = new AbortController();
+    this.answer = pull(this.controller.signal);
+    this.answer.catch(() => {});
+    this.timer = setTimeout(() => this.controller.abort(), AHEAD_MS);
+  }
+
+  /** Its answer, if it is what is asked for now. */
+  take(asked, signal) {
+    clearTimeout(this.timer);
+    const { controller } = this;
+    if (controller.signal.aborted || this.asked !== asked) return controller.abort();
+    signal.addEventListener("abort", () => controller.abort(signal.reason));
+    return this.answer;
+  }
+}
+
+/**
+ * A page. Where there is more, the next one is asked for at once, before anybody has looked at this one: most
+ * of the time that many pages take is spent waiting for them.
+ */
+export async function callPull(backend, checkpoint, limit, controller, clientId, refresh) {
+  const { signal } = controller;
+  const since = checkpoint ?? null;
+  const ask = (since) => JSON.stringify([since, limit, clientId]);
+  const pull = async (since, signal) => backend.pull(since, limit, { signal, clientId, refresh });
+  // What is asked with fresh credentials is asked anew.
+  const ahead = pages.get(backend)?.take(refresh ? null : ask(since), signal);
+  pages.delete(backend);
+  const page = await (ahead ?? pull(since, signal));
+  const more = page?.hasMore === true && typeof page.checkpoint === "string";
+  if (more && page.checkpoint !== since && !refresh && !signal.aborted) {
+    const next = page.checkpoint;
+    pages.set(backend, new PageAhead(ask(next), (signal) => pull(next, signal)));
+  }
+  return page;
 }
 
 /** Resolves when what was begun before, and what follows from it at once, has had its turn. */
@@ -339,8 +388,8 @@ export function append(db, store, durability, after, values, early, token, answe
   return tx;
 }
 
-const STEP_MS = 1_000;
-const STEPS_MAX = 30;
+export const STEP_MS = 1_000;
+export const STEPS_MAX = 30;
 /** What waits for an event: `db`, the steps that have passed, and how to give up. */
 const waits = new Set();
 const lost = new WeakSet();

@@ -1,4 +1,4 @@
-//! The imports from `glue.js`, and small helpers around JavaScript values.
+//! The imports from `glue.js` and `reach.js`, and small helpers around JavaScript values.
 
 use js_sys::{Array, Object, Promise, Uint8Array};
 use std::cell::RefCell;
@@ -109,6 +109,18 @@ extern "C" {
     pub(super) fn listen(request: &IdbRequest, token: u32, answer: &JsValue);
     #[wasm_bindgen(js_name = listenToEnd)]
     pub(super) fn listen_to_end(tx: &IdbTransaction, token: u32, answer: &JsValue);
+}
+
+#[wasm_bindgen(module = "/src/web/reach.js")]
+extern "C" {
+    /// The version of the database's schema.
+    pub(super) fn schema() -> u32;
+    #[wasm_bindgen(reexport)]
+    pub(super) fn reach(name: &str, entered: &JsValue) -> Promise;
+    #[wasm_bindgen(js_name = segmentsAhead)]
+    pub(super) fn segments_ahead(reached: &JsValue, ids: &Array) -> Promise;
+    #[wasm_bindgen(js_name = logAhead)]
+    pub(super) fn log_ahead(reached: &JsValue, after: f64, limit: u32) -> Promise;
 }
 
 /// Names that recur (fields, collections) as JavaScript strings, made once.

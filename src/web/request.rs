@@ -1,23 +1,19 @@
 //! IndexedDB's events as futures. Handlers are attached when the request or transaction is made,
 //! never later: an event that nobody listened for does not come again.
 //!
-//! Nothing here waits for ever: browsers have been seen to let a request or a transaction hang. The
-//! limits are counted in steps while the page is awake, so that a device that slept for an hour
-//! does not wake up to transactions that have all timed out.
+//! Nothing here waits for ever: browsers have been seen to let a request or a transaction hang. `glue.js`
+//! counts the steps while the page is awake, so that a device that slept for an hour does not wake up to
+//! transactions that have all timed out.
 
-use super::glue::{self, get};
+use super::glue;
 use super::idb::storage_error;
 use crate::error::{Code, Error, Result};
-use crate::limits;
 use futures_channel::oneshot;
-use futures_util::future::{Either, select};
-use gloo_timers::future::TimeoutFuture;
-use js_sys::{Array, Function};
-use std::cell::{Cell, RefCell};
+use js_sys::Array;
+use std::cell::RefCell;
 use std::future::Future;
-use std::rc::Rc;
 use wasm_bindgen::prelude::*;
-use web_sys::{IdbDatabase, IdbOpenDbRequest, IdbRequest, IdbTransaction};
+use web_sys::{IdbDatabase, IdbRequest, IdbTransaction};
 
 /// How a transaction ended.
 pub(super) enum Ended {
@@ -80,63 +76,6 @@ fn register() -> (u32, JsValue, oneshot::Receiver<Option<Answer>>) {
         waits.senders.push((token, sender));
         (token, waits.handler.as_ref().clone(), receiver)
     })
-}
-
-type Handler = Closure<dyn FnMut()>;
-
-/// Takes at most one answer, from whichever handler comes first.
-struct Once(RefCell<Option<oneshot::Sender<Answer>>>);
-
-impl Once {
-    fn new() -> (Rc<Self>, oneshot::Receiver<Answer>) {
-        let (sender, receiver) = oneshot::channel();
-        (Rc::new(Self(RefCell::new(Some(sender)))), receiver)
-    }
-
-    fn send(&self, answer: Answer) {
-        if let Some(sender) = self.0.borrow_mut().take() {
-            // Nobody waits any more.
-            let _ = sender.send(answer);
-        }
-    }
-}
-
-/// Handlers for success and failure: they answer with a property of `target`.
-fn handlers(once: &Rc<Once>, target: &JsValue, success: &'static str) -> (Handler, Handler) {
-    let handler = |field: &'static str| {
-        let (once, target) = (once.clone(), target.clone());
-        Handler::new(move || {
-            let value = get(&target, field);
-            let fine = field != ERROR;
-            once.send(if fine { Ok(value) } else { Err(value) });
-        })
-    };
-    (handler(success), handler(ERROR))
-}
-
-const ERROR: &str = "error";
-
-fn function(handler: &Handler) -> Option<&Function> {
-    Some(handler.as_ref().unchecked_ref())
-}
-
-/// What was sent, or none after `limit_ms()`, which is asked at each step.
-async fn in_time(
-    mut answer: oneshot::Receiver<Answer>,
-    limit_ms: &dyn Fn() -> u32,
-) -> Option<Answer> {
-    let mut waited_ms = 0;
-    loop {
-        let step = TimeoutFuture::new(limits::WAITING_STEP_MS);
-        match select(answer, step).await {
-            Either::Left((sent, _)) => return sent.ok(),
-            Either::Right(((), unanswered)) => answer = unanswered,
-        }
-        waited_ms += limits::WAITING_STEP_MS;
-        if waited_ms >= limit_ms() {
-            return None;
-        }
-    }
 }
 
 /// The error of what has not answered in time.
@@ -209,78 +148,4 @@ pub(super) fn result(request: IdbRequest) -> impl Future<Output = Result<JsValue
             Code::StorageFailed
         }))
     }
-}
-
-/// An opened database. `upgrade` is called with the version it had (0: there was none) where that
-/// is lower than the one asked for; it makes the stores, or aborts the transaction, which ends in
-/// an error.
-pub(super) async fn opened(
-    request: IdbOpenDbRequest,
-    upgrade: impl FnOnce(&IdbDatabase, &IdbTransaction, u32) + 'static,
-) -> Result<IdbDatabase> {
-    let (once, answer) = Once::new();
-    // What it waits for decides how long.
-    let limit_ms = Rc::new(Cell::new(limits::OPEN_TIMEOUT_MS));
-    let upgrading = Closure::<dyn FnMut(JsValue)>::new({
-        let (limit_ms, request) = (limit_ms.clone(), request.clone());
-        let mut upgrade = Some(upgrade);
-        move |event: JsValue| {
-            limit_ms.set(limits::TRANSACTION_TIMEOUT_MS);
-            if let (Some(tx), Some(upgrade)) = (request.transaction(), upgrade.take()) {
-                let old = get(&event, "oldVersion").as_f64().unwrap_or(0.0);
-                upgrade(&tx.db(), &tx, old as u32);
-            }
-        }
-    });
-    let blocked = Handler::new({
-        let limit_ms = limit_ms.clone();
-        move || limit_ms.set(limits::BLOCKED_WAIT_MS)
-    });
-    let (success, error) = handlers(&once, &request, "result");
-    request.set_onupgradeneeded(Some(upgrading.as_ref().unchecked_ref()));
-    request.set_onblocked(function(&blocked));
-    request.set_onsuccess(function(&success));
-    request.set_onerror(function(&error));
-    let answer = in_time(answer, &|| limit_ms.get()).await;
-    request.set_onupgradeneeded(None);
-    request.set_onblocked(None);
-    request.set_onsuccess(None);
-    request.set_onerror(None);
-    drop((upgrading, blocked, success, error));
-    match answer {
-        Some(Ok(db)) => Ok(db.unchecked_into()),
-        Some(Err(error)) => Err(storage_error(&error)),
-        None => {
-            forsake(&request);
-            let message = "the database could not be opened in time; another tab may keep it";
-            Err(Error::new(Code::DatabaseBlocked, message))
-        }
-    }
-}
-
-/// Nobody waits for it any more, but it cannot be taken back. It must not change the database when
-/// its turn comes after all, nor hold it open.
-fn forsake(request: &IdbOpenDbRequest) {
-    let abort = {
-        let request = request.clone();
-        move || {
-            if let Some(tx) = request.transaction() {
-                let _ = tx.abort();
-            }
-        }
-    };
-    abort();
-    request.set_onupgradeneeded(Some(Closure::once_into_js(abort).unchecked_ref()));
-    let close = {
-        let request = request.clone();
-        move || {
-            get(&request, "result")
-                .unchecked_into::<IdbDatabase>()
-                .close();
-        }
-    };
-    request.set_onsuccess(Some(Closure::once_into_js(close).unchecked_ref()));
-    // Firefox reports an error that nobody took to the page.
-    let quiet = |event: web_sys::Event| event.prevent_default();
-    request.set_onerror(Some(Closure::once_into_js(quiet).unchecked_ref()));
 }

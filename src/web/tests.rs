@@ -44,7 +44,7 @@ fn record(n: u32) -> Row {
 }
 
 async fn store(name: &str) -> IdbStore {
-    IdbStore::open(name.to_owned(), "relaxed", keys(), 1e9)
+    IdbStore::open(name.to_owned(), "relaxed", keys(), 1e9, None)
         .await
         .unwrap()
 }
@@ -90,14 +90,16 @@ async fn indexeddb_conforms() {
 #[wasm_bindgen_test]
 async fn indexeddb_conforms_with_strict_durability() {
     let name = new_name("conformance");
-    let open = || IdbStore::open(name.clone(), "strict", keys(), 1e9);
+    let open = || IdbStore::open(name.clone(), "strict", keys(), 1e9, None);
     conformance::run(open().await.unwrap(), open().await.unwrap(), record).await;
 }
 
 #[wasm_bindgen_test]
 async fn rows_of_segments_leave_memory_and_come_back() {
     let name = new_name("budget");
-    let store = IdbStore::open(name, "relaxed", keys(), 0.0).await.unwrap();
+    let store = IdbStore::open(name, "relaxed", keys(), 0.0, None)
+        .await
+        .unwrap();
     let pulled = |n: u32| Fact::Remote {
         collection: "sites".into(),
         key: format!("r{n}").into(),
@@ -121,7 +123,9 @@ async fn rows_of_segments_leave_memory_and_come_back() {
 #[wasm_bindgen_test]
 async fn what_is_fetched_is_there_as_a_whole_however_much_is_let_go_meanwhile() {
     let name = new_name("whole");
-    let store = IdbStore::open(name, "relaxed", keys(), 0.0).await.unwrap();
+    let store = IdbStore::open(name, "relaxed", keys(), 0.0, None)
+        .await
+        .unwrap();
     let segment = |n: u32| {
         entry(vec![Fact::Remote {
             collection: "sites".into(),
@@ -158,7 +162,7 @@ async fn what_is_fetched_is_there_as_a_whole_however_much_is_let_go_meanwhile() 
 async fn objects_of_what_stays_leave_memory_and_are_made_again() {
     for (memory_bytes, stay) in [(0.0, false), (1e9, true)] {
         let name = new_name("objects");
-        let store = IdbStore::open(name, "relaxed", keys(), memory_bytes);
+        let store = IdbStore::open(name, "relaxed", keys(), memory_bytes, None);
         let store = store.await.unwrap();
         let facts = (1..=20).map(|n| created(n.into(), n)).collect();
         store.append(0, &[entry(facts)]).await.unwrap();
@@ -200,7 +204,7 @@ async fn a_database_of_a_newer_version_is_refused_untouched() {
         .version(7)
         .add_object_store(ObjectStore::new("log"));
     newer.build().await.unwrap().close();
-    let error = IdbStore::open(name.clone(), "relaxed", keys(), 1e9)
+    let error = IdbStore::open(name.clone(), "relaxed", keys(), 1e9, None)
         .await
         .err()
         .unwrap();
@@ -218,7 +222,7 @@ async fn a_database_of_somebody_else_is_refused() {
         .version(2)
         .add_object_store(ObjectStore::new("things"));
     foreign.build().await.unwrap().close();
-    let error = IdbStore::open(name, "relaxed", keys(), 1e9)
+    let error = IdbStore::open(name, "relaxed", keys(), 1e9, None)
         .await
         .err()
         .unwrap();

@@ -15,6 +15,7 @@ import { conflictChoices } from "./cases/conflict-choices.mjs";
 import { conflicts } from "./cases/conflicts.mjs";
 import { durability } from "./cases/durability.mjs";
 import { golden } from "./cases/golden.mjs";
+import { opening } from "./cases/opening.mjs";
 import { realtime } from "./cases/realtime.mjs";
 import { refusals } from "./cases/refusals.mjs";
 import { rekey } from "./cases/rekey.mjs";
@@ -33,6 +34,7 @@ const tests = [
   ...conflictChoices,
   ...tabs,
   ...golden,
+  ...opening,
   ...rekey,
   ...rescue,
   ...room,

@@ -10,21 +10,23 @@
 //! Tested against real browsers in `tests/e2e/cases/bad-days*.mjs`.
 
 use super::super::glue::{self, get, get_text};
-use super::super::request::{Ended, append, ended, opened, result};
+use super::super::request::{Ended, append, ended, no_answer, result};
+use super::ahead::Ahead;
 use super::segments::finish;
-use super::{IdbStore, LOG, META, SCHEMA, SEGMENTS, STORES, random_id, storage_error, store_of};
+use super::{IdbStore, LOG, META, STORES, random_id, storage_error, store_of};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::store::FORMAT;
 use crate::web::budget::Budget;
 use crate::web::codec::KeyFields;
-use js_sys::{Array, Object};
+use js_sys::{Array, Object, Promise};
 use rexie::{ObjectStore, Rexie};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::rc::{Rc, Weak};
 use wasm_bindgen::prelude::*;
-use web_sys::{IdbDatabase, IdbFactory, IdbTransaction};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{IdbDatabase, IdbTransaction};
 
 /// What has happened to the database without anybody asking.
 pub(in crate::web) enum Lost {
@@ -129,13 +131,34 @@ impl Drop for Connection {
     }
 }
 
-fn factory() -> Result<IdbFactory> {
-    let found = get(&js_sys::global(), "indexedDB");
-    if found.is_undefined() || found.is_null() {
-        let message = "this browser (or this mode of it) has no IndexedDB";
-        return Err(Error::new(Code::UnsupportedEnvironment, message));
-    }
-    Ok(found.unchecked_into())
+/// What `reach` of `reach.js` has answered.
+struct Reached {
+    connection: Connection,
+    /// Whose it is; nobody's yet where a page was killed before it could say so.
+    client: Option<Rc<str>>,
+    ahead: Ahead,
+}
+
+/// A typed error for a database that could not be opened.
+fn unreached(failed: &str, answer: &JsValue, name: &str) -> Error {
+    let (code, message) = match failed {
+        "none" => (
+            Code::UnsupportedEnvironment,
+            "this browser (or this mode of it) has no IndexedDB",
+        ),
+        "missing" => (Code::NotFound, "there is no such database yet"),
+        "blocked" => (
+            Code::DatabaseBlocked,
+            "the database could not be opened in time; another tab may keep it",
+        ),
+        "silent" => return no_answer(Code::StorageFailed),
+        "foreign" => {
+            let message = format!("{name} is not a database of landfall");
+            return Error::new(Code::DatabaseDamaged, message);
+        }
+        _ => return storage_error(&get(answer, "error")),
+    };
+    Error::new(code, message)
 }
 
 /// A typed error for what rexie reports when it makes a database.
@@ -151,14 +174,48 @@ fn rexie_error(error: &rexie::Error) -> Error {
 }
 
 impl IdbStore {
-    /// Opens the database, creating it where there is none.
+    /// Opens the database, creating it where there is none. `reached` is the answer of `reach` in `reach.js`
+    /// where somebody has asked it before.
     pub(in crate::web) async fn open(
         name: String,
         durability: &'static str,
         keys: KeyFields,
         memory_bytes: f64,
+        reached: Option<Promise>,
     ) -> Result<Self> {
-        let mut store = Self {
+        let mut store = Self::unopened(name, durability, keys, memory_bytes);
+        let reached = match store.reach(reached).await {
+            Err(error) if error.code == Code::NotFound => {
+                // A function of its own, compiled only where it is needed: see `rare`.
+                crate::rare(store.create()).await?;
+                store.reach(None).await?
+            }
+            other => other?,
+        };
+        store.client = match reached.client {
+            Some(client) => client,
+            None => crate::rare(identify(&reached.connection)).await?,
+        };
+        store.ahead = reached.ahead;
+        *store.connection.borrow_mut() = Some(Rc::new(reached.connection));
+        Ok(store)
+    }
+
+    /// No database at all, and nothing in it: what is appended goes nowhere.
+    pub(in crate::web) fn nowhere(keys: KeyFields) -> Self {
+        let mut store = Self::unopened(String::new(), "relaxed", keys, 0.0);
+        store.ahead = Ahead::nothing();
+        store.is_real = false;
+        store
+    }
+
+    fn unopened(
+        name: String,
+        durability: &'static str,
+        keys: KeyFields,
+        memory_bytes: f64,
+    ) -> Self {
+        Self {
             name,
             durability,
             keys,
@@ -166,22 +223,9 @@ impl IdbStore {
             connection: RefCell::new(None),
             fate: Rc::default(),
             budget: Budget::new(memory_bytes),
-        };
-        let reached = match store.reach().await {
-            Err(error) if error.code == Code::NotFound => {
-                // A function of its own, compiled only where it is needed: see `rare`.
-                crate::rare(store.create()).await?;
-                store.reach().await?
-            }
-            other => other?,
-        };
-        let (connection, client) = reached;
-        store.client = match client {
-            Some(client) => client,
-            None => crate::rare(identify(&connection)).await?,
-        };
-        *store.connection.borrow_mut() = Some(Rc::new(connection));
-        Ok(store)
+            ahead: Ahead::default(),
+            is_real: true,
+        }
     }
 
     /// Calls `watcher` when something happens to the database that no call has to do with.
@@ -197,7 +241,7 @@ impl IdbStore {
 
     /// Makes the database with all its stores.
     async fn create(&self) -> Result<()> {
-        let mut builder = Rexie::builder(&self.name).version(SCHEMA);
+        let mut builder = Rexie::builder(&self.name).version(glue::schema());
         for store in STORES {
             builder = builder.add_object_store(ObjectStore::new(store));
         }
@@ -208,49 +252,38 @@ impl IdbStore {
 
     /// Opens the database as it is, and reads whose it is; `not-found` where there is none (and none
     /// is made).
-    async fn reach(&self) -> Result<(Connection, Option<Rc<str>>)> {
-        let request = factory()?
-            .open_with_u32(&self.name, SCHEMA)
-            .map_err(|e| storage_error(&e))?;
-        let missing = Rc::new(Cell::new(false));
-        let upgrade = {
-            let missing = missing.clone();
-            move |db: &IdbDatabase, tx: &IdbTransaction, old_version: u32| {
-                if old_version == 0 {
-                    missing.set(true);
-                    let _ = tx.abort();
-                } else if !db.object_store_names().contains(SEGMENTS) {
-                    // Schema 1 had no segments; its log is read as it is. What fails here shows when
-                    // the stores are looked at.
-                    let _ = db.create_object_store(SEGMENTS);
-                }
-            }
-        };
-        let db = opened(request, upgrade).await.map_err(|error| {
-            if missing.get() {
-                Error::new(Code::NotFound, "there is no such database yet")
-            } else if error.code == Code::DatabaseLost && self.client.is_empty() {
+    async fn reach(&self, mut asked: Option<Promise>) -> Result<Reached> {
+        for _ in 0..limits::REOPEN_MAX {
+            let ask = || glue::reach(&self.name, &JsValue::UNDEFINED);
+            let answer = asked.take().unwrap_or_else(ask);
+            // It does not reject.
+            let answer = JsFuture::from(answer).await.unwrap_or_else(|error| error);
+            if let Some(failed) = get_text(&answer, "failed") {
+                let Error { code, message } = unreached(&failed, &answer, &self.name);
                 // There was nothing to lose yet.
-                Error::new(Code::StorageFailed, error.message)
-            } else {
-                error
+                let none_lost = code == Code::DatabaseLost && self.client.is_empty();
+                let code = if none_lost { Code::StorageFailed } else { code };
+                return Err(Error::new(code, message));
             }
-        })?;
-        let connection = Connection::new(db, &self.fate);
-        let stores = connection.db.object_store_names();
-        if !STORES.iter().all(|s| stores.contains(s)) {
-            let message = format!("{} is not a database of landfall", self.name);
-            return Err(Error::new(Code::DatabaseDamaged, message));
+            if get(&answer, "lost").is_truthy() {
+                continue;
+            }
+            let connection = Connection::new(get(&answer, "db").unchecked_into(), &self.fate);
+            let identity = get(&answer, "identity");
+            let format = get(&identity, "format").as_f64().unwrap_or(0.0) as u64;
+            if format > u64::from(FORMAT) {
+                let message =
+                    format!("the database has format {format}; this version reads {FORMAT}");
+                return Err(Error::new(Code::DatabaseNewer, message));
+            }
+            return Ok(Reached {
+                connection,
+                client: client_of(&identity),
+                ahead: Ahead::of(answer),
+            });
         }
-        let tx = connection.transaction(&names(&[META]), None)?;
-        let request = store_of(&tx, META)?.get(&glue::name("identity"));
-        let identity = result(request.map_err(|e| storage_error(&e))?).await?;
-        let format = get(&identity, "format").as_f64().unwrap_or(0.0) as u64;
-        if format > u64::from(FORMAT) {
-            let message = format!("the database has format {format}; this version reads {FORMAT}");
-            return Err(Error::new(Code::DatabaseNewer, message));
-        }
-        Ok((connection, client_of(&identity)))
+        let message = "the browser closes the database as often as it is opened";
+        Err(Error::new(Code::StorageFailed, message))
     }
 
     async fn connect(&self) -> Result<Rc<Connection>> {
@@ -261,7 +294,7 @@ impl IdbStore {
         if let Some(connection) = self.connection.borrow().clone() {
             return Ok(connection);
         }
-        let (connection, client) = self.reach().await.map_err(|error| match error.code {
+        let reached = self.reach(None).await.map_err(|error| match error.code {
             Code::NotFound | Code::DatabaseDamaged => {
                 let message = "the database is gone: the site's data was deleted";
                 self.fate.lose(Code::DatabaseLost, message)
@@ -269,13 +302,15 @@ impl IdbStore {
             Code::DatabaseNewer => self.fate.lose(error.code, &error.message),
             _ => error,
         })?;
-        if client.as_ref() != Some(&self.client) {
+        if reached.client.as_ref() != Some(&self.client) {
             let message = "the database was deleted and made anew while this page was open";
             return Err(self.fate.lose(Code::DatabaseLost, message));
         }
         // Two calls at once open two; the first one stays.
         let mut slot = self.connection.borrow_mut();
-        Ok(slot.get_or_insert_with(|| Rc::new(connection)).clone())
+        Ok(slot
+            .get_or_insert_with(|| Rc::new(reached.connection))
+            .clone())
     }
 
     /// Begins a transaction: read-only, or with this durability.

@@ -61,11 +61,21 @@ impl IdbStore {
         Ok(asked)
     }
 
+    async fn stored_segments(&self, ids: &[SegmentId]) -> Result<Array> {
+        let found = Array::new();
+        for value in self.ask_for(ids).await? {
+            found.push(&value.await?);
+        }
+        Ok(found)
+    }
+
     pub(super) async fn segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<Row>>> {
-        let values = self.ask_for(ids).await?;
+        let found = match self.ahead.segments(ids).await {
+            Some(found) => found,
+            None => self.again(|| self.stored_segments(ids)).await?,
+        };
         let mut entries = Vec::with_capacity(ids.len());
-        for (id, value) in ids.iter().zip(values) {
-            let value = value.await?;
+        for (id, value) in ids.iter().zip(found.iter()) {
             decode::check_format(&value)?;
             entries.push(self.decode(&JsValue::from(*id as f64), &value, true));
         }
