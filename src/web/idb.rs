@@ -221,11 +221,12 @@ impl IdbStore {
 impl Store<Row> for IdbStore {
     async fn tail(&self) -> Result<Tail> {
         match self.ahead.tail() {
-            Some((newest, base)) => {
+            // Of a database with nothing in it nothing more is read: what was written since would not show.
+            Some((newest, base)) if !(newest.is_null() && base.is_undefined()) => {
                 let (key, summary) = (get(&newest, "key"), get(&newest, "summary"));
                 self.tail_of(&key, &summary, &base)
             }
-            None => self.again(|| self.read_tail()).await,
+            _ => self.again(|| self.read_tail()).await,
         }
     }
 

@@ -39,12 +39,12 @@ const ids = (page) =>
 const opened = (page) => within(15_000, "it is open", () => page.evaluate(() => window.opening));
 const release = (page) => page.evaluate(() => window.module.release());
 
-/** A tab with a database and two records in it, and another that opens it and waits for its module. */
-async function openingTab(rig) {
+/** A tab with a database and records in it, and another that opens it and waits for its module. */
+async function openingTab(rig, records = ["a", "b"]) {
   const context = await rig.device();
   const first = await rig.tab(context);
   await rig.open(first, { autoStart: false });
-  for (const id of ["a", "b"]) await create(first, id);
+  for (const id of records) await create(first, id);
   return { first, page: await beginToOpen(rig, context) };
 }
 
@@ -103,6 +103,17 @@ async function writtenMeanwhile(rig) {
   assert.deepEqual(await ids(page), ["a", "b", "c", "d"]);
   const { log } = (await look(page, rig.user)).stores;
   assert.deepEqual(log.keys, [1, 2, 3, 4], "one after the other, none twice");
+}
+
+/** The same where nothing was ever written before. */
+async function firstWrittenMeanwhile(rig) {
+  const { first, page } = await openingTab(rig, []);
+  await create(first, "a");
+  await first.close();
+  await release(page);
+  assert.equal(await opened(page), null);
+  assert.deepEqual(await ids(page), ["a"]);
+  assert.equal(await page.evaluate(() => window.db.status.outbox.pending), 1);
 }
 
 async function deletedMeanwhile(rig) {
@@ -179,6 +190,7 @@ async function rehearsed(rig) {
 export const opening = [
   { name: "opening: what was read meanwhile is not read again", run: readOnce },
   { name: "opening: what a tab wrote before it went is there", run: writtenMeanwhile },
+  { name: "opening: the first thing a tab wrote before it went", run: firstWrittenMeanwhile },
   { name: "opening: deleted meanwhile, nobody held it open", run: deletedMeanwhile },
   { name: "opening: upgraded meanwhile, nobody held it open", run: newerMeanwhile },
   { name: "opening: without its module nothing stays open", run: moduleFails },
