@@ -4,98 +4,31 @@
 use super::backend::JsBackend;
 use super::clock::WebClock;
 use super::codec_mutation::mutation_to_js;
-use super::conflicts::{self, Decision};
 use super::glue::{get, set};
+use super::host::Host;
 use super::idb::{IdbStore, Lost};
 use super::signals::{self, Signals};
 use super::value::{Row, Rows};
-use super::{options, rescue, view, writes};
-use crate::conflict::Question;
-use crate::driver::{Listener, Manager, RescueBatch, Settings};
+use super::{options, view, writes};
+use crate::driver::{Manager, Settings};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::model::{MutationNo, Name};
 use crate::replica::index::Query;
-use crate::replica::plan::{Intent, Notice, WriteOptions};
+use crate::replica::plan::{Intent, WriteOptions};
 use crate::value::Value;
-use js_sys::{Array, Function, Object, Promise};
+use js_sys::{Array, Function, Object};
 use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::JsFuture;
 
-type WebManager = Manager<Row, IdbStore, JsBackend, WebClock>;
+pub(super) type WebManager = Manager<Row, IdbStore, JsBackend, WebClock>;
 type Js<T> = std::result::Result<T, JsValue>;
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn thrown(error: Error) -> JsValue {
     view::error_to_js(&error)
-}
-
-/// The loader's callbacks: `{ watched, committed(collections, notices, own), status(), failed(error) }`;
-/// where `watched` is false, nobody wants notices. `reached` is what `reach` has answered, if it was asked.
-struct Host {
-    object: JsValue,
-    manager: Rc<RefCell<Option<WebManager>>>,
-}
-
-impl Host {
-    fn call(&self, method: &str, arguments: &[&JsValue]) -> JsValue {
-        let Ok(function) = get(&self.object, method).dyn_into::<Function>() else {
-            return JsValue::UNDEFINED;
-        };
-        let arguments: Array = arguments.iter().copied().collect();
-        // The loader's callbacks catch what the app's handlers throw.
-        function
-            .apply(&self.object, &arguments)
-            .unwrap_or(JsValue::UNDEFINED)
-    }
-}
-
-impl Listener<Row> for Host {
-    fn committed(&self, collections: &[Name], notices: &[Notice<Row>], own: bool) {
-        let names: Array = collections.iter().map(|c| super::glue::name(c)).collect();
-        let manager = self.manager.borrow();
-        let watched = !notices.is_empty() && get(&self.object, "watched").is_truthy();
-        let manager = manager.as_ref().filter(|_| watched);
-        let notices = manager.map_or_else(Array::new, |manager| {
-            let entry = |no| manager.outbox_entry(no).map(|e| view::entry_to_js(&e));
-            view::notices_to_js(notices, entry)
-        });
-        self.call("committed", &[&names, &notices, &own.into()]);
-    }
-
-    fn status_changed(&self) {
-        self.call("status", &[]);
-    }
-
-    fn failed(&self, error: &Error) {
-        self.call("failed", &[&view::error_to_js(error)]);
-    }
-
-    fn folded(&self) {
-        self.call("folded", &[]);
-    }
-
-    fn decide(&self, question: Question<Row>) -> Decision {
-        let sides = [&question.base, &question.local, &question.remote];
-        let sides: Array = sides.into_iter().map(conflicts::copy).collect();
-        let (name, key) = (super::glue::name(&question.collection), question.key);
-        conflicts::decision(self.call("decide", &[&name, &JsValue::from_str(&key), &sides]))
-    }
-
-    fn rescue(&self, batch: RescueBatch<Row>) -> Pin<Box<dyn Future<Output = ()>>> {
-        let kept = self.call("rescue", &[&rescue::batch_to_js(&batch)]);
-        Box::pin(async move {
-            if let Ok(kept) = kept.dyn_into::<Promise>() {
-                // The loader's promise does not reject: it reports what failed.
-                let _ = JsFuture::from(kept).await;
-            }
-        })
-    }
 }
 
 /// What a core is made of.

@@ -12,6 +12,7 @@ mod codec_mutation;
 mod conflicts;
 mod decode;
 mod glue;
+mod host;
 mod idb;
 mod options;
 mod request;
