@@ -102,7 +102,7 @@ const described = await Promise.all(
   })),
 );
 
-// Playwright closes its browser on these signals but leaves the process running.
+// So that the browser is ended as well.
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
 
 let markdown = "";
@@ -164,16 +164,16 @@ async function runContender(c, rep) {
           ? ["W3"]
           : [];
       if (!chosen.length && !setup.length) continue;
-      const context = await launch(profile, args.chromium);
-      browserVersion = context.browser()?.version() ?? browserVersion;
+      const browser = await launch(profile, args.chromium);
+      browserVersion = browser.version;
       try {
         for (const w of [...chosen, ...setup]) {
-          const r = await runWorkload(context, c, w, rep, mine);
+          const r = await runWorkload(browser, c, w, rep, mine);
           if (!setup.includes(w)) results.push(r);
           if (w === "W3" && r.error) return results;
         }
       } finally {
-        await context.close();
+        await browser.close();
       }
     }
   } finally {
@@ -182,7 +182,7 @@ async function runContender(c, rep) {
   return results;
 }
 
-async function runWorkload(context, c, workload, rep, mySizes) {
+async function runWorkload(browser, c, workload, rep, mySizes) {
   // One origin per database, so that workloads do not share a backing store.
   const dbOwner = NEEDS_W3.has(workload) ? "W3" : workload;
   const ns = `${c.name}-${rep}-${workload}`;
@@ -196,10 +196,10 @@ async function runWorkload(context, c, workload, rep, mySizes) {
     sizes: mySizes,
   };
   try {
-    const result = await inPage(context, origin, "runWorkload", opts, timeout);
+    const result = await inPage(browser, origin, "runWorkload", opts, timeout);
     if (CHECKED_AFTER_RELOAD.has(workload) && !c.meta.acksInMemory) {
       const { pendingAfter } = result;
-      await inPage(context, origin, "runCheck", { ...opts, pendingAfter }, timeout);
+      await inPage(browser, origin, "runCheck", { ...opts, pendingAfter }, timeout);
     }
     if (workload === "W8" || workload === "W9") {
       const seen = server.namespace(ns);

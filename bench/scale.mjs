@@ -58,7 +58,7 @@ const described = await Promise.all(
   })),
 );
 
-// Playwright closes its browser on these signals but leaves the process running.
+// So that the browser is ended as well.
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
 
 const runs = [];
@@ -111,16 +111,16 @@ async function runContender(server, c, size, rep) {
   const results = [];
   try {
     for (const workloads of LAUNCHES) {
-      const context = await launch(profile, args.chromium);
-      browserVersion = context.browser()?.version() ?? browserVersion;
+      const browser = await launch(profile, args.chromium);
+      browserVersion = browser.version;
       try {
         for (const workload of workloads) {
-          const r = await runWorkload(server, context, c, workload, size, rep);
+          const r = await runWorkload(server, browser, c, workload, size, rep);
           results.push(r);
           if (workload === "W3" && r.error) return results;
         }
       } finally {
-        await context.close();
+        await browser.close();
       }
     }
   } finally {
@@ -129,7 +129,7 @@ async function runContender(server, c, size, rep) {
   return results;
 }
 
-async function runWorkload(server, context, c, workload, size, rep) {
+async function runWorkload(server, browser, c, workload, size, rep) {
   const origin = `http://scale.localhost:${server.port}`;
   const ns = `${c.name}-${rep}-${workload}`;
   const opts = {
@@ -141,11 +141,11 @@ async function runWorkload(server, context, c, workload, size, rep) {
   };
   try {
     if (workload === "memory") {
-      const bytes = await inPage(context, origin, "runMemory", opts, timeout, memoryOf);
+      const bytes = await inPage(browser, origin, "runMemory", opts, timeout, memoryOf);
       return { workload, ...bytes };
     }
-    const result = await inPage(context, origin, "runWorkload", opts, timeout);
-    if (workload === "W6n") await inPage(context, origin, "runCheck", opts, timeout);
+    const result = await inPage(browser, origin, "runWorkload", opts, timeout);
+    if (workload === "W6n") await inPage(browser, origin, "runCheck", opts, timeout);
     return { workload, load: os.loadavg()[0], ...result };
   } catch (err) {
     return { workload, error: String(err.message ?? err).split("\n")[0] };
@@ -156,10 +156,9 @@ async function runWorkload(server, context, c, workload, size, rep) {
 
 /** What the page holds once it is idle and its garbage is collected. */
 async function memoryOf(page) {
-  await page.waitForTimeout(IDLE_MS);
-  const session = await page.context().newCDPSession(page);
-  for (let turn = 0; turn < 2; turn++) await session.send("HeapProfiler.collectGarbage");
-  const { usedSize, backingStorageSize = 0 } = await session.send("Runtime.getHeapUsage");
+  await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
+  for (let turn = 0; turn < 2; turn++) await page.send("HeapProfiler.collectGarbage");
+  const { usedSize, backingStorageSize = 0 } = await page.send("Runtime.getHeapUsage");
   const wasmBytes = await page.evaluate(() => window.wasmBytes());
   // Memory of wasm may or may not be among the backing stores; it is counted once.
   const heapBytes = usedSize + Math.max(0, backingStorageSize - wasmBytes);

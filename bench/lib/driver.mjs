@@ -4,14 +4,13 @@
  * Runs one function in a page of its own; the page is dropped afterwards, store open or not.
  * `after(page)`, if given, is called while the page is still there; its answer is added.
  */
-export async function inPage(context, origin, fn, opts, timeoutS, after) {
-  const page = await context.newPage();
+export async function inPage(browser, origin, fn, opts, timeoutS, after) {
+  let page;
   let timer;
   try {
-    await page.goto(origin + "/page/index.html");
-    await page.waitForFunction(() => window.ready);
+    page = await browser.open(origin + "/page/index.html");
     const run = async () => {
-      const result = await page.evaluate(([f, o]) => window[f](o), [fn, opts]);
+      const result = await page.evaluate((f, o) => window[f](o), fn, opts);
       return after ? { ...result, ...(await after(page)) } : result;
     };
     return await Promise.race([
@@ -19,15 +18,12 @@ export async function inPage(context, origin, fn, opts, timeoutS, after) {
       new Promise((_, reject) => {
         timer = setTimeout(() => reject(new Error(`timeout ${timeoutS} s`)), timeoutS * 1000);
       }),
-      new Promise((_, reject) => page.once("crash", () => reject(new Error("the page crashed")))),
     ]);
   } catch (err) {
-    throw new Error(
-      `${fn}: ${String(err.message ?? err).replace(/^page\.evaluate: (Error: )?/, "")}`,
-    );
+    throw new Error(`${fn}: ${String(err.message ?? err).replace(/^Error: /, "")}`);
   } finally {
     clearTimeout(timer);
-    await page.close().catch(() => {});
+    await page?.close().catch(() => {});
   }
 }
 

@@ -37,13 +37,12 @@ const url = `http://127.0.0.1:${server.address().port}/`;
 
 async function inChromium(given) {
   const profile = await mkdtemp(path.join(os.tmpdir(), "landfall-rescue-"));
-  const context = await launch(profile, process.env.CHROMIUM);
+  const chromium = await launch(profile, process.env.CHROMIUM);
   try {
-    const page = await context.newPage();
-    await page.goto(url);
+    const page = await chromium.open(url);
     return await page.evaluate((args) => window.measure(...args), given);
   } finally {
-    await context.close();
+    await chromium.close();
     await rm(profile, { recursive: true, force: true, maxRetries: 5 });
   }
 }

@@ -93,3 +93,4 @@ window.measure = async (place, options) => {
   }
   return result;
 };
+window.ready = true;
