@@ -131,6 +131,7 @@ export class Collection {
 
   #join(kind, prepare) {
     return new Promise((resolve, reject) => {
+      this.#manager.accept();
       const queue = this.#manager.queue();
       const [key, item, names = []] = prepare();
       const odd = (name) => name === this.#key || name.includes("\0");
@@ -143,7 +144,7 @@ export class Collection {
   }
 
   #store(kind, records, options) {
-    if (!this.#schema) return this.#put(kind, records, options);
+    if (!this.#schema) return this.#inOrder(() => this.#put(kind, records, options));
     const items = guarded(() => records().map(copyRecord));
     return this.#inOrder(async () => {
       const checked = [];
@@ -176,11 +177,8 @@ export class Collection {
 
   #change(prepare, options) {
     if (!this.#schema) {
-      return this.#write(
-        UPDATE,
-        () => prepare().map(({ key, patch, names }) => [key, patch, names]),
-        options,
-      );
+      const items = () => prepare().map(({ key, patch, names }) => [key, patch, names]);
+      return this.#inOrder(() => this.#write(UPDATE, items, options));
     }
     const changes = guarded(prepare);
     return this.#inOrder(async () => {
@@ -215,8 +213,18 @@ export class Collection {
     await this.#manager.transact(writes, [...reads.values()], false);
   }
 
+  /** Ends when every record handed in so far was checked; for the parts of this package. */
+  async checked() {
+    while (this.#checks) await this.#checks;
+  }
+
   /** After all checks that are under way; at once where there are none. */
   #inOrder(run) {
+    try {
+      this.#manager.accept();
+    } catch (error) {
+      return Promise.reject(error);
+    }
     if (!this.#schema) return run();
     const done = (this.#checks ?? Promise.resolve()).then(run);
     const end = done.then(

@@ -171,7 +171,9 @@ export interface PushResult {
   offlineId: string;
   serverId?: string;
   status: "success" | "conflict" | "failed";
+  /** The record's version now. Needed unless `failed`. */
   versionNumber?: number;
+  /** The record as the backend has it, with its key in the key field: needed for a conflict, unless `deleted`. */
   data?: Record<string, unknown>;
   deleted?: boolean;
   at?: string;
@@ -220,7 +222,8 @@ export interface Backend {
   /**
    * Calls `poke` whenever something has changed, and `lost` when the connection has broken. Answers, when
    * the connection is up, a function that ends it; throws or rejects where it cannot be had. Called in
-   * the tab that syncs, and again, with growing pauses, after `lost` or a failure.
+   * the tab that syncs, and again, with growing pauses, after `lost` or a failure; the pauses begin anew
+   * once a connection has poked or lasted for 30 s.
    */
   subscribe?(poke: () => void, lost: (error?: unknown) => void): (() => void) | Promise<() => void>;
 }
@@ -530,6 +533,7 @@ export interface Backup {
   readonly mutations: readonly object[];
 }
 
+/** Told in every tab, though one of them syncs. */
 export interface ManagerEvents {
   mutation: { id: string; collection: string; key: string; action: Action };
   conflict: Conflict;
@@ -537,6 +541,7 @@ export interface ManagerEvents {
   /** The backend keeps a record that was created here under a key of its own; `from` stands for it. */
   rekeyed: { collection: string; from: string; to: string };
   pulled: { changes: number };
+  /** In the tab that found the database gone, right after its `open()`. */
   recovered: { code: "store-recovered"; at: number; mutations: number };
   error: StatusError;
 }
@@ -554,7 +559,7 @@ export interface SyncManager<Types = Record<string, RecordData>> {
   getSnapshot(): Status;
   /** Calls at once and at each change; returns the stop function. */
   subscribe(fn: (status: Status) => void): () => void;
-  /** Pushes and pulls now; rejects with what stopped it. */
+  /** Pushes and pulls now; rejects with what stopped it, and (`invalid-options`) without a backend. */
   sync(): Promise<void>;
   /** Pulls now, whatever the interval. */
   refresh(): Promise<void>;

@@ -47,6 +47,7 @@ export class Lifeboat {
     let replaces = false;
     try {
       const owner = await this.#owner;
+      if (this.#closed) return null;
       if (owner?.client === this.#client) {
         core.startRescue(owner.next, owner.stamp, false);
         return null;
@@ -63,6 +64,7 @@ export class Lifeboat {
       if (restored === null) this.#again(core, takeIn);
       return restored;
     }
+    if (this.#closed) return restored;
     core.startRescue(0, [0, 0], replaces);
     return restored;
   }

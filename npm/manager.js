@@ -43,6 +43,10 @@ function report(error) {
 export class SyncManager {
   #core = null;
   #queue = null;
+  /** Nothing new is taken: what was handed in before is still checked and stored. */
+  #leaving = false;
+  /** Ends when everything is stored and let go. */
+  #closing = null;
   #closed = false;
   #tabs = null;
   #presence;
@@ -50,11 +54,16 @@ export class SyncManager {
   #rescue = null;
   #recovered = null;
   #leader = null;
+  /** How often the tab that syncs has said what it is at. */
+  #heard = 0;
+  #hasBackend = false;
   #collections = new Map();
   #keys = new Map();
   #schemas = new Map();
   #database;
   #handlers = new Map(EVENTS.map((event) => [event, new Set()]));
+  /** What has happened while it opened, for handlers that can only be added then. */
+  #early = [];
   #subscribers = new Set();
   #waiters = new Set();
   #status = null;
@@ -84,10 +93,10 @@ export class SyncManager {
   /** Opens the core; for `open()` only. */
   async start(Core, options, { loaded, reach, backend, migrate, schemas, ...more }) {
     const { handlers, persist, rescue } = more;
-    const listeners = this.#handlers;
+    const isWatched = () => this.#tabs?.company || this.#isHeard(NOTICES);
     const host = {
       get watched() {
-        return NOTICES.some((event) => listeners.get(event).size > 0);
+        return isWatched();
       },
       committed: (collections, notices, own) => this.#committed(collections, notices, own),
       status: () => this.#changed(),
@@ -125,21 +134,31 @@ export class SyncManager {
     }
     this.#tabs = new Tabs(this.#database, this.#presence, {
       lead: () => this.#core?.signal("lead"),
-      wrote: () => this.#core?.catchUp(),
+      wrote: (notices) => this.#wroteElsewhere(notices),
       asked: () => this.#tellTabs(),
       leave: () => this.close(),
-      request: (what) => this.#isLeader() && this.#core.signal(what),
+      request: (what) => {
+        if (!this.#isLeader()) return;
+        this.#core.signal(what);
+        // Also where nothing has changed by it: whoever has asked waits for it.
+        this.#tellTabs();
+      },
       status: (status) => {
         this.#leader = status;
+        this.#heard += 1;
         this.#changed();
+        queueMicrotask(() => this.#lookAgain());
       },
     });
+    this.#hasBackend = Boolean(backend);
     if (backend?.subscribe) this.#realtime = this.#makeRealtime(backend);
     // A migration at open was a commit that nobody has heard of yet.
     if (options.version > 1) this.#tabs.send("wrote");
     this.#measureStorage();
     this.#askToPersist(persist);
     if (this.#rescue) await this.#startRescue(options.durability);
+    // After whoever waits for `open()` has had its turn.
+    setTimeout(() => this.#tellEarly());
     return this;
   }
 
@@ -166,8 +185,13 @@ export class SyncManager {
 
   /** Where single writes are collected; for the parts of this package. */
   queue() {
-    if (this.#closed) throw fail("closed", "the manager is closed");
+    if (this.#closed) throw closed();
     return this.#queue;
+  }
+
+  /** Refuses what an app asks of a manager that is closing; for the parts of this package. */
+  accept() {
+    if (this.#leaving) throw closed();
   }
 
   /** Calls the core when it sees every write made before; for the parts of this package. */
@@ -211,27 +235,37 @@ export class SyncManager {
     return this.#schemas.get(name);
   }
 
-  transaction(run) {
+  async transaction(run) {
+    this.accept();
     return runTransaction(this, this.#schemas, run);
   }
 
   // --- backup and end ---
 
-  exportUnsynced() {
+  async exportUnsynced() {
+    await this.#checked();
     return this.read((core) => backupOf(this, core));
   }
 
-  importUnsynced(backup) {
+  async importUnsynced(backup) {
+    this.accept();
     return takeIn(this, backup);
   }
 
   async signOut({ discard = false } = {}) {
+    this.accept();
     const check = () => this.read((core) => discard || needSynced(core));
+    await this.#checked();
     await check();
     const alone = await this.#tabs.alone(CLOSE_MS, async () => {
       // What the other tabs wrote before they closed counts as well.
       this.now((core) => core.catchUp());
-      await check();
+      await this.#checked();
+      // From the count on nothing is taken any more: it would be deleted without having been counted.
+      await this.read((core) => {
+        if (!discard) needSynced(core);
+        this.#leaving = true;
+      });
       await this.close();
       await deleteLocalData(this.#database);
       await this.#rescue?.delete();
@@ -317,15 +351,19 @@ export class SyncManager {
       const before = this.#status;
       const now = this.status;
       if (now === before || now === null) return;
-      // Also when the database was taken away: another tab may lead then.
-      if (now.phase === "closed") {
+      // The database was taken away: another tab may lead. One that closes still has to store.
+      if (now.phase === "closed" && this.#closing === null) {
         this.#tabs?.close();
         this.#presence.end();
       }
       for (const fn of [...this.#subscribers]) this.#call(fn, now);
-      for (const waiter of [...this.#waiters]) waiter(now);
+      this.#lookAgain();
       if (now.leader) this.#tellTabs();
     });
+  }
+
+  #lookAgain() {
+    for (const waiter of [...this.#waiters]) waiter(this.status);
   }
 
   #makeRealtime(backend) {
@@ -452,14 +490,20 @@ export class SyncManager {
 
   async sync() {
     const since = Date.now();
+    const heard = this.#heard;
     this.#request("sync");
+    this.#needBackend();
     await this.waitFor((status) => {
       if (status.syncedThrough !== null && status.syncedThrough >= since) return true;
+      // What the tab that syncs said before it was asked tells nothing of what comes of it.
+      if (!status.leader && this.#heard === heard) return false;
       if (status.phase === "paused") throw fail("aborted", "syncing is paused; call resume()");
       if (status.phase === "offline" && status.network === "offline")
         throw fail("offline", "there is no network");
-      const failed =
-        status.error !== null && status.error.at >= since && status.phase !== "syncing";
+      const { error } = status;
+      // A server that wants to be left alone is not asked before its time.
+      const isOver = error !== null && (error.at >= since || error.code === "throttled");
+      const failed = isOver && status.phase !== "syncing";
       if (failed || status.phase === "needs-auth") throw toError(status.error);
       return false;
     });
@@ -472,11 +516,16 @@ export class SyncManager {
   async whenSynced({ signal } = {}) {
     const since = Date.now();
     this.#request("sync");
+    this.#needBackend();
     await this.waitFor(
       ({ outbox, syncedThrough }) =>
         outbox.pending + outbox.syncing === 0 && syncedThrough !== null && syncedThrough >= since,
       { signal },
     );
+  }
+
+  #needBackend() {
+    if (!this.#hasBackend) throw fail("invalid-options", "there is no backend to sync with");
   }
 
   #request(what) {
@@ -503,14 +552,34 @@ export class SyncManager {
   }
 
   #committed(collections, notices, own) {
-    if (own) this.#tabs?.tell("wrote");
+    // Only the tab that syncs hears what the backend says.
+    if (own) this.#tabs?.tell("wrote", { notices });
     this.live.touched(collections);
     for (const { event, detail } of notices) this.#emit(event, detail);
     this.#measureStorage();
   }
 
+  #wroteElsewhere(notices) {
+    this.#core?.catchUp();
+    if (notices.length === 0 || !this.#isHeard(NOTICES)) return;
+    const tell = () => notices.forEach(({ event, detail }) => this.#emit(event, detail));
+    // Told when it can be seen here as well.
+    this.read(() => {}).then(tell, tell);
+  }
+
+  #isHeard(events) {
+    return events.some((event) => this.#handlers.get(event).size > 0);
+  }
+
   #emit(event, detail) {
+    if (this.#early) return void this.#early.push([event, detail]);
     for (const fn of [...this.#handlers.get(event)]) this.#call(fn, detail);
+  }
+
+  #tellEarly() {
+    const early = this.#early;
+    this.#early = null;
+    for (const [event, detail] of early) this.#emit(event, detail);
   }
 
   #call(fn, argument) {
@@ -521,23 +590,41 @@ export class SyncManager {
     }
   }
 
-  async close() {
-    if (this.#closed) return;
+  close() {
+    return (this.#closing ??= this.#close());
+  }
+
+  async #close() {
+    this.#leaving = true;
     this.live.clear();
+    await this.#checked();
     this.#queue.flush();
-    await new Promise((resolve) => this.#core.close(resolve));
+    const core = this.#core;
+    await new Promise((resolve) => core.close(resolve));
     this.#closed = true;
+    // Only now: another tab may count and delete, and must hear of the last write.
     this.#tabs.close();
     this.#presence.end();
     this.#rescue?.close();
     this.#changed();
     await null;
+    this.#build();
+    this.#core = null;
+    // Everything of this database that is in memory.
+    core.free();
+  }
+
+  /** Ends when what was handed in to be checked by a schema was. */
+  async #checked() {
+    await Promise.all([...this.#collections.values()].map((collection) => collection.checked()));
   }
 
   async [Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]() {
     await this.close();
   }
 }
+
+const closed = () => fail("closed", "the manager is closed");
 
 function stats(core) {
   const { pending, syncing, conflict, failed } = core.status().outbox;

@@ -5,6 +5,8 @@
 
 const RETRY_MS = 1_000;
 const RETRY_MAX_MS = 300_000;
+/** What has lasted so long, or has told something, was a connection: after it the pauses start anew. */
+const LASTING_MS = 30_000;
 
 export class Realtime {
   /** `off`, `connecting`, `live`, or `polling` while the connection is down. */
@@ -14,6 +16,7 @@ export class Realtime {
   #changed;
   #wanted = false;
   #failures = 0;
+  /** Until the next try, or until the connection counts as one. */
   #timer;
   /** What came of an earlier connection is not heard any more. */
   #turn = null;
@@ -40,7 +43,11 @@ export class Realtime {
     const current = () => this.#turn === turn;
     this.#set("connecting");
     try {
-      const poke = () => current() && this.#poke();
+      const poke = () => {
+        if (!current()) return;
+        this.#failures = 0;
+        this.#poke();
+      };
       const stop = await this.#subscribe(poke, () => current() && this.#lost());
       if (!current()) return void stop?.();
       this.#stop = stop;
@@ -48,7 +55,7 @@ export class Realtime {
       if (current()) this.#lost();
       return;
     }
-    this.#failures = 0;
+    this.#timer = setTimeout(() => (this.#failures = 0), LASTING_MS);
     this.#set("live");
     this.#poke();
   }

@@ -83,6 +83,19 @@ function describe(value) {
   return `a ${typeof value}`;
 }
 
+/** A record with these fields of a patch; what the patch has no value for goes. */
+export function patched(record, patch, names) {
+  const copy = { ...record };
+  for (const name of names) {
+    if (!Object.hasOwn(patch, name) || patch[name] === undefined) delete copy[name];
+    // A field called "__proto__" is data, not an order.
+    else Object.defineProperty(copy, name, { ...FIELD, value: patch[name] });
+  }
+  return copy;
+}
+
+const FIELD = { configurable: true, enumerable: true, writable: true };
+
 /** Whether two JSON values are the same; a field that is missing is not there on both sides. */
 export function equal(a, b) {
   if (Object.is(a, b)) return true;

@@ -2,7 +2,7 @@
 // Standard Schema interface will do (https://standardschema.dev): `schema["~standard"].validate`.
 
 import { fail } from "./errors.js";
-import { copyRecord, equal } from "./record.js";
+import { copyRecord, equal, patched } from "./record.js";
 
 /** What the schema makes of a record, or an error that names the path. */
 export async function checkRecord(schema, record) {
@@ -28,12 +28,7 @@ function refused(issues) {
  */
 export async function updated(schema, record, key, patch, names) {
   if (record === undefined) return { write: [key, patch, names], record };
-  const merged = { ...record };
-  for (const name of names) {
-    if (patch[name] === undefined) delete merged[name];
-    else merged[name] = patch[name];
-  }
-  const checked = await checkRecord(schema, copyRecord(merged));
+  const checked = await checkRecord(schema, copyRecord(patched(record, patch, names)));
   const fields = new Set(names);
   for (const name of Object.keys({ ...record, ...checked })) {
     if (!equal(record[name], checked[name])) fields.add(name);

@@ -15,6 +15,8 @@ export class Presence {
   #leave = null;
   /** Resolves when the lock is given back. */
   #held = null;
+  /** The browser gives no locks here: then it goes without, as in one that has none. */
+  #denied = false;
   #over = false;
 
   constructor(database) {
@@ -29,6 +31,10 @@ export class Presence {
         resolve();
         if (this.#over) return undefined;
         return new Promise((leave) => (this.#leave = leave));
+      });
+      this.#held.catch(() => {
+        this.#denied = true;
+        resolve();
       });
     });
   }
@@ -45,7 +51,7 @@ export class Presence {
 
   /** The same, but waits for the others; answers false where they do not leave in time. */
   async whenAlone(limitMs, work) {
-    if (!locks()) {
+    if (!locks() || this.#denied) {
       await work();
       return true;
     }
@@ -82,14 +88,14 @@ export class Tabs {
   /** Whether another tab was ever heard of: a tab that is alone has nobody to tell. */
   company = false;
 
-  /** `on` has `lead()`, `wrote()`, `status(status)`, `asked()`, `request(what)` and `leave()`. */
+  /** `on` has `lead()`, `wrote(notices)`, `status(status)`, `asked()`, `request(what)` and `leave()`. */
   constructor(database, presence, on) {
     this.#presence = presence;
     if (typeof BroadcastChannel === "function") {
       this.#channel = new BroadcastChannel(database);
       this.#channel.onmessage = ({ data }) => {
         this.company = true;
-        if (data?.kind === "wrote") on.wrote();
+        if (data?.kind === "wrote") on.wrote(data.notices ?? []);
         else if (data?.kind === "status") on.status(data.status);
         else if (data?.kind === "hello") {
           // Whoever has just come may have read the log before the newest write, which told nobody.
@@ -99,6 +105,7 @@ export class Tabs {
         else if (data?.kind === "leave") on.leave();
       };
     }
+    this.send("hello");
     if (!locks()) {
       on.lead();
       return;
@@ -108,10 +115,10 @@ export class Tabs {
         on.lead();
         return new Promise((resolve) => (this.#release = resolve));
       })
-      .catch(() => {
-        // Closed before it was this tab's turn.
+      .catch((error) => {
+        // Else it was closed before it was this tab's turn.
+        if (error?.name !== "AbortError") on.lead();
       });
-    this.send("hello");
   }
 
   /**

@@ -4,7 +4,7 @@
 // them only if every record that was read is still the same, and otherwise the callback runs again.
 
 import { fail } from "./errors.js";
-import { copyRecord, shown } from "./record.js";
+import { copyRecord, patched, shown } from "./record.js";
 import { checkRecord, updated } from "./schema.js";
 import { CREATE, DELETE, PUT, UPDATE, checkKey, checkWriteOptions, list } from "./write.js";
 
@@ -50,7 +50,8 @@ class Work {
   }
 
   async store() {
-    await this.#last;
+    // Also what is asked for by whoever has waited for a step, and was not waited for in turn.
+    for (let last; last !== this.#last;) await (last = this.#last);
     this.over = true;
     if (this.#failed) throw this.#failed.error;
     if (this.#writes.length === 0) return;
@@ -89,8 +90,11 @@ class Work {
   }
 
   #step(run) {
-    if (this.over) throw fail("closed", "the transaction is over");
-    const done = this.#last.then(run);
+    if (this.over) throw over();
+    const done = this.#last.then(() => {
+      if (this.over) throw over();
+      return run();
+    });
     this.#last = done.catch(() => {});
     done.catch(() => {});
     return done;
@@ -130,11 +134,7 @@ class Work {
         const { write, record } = await updated(schema, current, key, copy, names);
         return { key, item: write, record };
       }
-      const record = current && { ...current };
-      for (const field of record ? names : []) {
-        if (copy[field] === undefined) delete record[field];
-        else record[field] = copy[field];
-      }
+      const record = current && patched(current, copy, names);
       return { key, item: [key, copy, names], record };
     });
   }
@@ -172,6 +172,8 @@ class Work {
     return this.#reads.get(place)[2];
   }
 }
+
+const over = () => fail("closed", "the transaction is over");
 
 // A key cannot contain the separator.
 const placeOf = (name, key) => `${name}\0${key}`;

@@ -151,7 +151,7 @@ impl Backend<Row> for JsBackend {
             glue::call_push(&self.object, &list, abort, &call.client, call.refresh)
         };
         let answer = answer(start).await?;
-        let parts = parts(glue::split_results(&answer, changes.len() as u32))?;
+        let parts = parts(glue::split_results(&answer, &list, &self.key_fields))?;
         let others: Array = get(&parts, "others").unchecked_into();
         let results = texts(&parts, "ids").into_iter().zip(versions(&parts));
         let results = results.enumerate().map(|(i, (id, version))| {

@@ -188,8 +188,28 @@ const isObject = (value) => typeof value === "object" && value !== null && !Arra
 const isText = (value) => typeof value === "string" && !value.includes("\0");
 const isVersion = (value, least) => Number.isSafeInteger(value) && value >= least;
 
+/** What `split` finds, or what it fails with as a text: an answer of the app's own may throw when it is read. */
+function readable(what, split) {
+  try {
+    return split();
+  } catch (error) {
+    return `${what} cannot be read: ${error?.message ?? error}`;
+  }
+}
+
+/** A record as JSON. What JSON makes something else of is none. */
+function textOf(data) {
+  const text = JSON.stringify(data);
+  if (text?.[0] !== "{") throw new TypeError("data is no plain object");
+  return text;
+}
+
 /** The parts of a pulled page as lists, or what is wrong with it. */
 export function splitPage(answer, changesMax, keyFields) {
+  return readable("the page", () => pageParts(answer, changesMax, keyFields));
+}
+
+function pageParts(answer, changesMax, keyFields) {
   if (!isObject(answer) || !Array.isArray(answer.changes))
     return "the answer has no list of changes";
   const { changes, checkpoint, hasMore, serverTime } = answer;
@@ -214,7 +234,7 @@ export function splitPage(answer, changesMax, keyFields) {
     else if (!isObject(data)) return "a change has neither data nor deleted";
     else if (Object.hasOwn(keyFields, type) && data[keyFields[type]] !== id)
       return `pulled ${type}: id and key field differ`;
-    else texts[i] = JSON.stringify(data);
+    else texts[i] = textOf(data);
     if (!types.has(type)) types.set(type, types.size);
     typeOf[i] = types.get(type);
     ids += id + "\0";
@@ -226,10 +246,15 @@ export function splitPage(answer, changesMax, keyFields) {
 }
 
 /**
- * The parts of the answer to a push as lists, or what is wrong with it. `key`: what the backend calls
- * the record, where that is not what it was sent.
+ * The parts of the answer to a push of `changes` (as texts) as lists, or what is wrong with it. `key`: what the
+ * backend calls the record, where that is not what it was sent.
  */
-export function splitResults(answer, count) {
+export function splitResults(answer, changes, keyFields) {
+  return readable("the answer", () => resultParts(answer, changes, keyFields));
+}
+
+function resultParts(answer, changes, keyFields) {
+  const count = changes.length;
   if (!isObject(answer) || !Array.isArray(answer.results))
     return "the answer has no list of results";
   const { results, serverTime } = answer;
@@ -255,7 +280,12 @@ export function splitResults(answer, count) {
     if (serverId !== undefined && serverId !== null && !isText(serverId))
       return "a result: serverId is a string";
     const key = serverId !== it.offlineId ? (serverId ?? undefined) : undefined;
-    const text = isObject(data) ? JSON.stringify(data) : null;
+    const text = isObject(data) ? textOf(data) : null;
+    if (text !== null && status !== "failed") {
+      const { type, offlineId } = JSON.parse(changes[i]);
+      if (Object.hasOwn(keyFields, type) && data[keyFields[type]] !== (key ?? offlineId))
+        return `a result for ${type}: its data has another key than the record`;
+    }
     if (status === "success") {
       if (text !== null || key !== undefined) others[i] = { status, text, key };
     } else if (status === "conflict") {
@@ -274,8 +304,8 @@ export function callPush(backend, changes, controller, clientId, refresh) {
   const context = { signal: controller.signal, clientId, refresh };
   // A backend that sends JSON takes it as it is.
   return Promise.resolve(
-    typeof backend.pushJson === "function"
-      ? backend.pushJson(changes, context)
+    typeof backend.push.texts === "function"
+      ? backend.push.texts(changes, context)
       : backend.push(
           changes.map((text) => JSON.parse(text)),
           context,

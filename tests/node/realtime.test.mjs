@@ -49,7 +49,28 @@ test("a connection that comes up too late is closed", async () => {
   assert.equal(it.pokes, 0);
 });
 
-test("lost or refused, it tries again, later each time, and starts anew once it was up", async (t) => {
+test("what opens and ends at once is asked for ever more rarely; what has told something is not", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  t.mock.method(Math, "random", () => 1);
+  const it = world();
+  it.realtime.follow(true);
+  const end = async (waitMs, tells = false) => {
+    const call = it.calls.at(-1);
+    call.up();
+    await turn();
+    if (tells) call.poke();
+    call.lost();
+    const before = it.calls.length;
+    t.mock.timers.tick(waitMs - 1);
+    assert.equal(it.calls.length, before, `not before ${waitMs} ms`);
+    t.mock.timers.tick(1);
+    assert.equal(it.calls.length, before + 1);
+  };
+  for (const waitMs of [1000, 2000, 4000, 8000]) await end(waitMs);
+  await end(1000, true);
+});
+
+test("lost or refused, it tries again, later each time, and starts anew once it has lasted", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   t.mock.method(Math, "random", () => 1);
   const it = world();
@@ -67,6 +88,7 @@ test("lost or refused, it tries again, later each time, and starts anew once it 
   it.calls.at(-1).up();
   await turn();
   assert.equal(it.realtime.state, "live");
+  t.mock.timers.tick(30_000);
   it.calls.at(-1).lost();
   t.mock.timers.tick(1000);
   assert.equal(it.calls.length, 5);

@@ -188,7 +188,9 @@ export class Run {
     // The peers' torn records and losses without a wipe would be news as well.
     const strange = Object.values(found).some((it) => it.findings.bad > 0 && !it.wiped);
     if (!round.failed && !strange) return;
-    const evidence = { seed: this.#options.seed, ...round, findings: {} };
+    // By session: what is missing may have been written before the last kill.
+    const kills = Object.fromEntries(this.subjects.get("landfall").kills);
+    const evidence = { seed: this.#options.seed, ...round, kills, findings: {} };
     for (const [name, { findings }] of Object.entries(found)) {
       evidence.findings[name] = findings.evidence;
     }
