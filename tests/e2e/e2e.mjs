@@ -15,6 +15,7 @@ import { conflictChoices } from "./cases/conflict-choices.mjs";
 import { conflicts } from "./cases/conflicts.mjs";
 import { durability } from "./cases/durability.mjs";
 import { golden } from "./cases/golden.mjs";
+import { leaving } from "./cases/leaving.mjs";
 import { opening } from "./cases/opening.mjs";
 import { realtime } from "./cases/realtime.mjs";
 import { refusals } from "./cases/refusals.mjs";
@@ -35,6 +36,7 @@ const tests = [
   ...tabs,
   ...golden,
   ...opening,
+  ...leaving,
   ...rekey,
   ...rescue,
   ...room,
