@@ -269,17 +269,18 @@ impl<V: Value> Replica<V> {
         if !queued {
             self.end_import(&change.collection, &change.key);
         }
-        if !known && let Some(no) = self.create_behind(&change) {
+        let mut confirms = true;
+        if !known && let Some((no, whole)) = self.create_behind(&change) {
             self.plan_rekey(no, &change.key, now, plan);
             self.plan_references(std::slice::from_ref(&change.collection), now, plan);
-            queued = true;
+            (queued, confirms) = (true, whole);
         }
         let collection = self.collection(&change.collection).filter(|_| queued);
         let head = collection
             .and_then(|c| c.record(&change.key))
             .and_then(|r| r.pending.as_ref())
             .and_then(|p| self.outbox.get(p.head));
-        if let Some(head) = head
+        if let Some(head) = head.filter(|_| confirms)
             && head.may_have_arrived()
             && let Some(at) = &change.at
             && **at == *head.at_text(&self.client)

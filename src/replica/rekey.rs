@@ -407,7 +407,10 @@ impl<V: Value> Replica<V> {
     /// record under a key of its own: the same clock reading, and what was sent is in it. Several
     /// records written in one commit have the same reading; where that leaves more than one, the
     /// answer to the next push will tell.
-    pub(super) fn create_behind(&self, change: &Pulled<V>) -> Option<MutationNo> {
+    ///
+    /// What was sent may have been migrated since. Then it is the only one that is like the record in what
+    /// both have, and it is not confirmed (`false`): what it has become goes on top.
+    pub(super) fn create_behind(&self, change: &Pulled<V>) -> Option<(MutationNo, bool)> {
         let (data, at) = (change.data.as_ref()?, change.at.as_ref()?);
         // Nearly all changes are of others.
         if !at.ends_with(&*self.client) {
@@ -419,16 +422,27 @@ impl<V: Value> Replica<V> {
             return None;
         }
         let spec = &collection.spec;
-        let carries = |m: &&Mutation<V>| {
+        let sent_then = |m: &&Mutation<V>| {
             let like = m.may_have_arrived()
                 && m.action == Action::Create
                 && m.at == at
                 && m.origin.is_none();
-            like && !m.behind && m.collection == change.collection && is_in(spec, m, data)
+            like && !m.behind && m.collection == change.collection
         };
-        let mut found = self.outbox.iter().filter(carries);
-        let first = found.next()?;
-        found.next().is_none().then_some(first.no)
+        let like: Vec<(MutationNo, Likeness)> = self
+            .outbox
+            .iter()
+            .filter(sent_then)
+            .map(|m| (m.no, likeness(spec, m, data)))
+            .collect();
+        [Likeness::Whole, Likeness::Part]
+            .into_iter()
+            .find_map(|wanted| {
+                let mut found = like.iter().filter(|(_, how)| *how >= wanted);
+                let (no, how) = found.next()?;
+                let alone = found.next().is_none();
+                alone.then_some((*no, *how == Likeness::Whole))
+            })
     }
 
     /// A write of the app, which may know old keys, with the present ones.
@@ -488,13 +502,34 @@ impl<V: Value> Replica<V> {
     }
 }
 
-/// Whether everything that a creation has sent is in a record, but for keys that the backend may have
-/// given.
-fn is_in<V: Value>(spec: &CollectionSpec, m: &Mutation<V>, data: &V) -> bool {
+/// How much of a creation is in a record.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Likeness {
+    /// Nothing, or there is something else in a field of the same name.
+    None,
+    /// What both have is the same.
+    Part,
+    /// All that was sent.
+    Whole,
+}
+
+/// Keys that the backend may have given say nothing.
+fn likeness<V: Value>(spec: &CollectionSpec, m: &Mutation<V>, data: &V) -> Likeness {
+    let Some(value) = &m.value else {
+        return Likeness::None;
+    };
     let given =
         |name: &str| *spec.key == *name || spec.references.iter().any(|(f, _)| **f == *name);
-    m.value.as_ref().is_some_and(|value| {
-        let mut names = value.names().into_iter();
-        names.all(|name| given(&name) || value.same_field(data, &name))
-    })
+    let (there, mut names) = (data.names(), value.names());
+    names.retain(|name| !given(name));
+    let (both, missing): (Vec<_>, Vec<_>) = names.iter().partition(|name| there.contains(name));
+    if !both.iter().all(|name| value.same_field(data, name)) {
+        Likeness::None
+    } else if missing.is_empty() {
+        Likeness::Whole
+    } else if both.is_empty() {
+        Likeness::None
+    } else {
+        Likeness::Part
+    }
 }

@@ -4,7 +4,7 @@
 use super::hidden::{HIDDEN, LOCAL, patch, write};
 use super::rig::*;
 use crate::driver::OutboxFilter;
-use crate::engine::Event;
+use crate::engine::{Event, Phase};
 use crate::error::Code;
 use crate::model::{Page, Pulled, Verdict, Version};
 use crate::replica::index::Query;
@@ -370,6 +370,74 @@ fn a_pull_after_a_lost_answer_makes_no_second_record() {
         m.signal(Event::Resume);
         synced(&m).await;
         all_equal(&server, &m).await;
+    });
+}
+
+/// What was sent is no more what the queue has: a newer version of the app has added a field.
+#[test]
+fn a_creation_that_was_migrated_since_is_found_again() {
+    run(async {
+        let (server, mut device) = rig(Assigns::Blindly);
+        let m = device.open().await;
+        synced(&m).await;
+        server.borrow_mut().faults.push_back(Fault::AnswerLost);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        until(&m, "sent", |_| server.borrow().received.len() == 1).await;
+        m.signal(Event::Close);
+
+        device.version = 2;
+        device.migrate = Rc::new(|_, value, _| {
+            let mut fields = value.as_object().unwrap().clone();
+            fields.insert("v".into(), json!(2));
+            Ok(Rc::new(Json::Object(fields)))
+        });
+        // Refused as a whole, so nobody asks what has become of it.
+        let refused = Fault::Status(413, None);
+        server.borrow_mut().faults.push_back(refused);
+        let m = device.open().await;
+        until(&m, "parked", |s| s.failed == 1).await;
+        until(&m, "pulled", |s| s.phase == Phase::Idle).await;
+        let own = own_key(&server, "x");
+        assert_eq!(dump(&m, "sites").await.len(), 1, "no second one");
+        assert!(text(&m, "sites", "x").unwrap().contains(&own));
+
+        // A write under either key is later than what is tried again.
+        update(&m, "sites", &own, json!({ "n": 2 })).await.unwrap();
+        submit(&m, Intent::Retry(None)).await.unwrap();
+        synced(&m).await;
+        let record = text(&m, "sites", "x").unwrap();
+        assert!(record.contains("\"n\":2"), "{record}");
+        assert!(record.contains("\"v\":2"), "{record}");
+        assert_eq!(queue(&m), [""; 0]);
+        all_equal(&server, &m).await;
+    });
+}
+
+/// One that was given up here, though it had arrived, is not taken for another of its commit.
+#[test]
+fn a_record_that_was_given_up_is_no_other() {
+    run(async {
+        let (server, device) = rig(Assigns::Blindly);
+        let m = device.open().await;
+        synced(&m).await;
+        let same = |key: &str, n| Write::Create(Rc::new(json!({ "id": key, "n": n, "b": 0 })));
+        let writes = vec![same("p0", 0), same("p1", 1)];
+        submit(
+            &m,
+            Intent::Write("sites".into(), writes, WriteOptions::default()),
+        )
+        .await
+        .unwrap();
+        server.borrow_mut().faults.push_back(Fault::AnswerLost);
+        until(&m, "lost", |s| s.error.is_some()).await;
+        m.signal(Event::Pause);
+        submit(&m, Intent::Discard(1)).await.unwrap();
+        let page = page_of(&server, &m);
+        submit(&m, page).await.unwrap();
+        let own = own_key(&server, "p1");
+        assert!(text(&m, "sites", "p1").unwrap().contains(&own));
+        assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+        assert_eq!(queue(&m), [""; 0]);
     });
 }
 
