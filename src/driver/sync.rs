@@ -26,6 +26,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let before = self.0.engine.borrow().phase();
         let failing = self.0.engine.borrow().error().is_some();
         let (now_ms, random, view) = (self.now_ms(), self.0.clock.random(), self.view());
+        self.0.replica.borrow_mut().look_at_clock(now_ms);
         let effects = self
             .0
             .engine

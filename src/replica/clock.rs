@@ -21,14 +21,20 @@ impl<V: Value> Replica<V> {
         self.seen_ms = at_ms;
     }
 
-    /// The reading for the next commit. Where the device's clock was set back, what was known of its
-    /// error is not true any more, until the server tells anew.
-    #[must_use]
-    pub fn next_hlc(&mut self, at_ms: f64) -> Hlc {
+    /// The device's clock says this. Where it was set back, what was known of its error is not true any
+    /// more, until the server tells anew. Whoever looks at it says so, whether something is written or
+    /// not: by the next commit it may be where it was before.
+    pub fn look_at_clock(&mut self, at_ms: f64) {
         if at_ms < self.seen_ms {
             self.offset_ms = None;
         }
         self.seen_ms = at_ms;
+    }
+
+    /// The reading for the next commit.
+    #[must_use]
+    pub fn next_hlc(&mut self, at_ms: f64) -> Hlc {
+        self.look_at_clock(at_ms);
         match self.offset_ms {
             Some(offset_ms) => self.hlc.tick_known(at_ms + offset_ms),
             None => self.hlc.tick(at_ms),

@@ -30,8 +30,8 @@ async fn online(m: &TestManager) {
 async fn play(skew_ms: f64) {
     let server = Rc::new(RefCell::new(Server::default()));
     server.borrow_mut().clock = Some(Instant::now());
-    let mut wrong = Device::new("a", &server, 1);
-    wrong.skew_ms = skew_ms;
+    let wrong = Device::new("a", &server, 1);
+    wrong.skew_ms.set(skew_ms);
     let right = Device::new("b", &server, 2);
 
     // Written before the first contact.
@@ -132,6 +132,26 @@ fn what_is_written_after_reading_is_later() {
         update(&m, "sites", "x", json!({ "n": 2 })).await.unwrap();
         assert!(reading(&m) > later, "{} {later}", reading(&m));
         assert!(reading(&m) < at(59_000.0), "no later than it must");
+    });
+}
+
+/// Nothing is written while it is wrong, and by the next write it says no less than it did then.
+#[test]
+fn a_clock_that_was_set_back_is_noticed_without_a_write() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        server.borrow_mut().clock = Some(Instant::now());
+        let device = Device::new("a", &server, 1);
+        device.skew_ms.set(DAY_MS);
+        let m = device.open().await;
+        synced(&m).await;
+        m.signal(Event::Offline);
+        device.skew_ms.set(0.0);
+        m.signal(Event::Visible);
+        pass(DAY_MS as u64 + 1_000).await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let now = format!("{:013}", m.now_ms() as u64);
+        assert!(reading(&m) >= now, "{} at {now}", reading(&m));
     });
 }
 

@@ -125,7 +125,9 @@ async fn story(seed: u64) {
     let mut devices = Vec::new();
     for (i, name) in ["a", "b", "c"].iter().enumerate() {
         let mut device = Device::new(name, &server, seed * 7 + i as u64);
-        device.skew_ms = chance.below(wrong_ms) as f64 - wrong_ms as f64 / 2.0;
+        device
+            .skew_ms
+            .set(chance.below(wrong_ms) as f64 - wrong_ms as f64 / 2.0);
         for (spec, strategy) in device.specs.iter_mut().zip(strategies(seed)) {
             spec.strategy = strategy;
         }

@@ -63,13 +63,13 @@ impl Chance {
 
 pub(super) struct TestClock {
     start: Instant,
-    skew_ms: f64,
+    skew_ms: Rc<Cell<f64>>,
     chance: Chance,
 }
 
 impl Clock for TestClock {
     fn now_ms(&self) -> f64 {
-        true_ms(self.start) + self.skew_ms
+        true_ms(self.start) + self.skew_ms.get()
     }
 
     fn random(&self) -> f64 {
@@ -175,7 +175,7 @@ pub(super) struct Device {
     pub(super) specs: Vec<CollectionSpec>,
     pub(super) told: Rc<Told>,
     chance: Chance,
-    pub(super) skew_ms: f64,
+    pub(super) skew_ms: Rc<Cell<f64>>,
     pub(super) version: u32,
     pub(super) strict: bool,
     pub(super) rescue_ms: u64,
@@ -207,7 +207,7 @@ impl Device {
             specs: specs(),
             told: Rc::default(),
             chance,
-            skew_ms: 0.0,
+            skew_ms: Rc::default(),
             version: 1,
             strict: false,
             rescue_ms: 0,
@@ -244,7 +244,7 @@ impl Device {
         };
         let clock = TestClock {
             start: self.start,
-            skew_ms: self.skew_ms,
+            skew_ms: self.skew_ms.clone(),
             chance: self.chance.clone(),
         };
         let ear = Box::new(Ear(self.told.clone(), self.decide.clone(), self.rescue_ms));
