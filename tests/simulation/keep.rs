@@ -288,6 +288,7 @@ pub(crate) fn import(fleet: &Rc<Fleet>, (c, t): (usize, usize), nth: usize) {
         let value = m.value.iter();
         marks.extend(value.flat_map(|r| [r.mark("a"), r.mark("b")]).flatten());
     }
+    oracle.brought(c, &marks);
     drop(oracle);
     let (told, count) = (world.clone(), mutations.len());
     let import = Import {

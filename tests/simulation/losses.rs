@@ -32,6 +32,9 @@ pub(crate) struct Losses {
     pub(crate) late: BTreeSet<usize>,
     /// Marks that came with a backup: when, and to which device.
     pub(crate) owed: BTreeMap<u32, (u64, usize)>,
+    /// Devices that a backup may have brought a mark to. They are kept when those lose it: it may come
+    /// back with the rescue copy.
+    pub(crate) brought: BTreeMap<u32, BTreeSet<usize>>,
     /// The version of the app in a tab.
     pub(crate) versions: BTreeMap<usize, u32>,
     /// The version of a device's data, and the tab that made it.
@@ -169,6 +172,13 @@ impl Oracle {
         let moment = self.moment();
         for n in marks {
             self.losses.owed.insert(*n, (moment, client));
+        }
+    }
+
+    /// A backup with these marks is about to be taken in; whoever asked may not live to hear of it.
+    pub(crate) fn brought(&mut self, client: usize, marks: &[u32]) {
+        for n in marks {
+            self.losses.brought.entry(*n).or_default().insert(client);
         }
     }
 
