@@ -233,6 +233,8 @@ pub struct Engine {
     cycle: Option<Cycle>,
     batch_max: usize,
     last_pull_ms: f64,
+    /// When the last event came, by the device's clock.
+    seen_ms: f64,
     synced_ms: Option<f64>,
     synced_through_ms: Option<f64>,
 }
@@ -257,6 +259,7 @@ impl Engine {
             cycle: None,
             batch_max: limits::BATCH_CHANGES_MAX,
             last_pull_ms: 0.0,
+            seen_ms: 0.0,
             synced_ms: None,
             synced_through_ms: None,
         }

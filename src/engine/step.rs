@@ -14,10 +14,23 @@ impl Engine {
         if self.closed {
             return effects;
         }
+        self.look_at_clock(now_ms);
         self.take_in(now_ms, random, event, &mut effects);
         self.step(now_ms, view, &mut effects);
         effects.push(Effect::WakeAt(self.wake_at(now_ms, view)));
         effects
+    }
+
+    /// Where the device's clock was set back, what is waited for is no further away than before.
+    fn look_at_clock(&mut self, now_ms: f64) {
+        let back_ms = self.seen_ms - now_ms;
+        self.seen_ms = now_ms;
+        if back_ms > 0.0 {
+            for at in [&mut self.blocked_until_ms, &mut self.due_ms] {
+                *at = at.map(|at| at - back_ms);
+            }
+            self.last_pull_ms -= back_ms;
+        }
     }
 
     fn take_in(&mut self, now_ms: f64, random: f64, event: Event, effects: &mut Vec<Effect>) {

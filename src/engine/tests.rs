@@ -521,3 +521,21 @@ fn a_pull_is_wanted_whatever_the_interval() {
     let (requests, wake) = at(&mut e, 60_020.0, wanted, Event::Stored);
     assert_eq!((requests, wake), (vec![], Some(60_520.0)));
 }
+
+#[test]
+fn a_clock_that_is_set_back_prolongs_no_wait() {
+    let mut e = rested();
+    let earlier = at(&mut e, 400.0, NOTHING, Event::Tick);
+    assert_eq!(earlier, (vec![], Some(30_400.0)), "30 s after its pull");
+    assert_eq!(at(&mut e, 30_400.0, NOTHING, Event::Tick).0, ["pull"]);
+    let asked = failed(Lane::Pull, Failure::Throttled(Some(5_000.0)), 0);
+    assert_eq!(at(&mut e, 31_000.0, NOTHING, asked).1, Some(36_000.0));
+    let earlier = at(&mut e, 10_000.0, NOTHING, Event::Sync);
+    assert_eq!(earlier, (vec![], Some(15_000.0)), "the server's pause");
+    assert_eq!(at(&mut e, 15_000.0, NOTHING, Event::Tick).0, ["pull"]);
+    at(&mut e, 15_000.0, NOTHING, Event::Pulled { has_more: false });
+    at(&mut e, 15_000.0, NOTHING, Event::Stored);
+    // A poke waits for the pull before it, and for no longer.
+    let poked = at(&mut e, 9_000.0, NOTHING, Event::Poke).1;
+    assert_eq!(poked, Some(9_000.0 + limits::POKE_GAP_MS));
+}
