@@ -3,7 +3,7 @@
 //! What a record followed exactly can be after a loss is what it was at the last moment that is safe, or
 //! anything it was since.
 
-use super::oracle::{Device, End, Oracle, Place, State, Whose, is_exact};
+use super::oracle::{Device, End, Kind, Logged, Op, Oracle, Place, State, Whose, is_exact};
 use super::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,10 +90,10 @@ impl Oracle {
         self.devices[client] = Device::default();
         self.losses.schemas.remove(&client);
         let died = self.losses.died_ms.clone();
-        let safe = |tab: usize, ended_ms: u64| {
-            let until_ms = died.get(&tab).copied().unwrap_or(now_ms);
-            until_ms > 0 && (strict || until_ms >= ended_ms + RESCUED_MS)
-        };
+        let until_ms = |tab: usize| died.get(&tab).copied().unwrap_or(now_ms);
+        let in_time = |tab: usize, ended_ms: u64| until_ms(tab) >= ended_ms + RESCUED_MS;
+        let safe =
+            |tab: usize, ended_ms: u64| (strict && until_ms(tab) > 0) || in_time(tab, ended_ms);
         self.each_exact(client, |place, exact| {
             let local = |s: &State| s.is_some_and(|fields| fields.local);
             let local = place.1.starts_with('l') || exact.states.iter().any(local);
@@ -107,9 +107,18 @@ impl Oracle {
         let ops = &self.ops;
         let own = |mark: Option<u32>| mark.is_some_and(|n| ops[n as usize - 1].client == client);
         let owes = |(a, b): (Option<u32>, Option<u32>)| own(a) || own(b);
-        for ((c, _), logged) in &mut self.conflicts {
+        for ((c, place), logged) in &mut self.conflicts {
             if *c == client {
-                for l in logged.iter_mut().filter(|l| !safe(l.tab, l.at_ms)) {
+                // The log has an entry before the copy has what it owes: it is strict only to whoever has
+                // settled it, and was told.
+                let told = |l: &Logged| {
+                    let of = |op: &&Op| op.client == client && op.place == *place;
+                    let mut resolved = ops.iter().filter(of).filter(|op| op.kind == Kind::Resolve);
+                    resolved.any(|op| op.end == End::Acked && op.ended > l.moment)
+                };
+                let kept =
+                    |l: &Logged| in_time(l.tab, l.at_ms) || (safe(l.tab, l.at_ms) && told(l));
+                for l in logged.iter_mut().filter(|l| !kept(l)) {
                     l.result = l.result.filter(|marks| !owes(*marks));
                 }
             }
