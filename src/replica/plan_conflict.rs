@@ -249,17 +249,26 @@ impl<V: Value> Replica<V> {
         }
     }
 
-    fn check_choice(&self, collection: &Name, key: &str, record: Option<&V>) -> Result<()> {
+    /// A choice that fits a record, referring to present keys: whoever has made it may know old ones.
+    fn checked_choice(&self, collection: &Name, key: &str, choice: Choice<V>) -> Result<Choice<V>> {
         let spec = &self.declared_collection(collection)?.spec;
-        if let Some(record) = record
-            && *checked_key(&spec.key, record)? != *key
-        {
+        let Choice::Record(Some(record)) = choice else {
+            return Ok(choice);
+        };
+        if *checked_key(&spec.key, &record)? != *key {
             let message = format!(
                 "{collection}: the record is of another key than \"{key}\", whose conflict this is"
             );
             return Err(Error::new(Code::InvalidKey, message));
         }
-        Ok(())
+        let there = self.collection(collection).and_then(|c| c.record(key));
+        // What the backend has sent is the truth as it is.
+        let is_remote = same(Some(&record), there.and_then(|r| r.remote()));
+        let record = match is_remote {
+            true => record,
+            false => self.with_present_references(spec, record),
+        };
+        Ok(Choice::Record(Some(record)))
     }
 
     #[inline(never)]
@@ -270,20 +279,16 @@ impl<V: Value> Replica<V> {
         now: Now,
         plan: &mut Plan<V>,
     ) -> Result<()> {
-        let chosen = match &choice {
-            Choice::Record(record) => record.clone(),
-            Choice::Local | Choice::Remote => None,
-        };
         let found = self.find_mutation(id).and_then(|no| self.outbox.get(no));
         if let Some(m) = found.filter(|m| open(m).is_some()).cloned() {
-            self.check_choice(&m.collection, &m.key, chosen.as_ref())?;
+            let choice = self.checked_choice(&m.collection, &m.key, choice)?;
             self.settle_open(&m, choice, Strategy::Manual, now, plan);
             return Ok(());
         }
         let Some(known) = self.conflicts.iter().find(|c| *c.id == *id).cloned() else {
             return Err(Error::new(Code::NotFound, "there is no such conflict"));
         };
-        self.check_choice(&known.collection, &known.key, chosen.as_ref())?;
+        let choice = self.checked_choice(&known.collection, &known.key, choice)?;
         let (outcome, result) = choice.outcome(known.local.as_ref(), known.remote.as_ref());
         if !same(self.newest(&known.collection, &known.key), result.as_ref()) {
             let write = match &result {
@@ -318,20 +323,20 @@ impl<V: Value> Replica<V> {
         if asked != Some(decided.seen) {
             return; // it was asked about something that is no longer so
         }
-        let answer = decided.answer.and_then(|answer| {
-            if let Answer::Record(record) = &answer {
-                let checked = self.check_choice(&m.collection, &m.key, record.as_ref());
+        let answer = decided.answer.and_then(|answer| match answer {
+            Answer::Record(record) => {
+                let choice = Choice::Record(record);
+                let checked = self.checked_choice(&m.collection, &m.key, choice);
                 let odd = |e: Error| Error::new(Code::ConflictHandler, e.message);
-                checked.map_err(odd)?;
+                checked.map(Some).map_err(odd)
             }
-            Ok(answer)
+            Answer::Park => Ok(None),
         });
         let error = match answer {
-            Ok(Answer::Record(record)) => {
-                let choice = Choice::Record(record);
+            Ok(Some(choice)) => {
                 return self.settle_open(&m, choice, Strategy::Function, now, plan);
             }
-            Ok(Answer::Park) => {
+            Ok(None) => {
                 let message = "the conflict handler has parked this change";
                 Error::new(Code::ConflictParked, message)
             }

@@ -3,10 +3,12 @@
 
 use super::hidden::{HIDDEN, LOCAL, patch, write};
 use super::rig::*;
+use crate::conflict::{Answer, Choice};
 use crate::driver::OutboxFilter;
 use crate::engine::{Event, Phase};
 use crate::error::Code;
 use crate::model::{Page, Pulled, Verdict, Version};
+use crate::options::Strategy;
 use crate::replica::index::Query;
 use crate::replica::plan::{Intent, Read, Transaction, Write, WriteOptions};
 use crate::value::Scalar;
@@ -500,6 +502,46 @@ fn records_alike_are_told_apart_by_the_next_answer() {
         );
         assert_eq!(server.borrow().dump("sites").len(), 2);
         all_equal(&server, &m).await;
+    });
+}
+
+/// Whoever settles a conflict, by hand or as a function, may know the old key of another record.
+#[test]
+fn what_settles_a_conflict_refers_to_present_keys() {
+    run(async {
+        for strategy in [Strategy::Manual, Strategy::Function] {
+            let (server, mut device) = rig(Assigns::Blindly);
+            device.specs[1].strategy = strategy;
+            let chosen = || Some(Rc::new(note("n", "p")));
+            device.decide = at_once(move |_| Ok(Answer::Record(chosen())));
+            let m = device.open().await;
+            create(&m, "sites", site("p", 1)).await.unwrap();
+            synced(&m).await;
+            let own = own_key(&server, "p");
+            server
+                .borrow_mut()
+                .put("notes", note("n", &own), "1763000000001-0000-b");
+            synced(&m).await;
+            m.signal(Event::Offline);
+            update(&m, "notes", "n", json!({ "a": 1 })).await.unwrap();
+            let elsewhere = json!({ "id": "n", "siteId": own, "a": 2 });
+            server
+                .borrow_mut()
+                .put("notes", elsewhere, "1763000000002-0000-b");
+            m.signal(Event::Online);
+            if strategy == Strategy::Manual {
+                until(&m, "met", |s| s.conflict == 1).await;
+                let id = m.conflicts()[0].id.to_string();
+                let choice = Choice::Record(chosen());
+                submit(&m, Intent::Resolve(id.into(), choice))
+                    .await
+                    .unwrap();
+            }
+            synced(&m).await;
+            let record = text(&m, "notes", "n").unwrap();
+            assert_eq!(record, note("n", &own).to_string(), "{strategy:?}");
+            all_equal(&server, &m).await;
+        }
     });
 }
 
