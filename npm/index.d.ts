@@ -245,7 +245,7 @@ export interface RestOptions {
   url: string | URL;
   /** Called for each request; `refresh` is true once after a 401. */
   headers?: (context: { refresh: boolean }) => HeadersInit | Promise<HeadersInit>;
-  /** Per request, in ms. Default 30,000. */
+  /** Per request, in ms. Default 30,000; after 60,000 the engine gives a request up in any case. */
   timeout?: number;
   /** Compress request bodies over 1 KiB. Default true. */
   gzip?: boolean;
@@ -498,7 +498,10 @@ export interface Collection<T extends RecordData> {
   subscribe(fn: (rows: Readonly<T>[]) => void): () => void;
   /** One record, to read or to watch. */
   record(key: string): LiveRecord<T>;
-  /** `undefined` where there is no such record. */
+  /**
+   * `undefined` where there is no such record; right after `open()` also where it has not been read yet:
+   * any read that has ended before makes sure.
+   */
   state(key: string): RecordState | undefined;
 }
 
@@ -533,7 +536,7 @@ export interface Backup {
   readonly mutations: readonly object[];
 }
 
-/** Told in every tab, though one of them syncs. */
+/** What became of changes, and pulls, are told in every tab, though one of them syncs. */
 export interface ManagerEvents {
   mutation: { id: string; collection: string; key: string; action: Action };
   conflict: Conflict;

@@ -3,6 +3,7 @@ import http from "node:http";
 import test from "node:test";
 import { gunzipSync } from "node:zlib";
 import { rest, retryAfter } from "../../npm/rest.js";
+import { callPush } from "../../src/web/glue.js";
 
 const context = () => ({ signal: new AbortController().signal, clientId: "c", refresh: false });
 
@@ -125,6 +126,50 @@ test("a cancelled request fails at once", async () => {
       setTimeout(() => controller.abort(), 20);
       await failing(pending, { status: 0 });
     },
+  );
+});
+
+test("an app's own push in a copy of the backend takes its place", async () => {
+  const asked = [];
+  const answer = async (request, response) => {
+    asked.push(JSON.parse(await body(request)).changes);
+    response.end('{"results":[]}');
+  };
+  await withServer(answer, async (backend) => {
+    const push = (backend) => callPush(backend, ['{"id":"1"}'], new AbortController(), "c", false);
+    await push(backend);
+    await push({
+      ...backend,
+      push: (changes, how) => backend.push([...changes, { id: "2" }], how),
+    });
+  });
+  assert.deepEqual(asked, [[{ id: "1" }], [{ id: "1" }, { id: "2" }]]);
+});
+
+test("a stream that is none is refused", async () => {
+  let type = "text/html";
+  const answer = (request, response) => {
+    response.setHeader("content-type", type);
+    response.flushHeaders();
+  };
+  const options = { realtime: true };
+  await withServer(
+    answer,
+    async ({ subscribe }) => {
+      await failing(
+        subscribe(
+          () => {},
+          () => {},
+        ),
+        { code: "protocol-error", status: 200 },
+      );
+      type = "text/event-stream; charset=utf-8";
+      const ended = new Promise((resolve) => {
+        subscribe(() => {}, resolve).then((stop) => stop());
+      });
+      await ended;
+    },
+    options,
   );
 });
 

@@ -124,6 +124,8 @@ async function deletedMeanwhile(rig) {
   await release(page);
   assert.equal(await opened(page), null, "it makes a new one");
   await page.evaluate(() => window.lab.waitFor("s.recovered !== null"));
+  // It was back before `open()` resolved: whoever asks to be told can only do so after that.
+  await eventually("it is told", () => page.evaluate(() => window.lab.recovered.length === 1));
   assert.deepEqual(await ids(page), ["a", "b"], "what was not synced is back");
   await create(page, "c");
   assert.deepEqual(await ids(page), ["a", "b", "c"]);

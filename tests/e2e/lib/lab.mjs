@@ -11,6 +11,8 @@ export function addLab() {
     /** The phases and errors that the status went through. */
     phases: [],
     errors: [],
+    /** What was told of a database that was thrown away. */
+    recovered: [],
 
     async open({ user, token, fresh, timeout, realtime, name = "lab", ...more }) {
       const { open, rest } = window.landfall;
@@ -33,6 +35,7 @@ export function addLab() {
       };
       const db = await open({ name, user, backend, collections, ...more });
       window.db = db;
+      db.on("recovered", (what) => lab.recovered.push(what));
       lab.sites = db.collection("sites");
       lab.assessments = db.collection("assessments");
       db.subscribe(({ phase, error }) => {
