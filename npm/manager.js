@@ -12,6 +12,7 @@ import { deepFreeze } from "./record.js";
 import { rehearse } from "./rehearsal.js";
 import { Presence, Tabs } from "./tabs.js";
 import { runTransaction } from "./transaction.js";
+import { isAllSyncedSince, isSyncedSince, stats } from "./waiting.js";
 
 /** What happens to records; made for those who listen only. */
 const NOTICES = ["mutation", "conflict", "parked", "rekeyed", "pulled"];
@@ -493,20 +494,9 @@ export class SyncManager {
     const heard = this.#heard;
     this.#request("sync");
     this.#needBackend();
-    await this.waitFor((status) => {
-      if (status.syncedThrough !== null && status.syncedThrough >= since) return true;
-      // What the tab that syncs said before it was asked tells nothing of what comes of it.
-      if (!status.leader && this.#heard === heard) return false;
-      if (status.phase === "paused") throw fail("aborted", "syncing is paused; call resume()");
-      if (status.phase === "offline" && status.network === "offline")
-        throw fail("offline", "there is no network");
-      const { error } = status;
-      // A server that wants to be left alone is not asked before its time.
-      const isOver = error !== null && (error.at >= since || error.code === "throttled");
-      const failed = isOver && status.phase !== "syncing";
-      if (failed || status.phase === "needs-auth") throw toError(status.error);
-      return false;
-    });
+    // What the tab that syncs said before it was asked tells nothing of what comes of it.
+    const isNews = ({ leader }) => leader || this.#heard !== heard;
+    await this.waitFor((status) => isSyncedSince(status, since, isNews(status)));
   }
 
   refresh() {
@@ -517,11 +507,7 @@ export class SyncManager {
     const since = Date.now();
     this.#request("sync");
     this.#needBackend();
-    await this.waitFor(
-      ({ outbox, syncedThrough }) =>
-        outbox.pending + outbox.syncing === 0 && syncedThrough !== null && syncedThrough >= since,
-      { signal },
-    );
+    await this.waitFor((status) => isAllSyncedSince(status, since), { signal });
   }
 
   #needBackend() {
@@ -625,10 +611,3 @@ export class SyncManager {
 }
 
 const closed = () => fail("closed", "the manager is closed");
-
-function stats(core) {
-  const { pending, syncing, conflict, failed } = core.status().outbox;
-  const [first] = core.outboxList({ limit: 1 });
-  const total = pending + syncing + conflict + failed;
-  return { pending, syncing, conflict, failed, total, oldest: first?.createdAt ?? null };
-}
