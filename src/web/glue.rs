@@ -60,11 +60,8 @@ extern "C" {
     pub(super) fn split_page(answer: &JsValue, changes_max: u32, key_fields: &JsValue) -> JsValue;
     /// A text says what is wrong.
     #[wasm_bindgen(js_name = splitResults)]
-    pub(super) fn split_results(
-        answer: &JsValue,
-        changes: &Array,
-        key_fields: &JsValue,
-    ) -> JsValue;
+    pub(super) fn split_results(answer: &JsValue, changes: &Array, key_fields: &JsValue)
+    -> JsValue;
     #[wasm_bindgen(js_name = callPush, catch)]
     pub(super) fn call_push(
         backend: &JsValue,
