@@ -6,6 +6,7 @@ const ROWS = [
   ["acknowledged writes", "acknowledged"],
   ["refused writes", "refused"],
   ["wiped", "wiped"],
+  ["  the rescue copy as well", "bothWiped", "landfall"],
   ["  records not synced then", "unsynced"],
   ["restored", "restored"],
   ["lost", "lost"],

@@ -108,6 +108,7 @@ export class Run {
     const words = rest.split(" ");
     if (kind === "ack") subject.acknowledged(...words.map(Number));
     else if (kind === "marker") subject.sawToken(words[0], this.#number);
+    else if (kind === "copy") subject.sawCopy(words[0]);
     else if (kind === "refused") subject.refused(words[1]);
     else if (kind === "error") this.#tally(`${subject.name}: ${rest.split("\n")[0]}`);
     this.#awaited.get(`${subject.name} ${kind}`)?.();
@@ -163,24 +164,27 @@ export class Run {
         findings.add("lost", { why: `unusable: ${error.message}` });
       result = { findings, broken: true };
     }
-    const { wiped } = subject;
+    const { wiped, copyWiped } = subject;
     subject.count(result, this.#number);
     if (result.error) this.#tally(`${subject.name}, status: ${result.error.code}`);
-    return { ...result, wiped };
+    return { ...result, wiped, copyWiped };
   }
 
   async #record(round, found) {
-    for (const [name, { findings, wiped, recovered }] of Object.entries(found)) {
+    for (const [name, { findings, wiped, copyWiped, recovered }] of Object.entries(found)) {
       const { lost, torn, duplicated, inWindow } = findings;
-      round.found[name] = { wiped, lost, torn, duplicated, inWindow, recovered };
+      round.found[name] = { wiped, copyWiped, lost, torn, duplicated, inWindow, recovered };
     }
     this.rounds.push(round);
     const { landfall } = found;
-    const bad = Object.entries(found).filter(([, { findings, wiped }]) => findings.bad || wiped);
-    const said = bad.map(([name, { findings: f, wiped }]) => {
+    const bad = Object.entries(found).filter(
+      ([, it]) => it.findings.bad || it.wiped || it.copyWiped,
+    );
+    const said = bad.map(([name, { findings: f, wiped, copyWiped }]) => {
       const counts = `lost ${f.lost} duplicated ${f.duplicated} torn ${f.torn}`;
       const window = f.inWindow ? ` in the rescue window ${f.inWindow}` : "";
-      return `${name}${wiped ? " WIPED" : ""} ${counts}${window}`;
+      const gone = `${wiped ? " WIPED" : ""}${copyWiped ? " COPY WIPED" : ""}`;
+      return `${name}${gone} ${counts}${window}`;
     });
     const what = `round ${round.index + 1} ${round.kind}, killed at ${round.killedAfterMs} ms`;
     if (said.length > 0 || this.#options.verbose) console.log(`${what}: ${said.join(" · ")}`);

@@ -14,8 +14,12 @@ export class Subject {
 
   /** The token of its origin's IndexedDB, as last seen. */
   token = null;
+  /** The same of the rescue copy's bucket. */
+  copyToken = null;
   /** The browser has thrown its database away since the last check. */
   wiped = false;
+  /** It has thrown the rescue copy away. */
+  copyWiped = false;
   /** The same, since this user's database was made. */
   wasWiped = false;
   /** When each session was killed. */
@@ -26,6 +30,8 @@ export class Subject {
     acknowledged: 0,
     refused: 0,
     wiped: 0,
+    /** Wiped, and the rescue copy was thrown away as well. */
+    bothWiped: 0,
     restored: 0,
     /** Records that were not at the server when their database was wiped. */
     unsynced: 0,
@@ -62,6 +68,8 @@ export class Subject {
     this.backend = this.hasRescue ? new Backend() : new PeerBackend();
     this.#server.backends.set(this.user, this.backend);
     this.wasWiped = false;
+    this.copyToken = null;
+    this.copyWiped = false;
     if (this.version !== null) this.version = 1;
   }
 
@@ -75,6 +83,11 @@ export class Subject {
       this.#wipedIn = session;
     }
     this.token = token;
+  }
+
+  sawCopy(token) {
+    if (this.copyToken !== null && this.copyToken !== token) this.copyWiped = true;
+    this.copyToken = token;
   }
 
   acknowledged(first, last, at) {
@@ -92,8 +105,11 @@ export class Subject {
     for (const sort of ["lost", "torn", "duplicated", "inWindow"]) {
       this.totals[sort] += findings[sort];
     }
+    const { copyWiped } = this;
+    this.copyWiped = false;
     if (!this.wiped) return;
     this.totals.wiped += 1;
+    if (copyWiped) this.totals.bothWiped += 1;
     this.totals.unsynced += unsynced;
     if (findings.lost === 0) this.totals.restored += 1;
     // A session that was killed before the check may have been told instead.

@@ -13,12 +13,12 @@ const note = (kind, rest = "") => window.note(`${kind} ${rest}`);
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /**
- * Reads the token of this origin's IndexedDB, or leaves one: another token than the last time means
- * that the browser has thrown everything away in between.
+ * Reads the token of this origin's IndexedDB (or a bucket's), or leaves one: another token than the last
+ * time means that the browser has thrown everything away in between.
  */
-function marker() {
+function marker(factory = indexedDB) {
   return new Promise((resolve, reject) => {
-    const request = indexedDB.open(MARKER, 1);
+    const request = factory.open(MARKER, 1);
     request.onupgradeneeded = () => {
       request.result.createObjectStore("token").put(crypto.randomUUID(), 0);
     };
@@ -79,10 +79,12 @@ async function write() {
 }
 
 window.crash = {
-  marker,
+  marker: () => marker(),
   async open(options) {
     subject ??= await import(`/page/${subjectName}.js`);
     await subject.open(options);
+    const bucket = await subject.copy?.(options);
+    if (bucket) note("copy", await marker(bucket.indexedDB));
   },
   dump: async () => JSON.stringify(await subject.dump()),
   sync: (fromServer) => subject.sync(fromServer),

@@ -44,6 +44,17 @@ export async function open(given) {
   records = db.collection("records");
 }
 
+/** The bucket that the rescue copy is in, as `npm/rescue.js` names it. */
+export async function copy({ user }) {
+  const name = new TextEncoder().encode(`landfall:crash:${user}`);
+  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", name), 0, 16);
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const names = await navigator.storageBuckets.keys();
+  return names.includes(`landfall-${hex}`)
+    ? navigator.storageBuckets.open(`landfall-${hex}`)
+    : null;
+}
+
 export const migrate = open;
 
 export function begin() {
