@@ -173,7 +173,12 @@ impl<V: Value> Replica<V> {
                 false => at.as_ref(),
             }),
         };
-        let settled = if own {
+        // What a copy has brought back may be older than what was sent after the copy was made.
+        let is_past =
+            own && m.origin.is_some() && sides.remote_at.is_some_and(|at| *at > *local_at);
+        let settled = if is_past {
+            Some((Outcome::Remote, remote.cloned()))
+        } else if own {
             Some((Outcome::Local, local.clone()))
         } else {
             settle(strategy, &sides)

@@ -1,7 +1,7 @@
 //! What came from elsewhere may have arrived from there, and in another form than the copy has it.
 
 use super::rig::*;
-use crate::engine::Event;
+use crate::engine::{Event, Phase};
 use crate::model::Held;
 use crate::replica::plan::Intent;
 use crate::replica::plan_import::Import;
@@ -61,6 +61,35 @@ fn a_copy_older_than_what_was_sent_shows_what_was_sent() {
         synced(&m).await;
         assert_eq!(dump(&m, "sites").await, truth);
         assert!(m.conflicts().is_empty());
+    });
+}
+
+/// The copy has what was refused; what was made of it was sent under another id, and later.
+#[test]
+fn what_was_refused_does_not_go_over_what_was_made_of_it() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let m = offline(&server).await;
+        server.borrow_mut().down = false;
+        let refused = Fault::Status(413, None);
+        server.borrow_mut().faults.push_back(refused);
+        update(&m, "sites", "s", json!({"a": 1})).await.unwrap();
+        until(&m, "parked", |s| s.failed == 1).await;
+        let copy = m.unsynced();
+        update(&m, "sites", "s", json!({"a": 2})).await.unwrap();
+        synced(&m).await;
+        let truth = [r#"{"a":2,"b":0,"id":"s"}"#];
+        assert_eq!(server.borrow().dump("sites"), truth);
+
+        let wiped = Device::new("b", &server, 2);
+        let m = wiped.open_idle().await;
+        take_in(&m, copy).await;
+        m.signal(Event::Leader(true));
+        until(&m, "pulled", |s| s.phase == Phase::Idle).await;
+        submit(&m, Intent::Retry(None)).await.unwrap();
+        synced(&m).await;
+        assert_eq!(server.borrow().dump("sites"), truth);
+        assert_eq!(dump(&m, "sites").await, truth);
     });
 }
 
