@@ -41,7 +41,7 @@ const HINTS = {
   "database-blocked": "Close or reload the app's other tabs.",
   "storage-failed": "Try again; if it stays, reload the page.",
   "rescue-failed":
-    "The database itself is not concerned; the copy is tried again with the next change. Free some space on the device if it stays.",
+    "The database itself is not concerned; the copy is tried again by itself. Free some space on the device if it stays.",
   closed: "Call open() again.",
   aborted: "Nothing was undone; wait again if you like.",
   offline: "Changes are kept and sent when the network returns.",

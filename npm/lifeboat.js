@@ -12,14 +12,24 @@ import { openRescue } from "./rescue.js";
 const LATE_MS = 60_000;
 /** The time until it is tried again to take the copy in. */
 const AGAIN_MS = 5_000;
+/** The same for what could not be written; twice as long each time, because it may be much. */
+const WRITE_AGAIN_MS = 250;
+const WRITE_AGAIN_MS_MAX = 64_000;
 
 export class Lifeboat {
   #database;
   #alone;
   #opening;
   #owner;
+  #core = null;
   #client = "";
   #report;
+  /** What the core is to hand over from, by what the copy's newest batch says: `startRescue`'s arguments. */
+  #from = null;
+  /** The copy lacks something. What comes until all of it is handed over would say that it does not. */
+  #behind = false;
+  #wait = WRITE_AGAIN_MS;
+  #last = Promise.resolve();
   #failed = false;
   #closed = false;
   #timer = null;
@@ -40,6 +50,7 @@ export class Lifeboat {
    * From then on the core hands over what changes.
    */
   async start(core, takeIn) {
+    this.#core = core;
     this.#client = core.client();
     const rescue = await this.#opening;
     if (!rescue || this.#closed) return null;
@@ -49,7 +60,7 @@ export class Lifeboat {
       const owner = await this.#owner;
       if (this.#closed) return null;
       if (owner?.client === this.#client) {
-        core.startRescue(owner.next, owner.stamp, false);
+        this.#hand(owner.next, owner.stamp, false);
         return null;
       }
       replaces = owner !== null;
@@ -65,8 +76,13 @@ export class Lifeboat {
       return restored;
     }
     if (this.#closed) return restored;
-    core.startRescue(0, [0, 0], replaces);
+    this.#hand(0, [0, 0], replaces);
     return restored;
+  }
+
+  #hand(...from) {
+    this.#from = from;
+    this.#core.startRescue(...from);
   }
 
   #again(core, takeIn) {
@@ -78,18 +94,44 @@ export class Lifeboat {
     }, AGAIN_MS);
   }
 
-  /** One batch; a copy that cannot be written is reported once, and tried again with the next. */
-  async write({ stamp, ...batch }) {
+  /** One batch; resolves when it is kept, or it is known that it cannot be now. */
+  write(batch) {
+    this.#last = this.#last.then(() => this.#write(batch));
+    return this.#last;
+  }
+
+  async #write({ stamp, ...batch }) {
+    if (this.#behind) return;
+    const alone = this.#alone;
+    // Another tab may be late with what it wrote before.
+    const since = alone() ? stamp : [stamp[0] - LATE_MS, 0];
+    let isNew;
     try {
       const rescue = await this.#opening;
-      const alone = this.#alone;
-      // Another tab may be late with what it wrote before.
-      const since = alone() ? stamp : [stamp[0] - LATE_MS, 0];
-      await rescue.write({ ...batch, client: this.#client, stamp: since, alone });
-      this.#failed = false;
+      isNew = await rescue.write({ ...batch, client: this.#client, stamp: since, alone });
     } catch (error) {
       this.#tell(error);
+      this.#handAgain();
+      return;
     }
+    this.#failed = false;
+    this.#from = isNew ? [0, [0, 0], false] : [batch.next, since, false];
+    if (isNew) this.#handAgain();
+    else this.#wait = WRITE_AGAIN_MS;
+  }
+
+  /** What the copy lacks, as after a crash. */
+  #handAgain() {
+    this.#behind = true;
+    if (this.#closed) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#behind = false;
+      const [next, ...rest] = this.#from;
+      // Above zero: the copy may have what has gone unheard.
+      this.#core.startRescue(Math.max(1, next), ...rest);
+    }, this.#wait);
+    this.#wait = Math.min(2 * this.#wait, WRITE_AGAIN_MS_MAX);
   }
 
   /** Also after `close`. */

@@ -1,7 +1,7 @@
 // Where a rescue copy can be, best first. Each place is opened by `open(id, durability)`, which throws
 // where the platform lacks it, and has:
 //
-//   add(text)   appends, durably once it resolves
+//   add(text)   appends, durably once it resolves; true if what was there when it was opened is gone
 //   all()       the whole text
 //   last()      the end of it, with the newest entry unless that is very long
 //   swap(fn)    replaces all by `fn(all)`: a kill leaves the old text, the new or both, never less
@@ -26,13 +26,16 @@ function settled(request) {
 async function openBucket(id, durability) {
   const buckets = navigator.storageBuckets;
   let db = null;
+  let isNew = false;
 
   async function connect() {
     const bucket = await buckets.open(id);
     bucket.persist().catch(() => {});
     const request = bucket.indexedDB.open("rescue", 1);
-    request.onupgradeneeded = () =>
+    request.onupgradeneeded = () => {
       request.result.createObjectStore("log", { autoIncrement: true });
+      isNew = true;
+    };
     db = await settled(request);
     db.onclose = () => (db = null);
     db.onversionchange = close;
@@ -64,13 +67,18 @@ async function openBucket(id, durability) {
   }
 
   await connect();
+  isNew = false;
   return {
     // Told to commit at once: a page that goes meanwhile takes with it what was not.
-    add: (text) =>
-      commit("readwrite", (store) => {
+    async add(text) {
+      await commit("readwrite", (store) => {
         store.add(text);
         store.transaction.commit();
-      }),
+      });
+      const was = isNew;
+      isNew = false;
+      return was;
+    },
     all: () => commit("readonly", read),
     last: () => commit("readonly", readLast),
     swap: (fn) =>
@@ -170,9 +178,14 @@ async function openFile(id) {
 // --- Cache storage: one entry an append ---
 
 async function openCache(id) {
-  // Opened each time: an app's service worker may delete it together with old caches of its own.
-  const open = () => caches.open(id);
   let newest = 0;
+  let isNew = false;
+
+  /** Each time: an app's service worker may delete it together with old caches of its own. */
+  async function open() {
+    isNew ||= !(await caches.has(id));
+    return caches.open(id);
+  }
 
   async function add(text) {
     const cache = await open();
@@ -180,6 +193,9 @@ async function openCache(id) {
     // Another tab may write in the same millisecond.
     const name = `${String(newest).padStart(16, "0")}-${crypto.randomUUID()}`;
     await cache.put(`/${id}/${name}`, new Response(text));
+    const was = isNew;
+    isNew = false;
+    return was;
   }
 
   /** In the order of their names, which is the order in which they were made. */
@@ -206,6 +222,7 @@ async function openCache(id) {
   }
 
   await open();
+  isNew = false;
   return locked(id, {
     add,
     all: () => texts(0),

@@ -59,11 +59,14 @@ const WORK = {
   async add(text) {
     try {
       await append(newest, text, false);
+      return false;
     } catch (error) {
       if (error.name !== "NotFoundError") throw error;
       // Another tab has replaced the file, or deleted all.
       await look(folder.name);
+      const isNew = (await numbers()).length === 0;
       await append(newest, text, true);
+      return isNew;
     }
   },
 

@@ -80,10 +80,11 @@ class Rescue {
   }
 
   /**
-   * One batch; resolves when it is stored. Rejects with what the platform says, e.g. of a quota. `left`
-   * mutations live after it; `alone()` says whether no other tab writes here. `stamp` is the clock up to
-   * which nothing is missing, `[ms, counter]`; `seq` is the newest entry of the log that the tab knows.
-   * `runs` are mutations as well, `alive` are all there are, see rescue-log.js.
+   * One batch; resolves when it is stored, with true if what was there before has been lost. Rejects with
+   * what the platform says, e.g. of a quota. `left` mutations live after it; `alone()` says whether no
+   * other tab writes here. `stamp` is the clock up to which nothing is missing, `[ms, counter]`; `seq` is
+   * the newest entry of the log that the tab knows. `runs` are mutations as well, `alive` are all there
+   * are, see rescue-log.js.
    */
   write({
     client,

@@ -86,7 +86,7 @@ codes! {
     /// IndexedDB failed in another way.
     StorageFailed "storage-failed" true "Try again; if it stays, reload the page.";
     /// The rescue copy cannot be read or written.
-    RescueFailed "rescue-failed" true "The database itself is not concerned; the copy is tried again with the next change. Free some space on the device if it stays.";
+    RescueFailed "rescue-failed" true "The database itself is not concerned; the copy is tried again by itself. Free some space on the device if it stays.";
     /// Many tabs write at once.
     WriteContention "write-contention" true "Try again when other tabs are quieter.";
     /// The manager was closed.

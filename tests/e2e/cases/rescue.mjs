@@ -391,6 +391,80 @@ async function leftAtOnce(rig) {
   assert.equal(seen, 101);
 }
 
+/** In the page, at its start: the copy has no place but this, which `loseCopy` deletes. */
+function oneplace(place) {
+  const { storageBuckets: buckets, storage } = navigator;
+  const without = (object, name) => Object.defineProperty(object, name, { value: undefined });
+  if (place !== "bucket") without(navigator, "storageBuckets");
+  if (place === "cache") without(window, "Worker");
+  window.loseCopy = async () => {
+    if (place === "bucket") for (const id of await buckets.keys()) await buckets.delete(id);
+    if (place === "cache") for (const id of await caches.keys()) await caches.delete(id);
+    const root = place === "opfs" ? await storage.getDirectory() : new Map();
+    for (const id of await Array.fromAsync(root.keys())) {
+      await root.removeEntry(id, { recursive: true });
+    }
+  };
+}
+
+/** Records in the database that has taken in what was kept of the one that is thrown away. */
+async function savedFrom(rig, page) {
+  await page.evaluate(() => window.db.close());
+  await page.evaluate(throwAway);
+  await rig.open(page, { autoStart: false });
+  return page.evaluate(async () => {
+    await window.db.waitFor((status) => status.recovered);
+    return (await window.lab.sites.all()).map(({ id }) => id);
+  });
+}
+
+/** The copy is thrown away while the database is in use: it is made anew, whole. */
+async function lost(rig, place) {
+  const page = await rig.tab();
+  await page.addInitScript(oneplace, place);
+  await page.reload();
+  await rig.open(page, { autoStart: false });
+  await page.evaluate(async () => {
+    const { sites } = window.lab;
+    await sites.putMany(["a", "b", "gone"].map((id) => ({ id, name: id })));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await window.loseCopy();
+    await sites.delete("gone");
+    await sites.put({ id: "c", name: "c" });
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+  });
+  assert.deepEqual(await savedFrom(rig, page), ["a", "b", "c"]);
+}
+
+/** What could not be written to the copy is in it once there is room. */
+async function unwritten(rig) {
+  const page = await rig.tab();
+  await page.addInitScript(() => {
+    const { add } = IDBObjectStore.prototype;
+    IDBObjectStore.prototype.add = function (...what) {
+      const isFull = window.full && this.transaction.db.name === "rescue";
+      if (isFull) throw new DOMException("The disk is full.", "QuotaExceededError");
+      return add.apply(this, what);
+    };
+  });
+  await page.reload();
+  await rig.open(page, { autoStart: false });
+  await page.evaluate(async () => {
+    const { sites } = window.lab;
+    await sites.putMany(["gone", "kept"].map((id) => ({ id, name: id })));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    window.full = true;
+    const told = new Promise((resolve) => window.db.on("error", resolve));
+    await sites.putMany(["a", "b"].map((id) => ({ id, name: id })));
+    await sites.delete("gone");
+    if ((await told).code !== "rescue-failed") throw new Error("another error");
+    window.full = false;
+    await sites.put({ id: "c", name: "c" });
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+  });
+  assert.deepEqual(await savedFrom(rig, page), ["a", "b", "c", "kept"]);
+}
+
 /** One byte, in the file in which Chromium has all databases of the origin. */
 async function damageDatabase(profile, port) {
   const folder = join(profile, "Default/IndexedDB", `http_127.0.0.1_${port}.indexeddb.leveldb`);
@@ -414,6 +488,8 @@ export const rescue = [
   ...inEach("what is gone makes room", compaction),
   ...inEach("a full disk is told and spoils nothing", quota).slice(1),
   { name: "rescue copy: whole when the database was closed, and thrown away", run: closedAtOnce },
+  ...inEach("thrown away while the database is in use, made anew", lost),
+  { name: "rescue copy: what could not be written is written later", run: unwritten },
   { name: "rescue copy: what has gone unheard does not come back", run: goneUnheard },
   {
     name: "rescue copy: whole when the page was left, and the database thrown away",
