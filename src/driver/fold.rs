@@ -11,7 +11,7 @@ use crate::limits;
 use crate::model::{Key, Name, Verdict};
 use crate::replica::fold::{Fold, size_of};
 use crate::replica::plan::{Intent, Write};
-use crate::store::{Base, Fact, Place, Seq, Store};
+use crate::store::{Base, Entry, Fact, Place, Seq, Store};
 use crate::value::Value;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -123,11 +123,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let old = self.0.base.borrow().clone();
         let mut written = Vec::with_capacity(fold.entries.len());
         for part in fold.entries.chunks(limits::SEGMENTS_AT_ONCE) {
-            let mut missing = Vec::new();
-            for entry in part {
-                entry.each_value(|v| missing.extend((!v.is_resident()).then(|| v.clone())));
-            }
-            self.0.store.fetch(&missing).await?;
+            self.fetch_entries(part).await?;
             written.extend(self.0.store.write_segments(part).await?);
             self.0.store.evict();
         }
@@ -245,7 +241,18 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         self.fetch_values(missing).await
     }
 
-    /// Brings values into memory.
+    /// Brings into memory what is to be written. Nothing may be awaited between this and the writing.
+    pub(super) async fn fetch_entries(&self, entries: &[Entry<V>]) -> Result<()> {
+        let mut missing = Vec::new();
+        if !self.keeps_everything() {
+            for entry in entries {
+                entry.each_value(|v| missing.extend((!v.is_resident()).then(|| v.clone())));
+            }
+        }
+        self.fetch_values(missing).await
+    }
+
+    /// Brings values into memory, where they are until whoever asked awaits something else.
     ///
     /// # Errors
     /// What the store reports.

@@ -76,7 +76,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             }
         };
         let (entries, collections) = commit;
-        let appended = self.0.store.append(after, &entries).await;
+        let appended = match self.fetch_entries(&entries).await {
+            Ok(()) => self.0.store.append(after, &entries).await,
+            Err(error) => Err(error.into()),
+        };
         let mut replica = self.0.replica.borrow_mut();
         if let Err(error) = appended {
             replica.rollback();

@@ -187,7 +187,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             if planted::is(Bug::AckBeforeCommit) {
                 dones.drain(..).for_each(|done| done(Ok(1)));
             }
-            match self.0.store.append(after, &commit.entries).await {
+            // What a fact takes over unseen, such as the base of what is rewritten, may not be in memory.
+            let appended = match self.fetch_entries(&commit.entries).await {
+                Ok(()) => self.0.store.append(after, &commit.entries).await,
+                Err(error) => Err(error.into()),
+            };
+            match appended {
                 Ok(()) => {
                     self.0.replica.borrow_mut().commit();
                     self.0.seq.set(after + commit.entries.len() as u64);
@@ -340,32 +345,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 .await
                 .inspect_err(|error| self.note(error))?;
         }
-        let mut more = true;
-        while more {
-            let after = self.0.seq.get();
-            let page = match self.0.store.read(after, limits::READ_ENTRIES_MAX).await {
-                Ok(page) => page,
-                Err(error) => {
-                    self.note(&error);
-                    return Err(error);
-                }
-            };
-            for (seq, entry) in page {
-                self.0.seq.set(seq);
-                let facts = entry.as_ref().map_or(0, Entry::weight);
-                self.logged(std::iter::once(facts));
-                match entry {
-                    Ok(entry) => {
-                        self.fetch_for_facts(&entry.facts).await?;
-                        let local = |f: &Fact<V>| f.is_queued();
-                        queued |= entry.facts.iter().any(local);
-                        self.take_in(&entry, &mut collections);
-                    }
-                    Err(error) => self.set_aside(Place::Log(seq), &error).await,
-                }
+        if let Err(error) = self.read_on(&mut collections, &mut queued).await {
+            self.note(&error);
+            if !first && !collections.is_empty() {
+                self.committed(&collections, &[], false);
             }
-            // A page that is not full goes to the end, as it was when this was asked.
-            more = self.0.seq.get() >= after + u64::from(limits::READ_ENTRIES_MAX);
+            return Err(error);
         }
         self.0.loaded.set(true);
         self.0.store.evict();
@@ -387,6 +372,33 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             } else {
                 Event::Tick
             });
+        }
+        Ok(())
+    }
+
+    async fn read_on(&self, collections: &mut Vec<Name>, queued: &mut bool) -> Result<()> {
+        let mut more = true;
+        while more {
+            let after = self.0.seq.get();
+            let page = self.0.store.read(after, limits::READ_ENTRIES_MAX).await?;
+            for (seq, entry) in page {
+                // Fails before anything says that this entry is known.
+                if let Ok(entry) = &entry {
+                    self.fetch_for_facts(&entry.facts).await?;
+                }
+                self.0.seq.set(seq);
+                let facts = entry.as_ref().map_or(0, Entry::weight);
+                self.logged(std::iter::once(facts));
+                match entry {
+                    Ok(entry) => {
+                        *queued |= entry.facts.iter().any(Fact::is_queued);
+                        self.take_in(&entry, collections);
+                    }
+                    Err(error) => self.set_aside(Place::Log(seq), &error).await,
+                }
+            }
+            // A page that is not full goes to the end, as it was when this was asked.
+            more = self.0.seq.get() >= after + u64::from(limits::READ_ENTRIES_MAX);
         }
         Ok(())
     }

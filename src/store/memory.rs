@@ -64,6 +64,24 @@ impl<V> MemoryStore<V> {
         self.0.unreadable.set(true);
     }
 
+    /// Sweeps, but keeps what rows are needed of.
+    pub fn sweep_but(&self, generation: u64, read: Seq, needed: &dyn Fn(SegmentId) -> bool) {
+        let base = self.0.base.borrow();
+        if base.generation != generation {
+            return;
+        }
+        let mut entries = self.0.entries.borrow_mut();
+        entries.retain(|seq, _| *seq > base.through.min(read));
+        let mut segments = self.0.segments.borrow_mut();
+        segments.retain(|id, _| base.segments.contains(id) || needed(*id));
+    }
+
+    /// Whether a segment is there.
+    #[must_use]
+    pub fn has_segment(&self, id: SegmentId) -> bool {
+        self.0.segments.borrow().contains_key(&id)
+    }
+
     /// The next append takes until the answer's other end is used or dropped.
     pub fn hold_next(&self) -> oneshot::Sender<()> {
         let (go, held) = oneshot::channel();
@@ -256,16 +274,7 @@ impl<V: Clone + 'static> Store<V> for MemoryStore<V> {
     }
 
     async fn sweep(&self, generation: u64, read: Seq) -> Result<(), Error> {
-        let base = self.0.base.borrow();
-        if base.generation != generation {
-            return Ok(());
-        }
-        self.0
-            .entries
-            .borrow_mut()
-            .retain(|seq, _| *seq > base.through.min(read));
-        let mut segments = self.0.segments.borrow_mut();
-        segments.retain(|id, _| base.segments.contains(id));
+        self.sweep_but(generation, read, &|_| false);
         Ok(())
     }
 

@@ -296,6 +296,7 @@ impl<V> Entry<V> {
             match fact {
                 Fact::Queued { value, .. }
                 | Fact::Acked { value, .. }
+                | Fact::Local { value, .. }
                 | Fact::Remote { value, .. } => value.iter().for_each(&mut visit),
                 Fact::Conflicted(c) => {
                     let sides = [&c.base, &c.local, &c.remote, &c.result];

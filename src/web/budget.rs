@@ -13,6 +13,8 @@ pub(super) struct Budget {
     /// Of those that can be fetched again.
     bytes: Cell<f64>,
     tick: Cell<u64>,
+    /// While this is not 0, nothing is let go.
+    pins: Cell<u32>,
     /// By segment, in the order in which they came.
     lists: RefCell<Vec<(u64, Vec<Weak<Rows>>)>>,
     /// Those whose texts stay.
@@ -21,12 +23,21 @@ pub(super) struct Budget {
     parsed: Cell<u32>,
 }
 
+struct Pin<'a>(&'a Cell<u32>);
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.0.update(|pins| pins - 1);
+    }
+}
+
 impl Budget {
     pub(super) fn new(bytes_max: f64) -> Self {
         Self {
             bytes_max,
             bytes: Cell::new(0.0),
             tick: Cell::new(0),
+            pins: Cell::new(0),
             lists: RefCell::default(),
             staying: RefCell::default(),
             parsed: Cell::new(0),
@@ -63,6 +74,19 @@ impl Budget {
         self.bytes.set(self.bytes.get() + row.rows.bytes());
     }
 
+    /// Keeps everything in memory until it is dropped.
+    pub(super) fn pin(&self) -> impl Drop + use<'_> {
+        self.pins.update(|pins| pins + 1);
+        Pin(&self.pins)
+    }
+
+    /// Whether somebody needs rows of a segment, in memory or not.
+    pub(super) fn holds(&self, segment: u64) -> bool {
+        let lists = self.lists.borrow();
+        let mut known = lists.iter().filter(|(of, _)| *of == segment);
+        known.any(|(_, known)| known.iter().any(|list| list.strong_count() > 0))
+    }
+
     /// The lists of a segment that are not in memory, but needed by somebody.
     pub(super) fn missing(&self, segment: u64) -> Vec<Rc<Rows>> {
         let lists = self.lists.borrow();
@@ -83,6 +107,9 @@ impl Budget {
 
     /// Lets go what was not looked at for the longest time, until the rest is within the budget.
     pub(super) fn evict(&self) {
+        if self.pins.get() > 0 {
+            return;
+        }
         self.tick.set(self.tick.get() + 1);
         if self.bytes.get() <= self.bytes_max
             && self.parsed.replace(lists_parsed()) == lists_parsed()

@@ -19,9 +19,11 @@ use super::codec_mutation::{mutation_to_js, set_shows, set_text};
 use super::glue::{self, name, set};
 use super::value::{Row, Rows};
 use crate::conflict::Conflict;
+use crate::error::{Code, Error, Result};
 use crate::model::{Action, MutationNo, Name};
 use crate::shown::{Names, Shown};
 use crate::store::{Entry, FORMAT, Fact, Gone, Summary, singles};
+use crate::value::Value;
 use js_sys::{Array, Float64Array, Object};
 use std::rc::Rc;
 use wasm_bindgen::JsValue;
@@ -65,8 +67,14 @@ fn text_or_null(value: Option<&Row>) -> JsValue {
     value.map_or(JsValue::NULL, Row::json)
 }
 
-/// Writes an entry.
-pub(super) fn encode(entry: &Entry<Row>) -> Object {
+/// Writes an entry, all of which has to be in memory.
+pub(super) fn encode(entry: &Entry<Row>) -> Result<Object> {
+    let mut is_whole = true;
+    entry.each_value(|row| is_whole &= row.is_resident());
+    if !is_whole {
+        let message = "a record that is to be stored is not in memory";
+        return Err(Error::new(Code::StorageFailed, message));
+    }
     let out = Object::new();
     set(&out, "format", &JsValue::from(FORMAT));
     set(&out, "at", &entry.at_ms.into());
@@ -74,7 +82,7 @@ pub(super) fn encode(entry: &Entry<Row>) -> Object {
     set(&out, "clock", &clock);
     set(&out, "summary", &encode_summary(&entry.summary));
     set(&out, "facts", &encode_facts(&entry.facts));
-    out
+    Ok(out)
 }
 
 pub(super) fn encode_summary(summary: &Summary) -> JsValue {

@@ -204,10 +204,9 @@ impl IdbStore {
 
     /// Whether an append that never answered is in the log after all: that shows in a transaction
     /// which begins after it. Entries are stored together, so the first one tells.
-    async fn has_stored(&self, after: Seq, entries: &[Entry<Row>]) -> Result<bool> {
+    async fn has_stored(&self, after: Seq, values: &Array) -> Result<bool> {
         let text = |value: &JsValue| js_sys::JSON::stringify(value).ok();
-        let ours = entries.first().map(codec::encode);
-        let ours = ours.and_then(|value| text(&value));
+        let ours = text(&values.get(0));
         let stored = || async move {
             let tx = self.begin(&[LOG], None).await?;
             let request = store_of(&tx, LOG)?.get(&JsValue::from((after + 1) as f64));
@@ -256,11 +255,13 @@ impl Store<Row> for IdbStore {
         } else {
             self.durability
         };
+        // Once: at a second attempt not all of it may be in memory.
+        let values: Result<Array> = entries.iter().map(codec::encode).collect();
+        let values = values?;
+        if !self.is_real {
+            return Ok(());
+        }
         for attempt in 0..limits::REOPEN_MAX {
-            let values: Array = entries.iter().map(codec::encode).collect();
-            if !self.is_real {
-                return Ok(());
-            }
             let end = self.begin_append(after, &values, durability).await?;
             match end.await {
                 Ended::Complete => {
@@ -270,7 +271,7 @@ impl Store<Row> for IdbStore {
                 Ended::Aborted(reason) => {
                     if get_text(&reason, "name").as_deref() == Some("ConstraintError") {
                         // By the attempt before, perhaps, whose end was not told truly.
-                        if attempt > 0 && self.has_stored(after, entries).await? {
+                        if attempt > 0 && self.has_stored(after, &values).await? {
                             return Ok(());
                         }
                         return Err(AppendError::Taken);
@@ -283,7 +284,7 @@ impl Store<Row> for IdbStore {
                 }
                 Ended::Silent => {
                     self.close();
-                    if self.has_stored(after, entries).await? {
+                    if self.has_stored(after, &values).await? {
                         return Ok(());
                     }
                     last = no_answer(Code::StorageFailed);
@@ -332,6 +333,8 @@ impl Store<Row> for IdbStore {
     }
 
     async fn fetch(&self, values: &[Row]) -> Result<()> {
+        // What was there when this was asked for stays until it is answered.
+        let _stays = self.budget.pin();
         self.again(|| self.restore(values)).await
     }
 

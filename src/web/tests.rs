@@ -232,7 +232,7 @@ async fn a_database_of_somebody_else_is_refused() {
 #[wasm_bindgen_test]
 fn records_are_stored_as_readable_text_and_in_runs() {
     let facts = vec![created(1, 1), created(2, 2), created(3, 3)];
-    let stored = codec::encode(&entry(facts));
+    let stored = codec::encode(&entry(facts)).unwrap();
     let runs: Array = get(&stored, "facts").into();
     assert_eq!(runs.length(), 1);
     let rows = get(&runs.get(0), "rows").as_string().unwrap();
@@ -242,7 +242,7 @@ fn records_are_stored_as_readable_text_and_in_runs() {
 
 /// What comes back of facts that are stored, one by one.
 fn stored(facts: Vec<Fact<Row>>) -> (Vec<Fact<Row>>, usize) {
-    let stored = codec::encode(&entry(facts));
+    let stored = codec::encode(&entry(facts)).unwrap();
     let read = decode::decode(&stored, &keys(), None).unwrap();
     let runs = read.facts.iter().filter(|f| matches!(f, Fact::Run(_)));
     (singles(&read.facts), runs.count())
@@ -311,7 +311,7 @@ fn what_waits_since_before_a_compaction_is_stored_as_a_run() {
         }),
     };
     let facts = singles(&[Fact::Run(Rc::new(run))]);
-    let encoded = codec::encode(&entry(facts));
+    let encoded = codec::encode(&entry(facts)).unwrap();
     assert_eq!(Array::from(&get(&encoded, "facts")).length(), 1);
     let times = || -> Float64Array { get(&first_run(&encoded), "times").into() };
     assert_eq!(times().slice(4, 8).to_vec(), [6.0, 1_002.0, 0.0, 2.0]);
@@ -367,7 +367,7 @@ fn first_run(entry: &Object) -> Object {
 
 #[wasm_bindgen_test]
 fn damage_is_named_and_a_newer_format_is_told_apart() {
-    let whole = || codec::encode(&entry(vec![created(1, 1)]));
+    let whole = || codec::encode(&entry(vec![created(1, 1)])).unwrap();
     assert!(decode::decode(&whole(), &keys(), None).is_ok());
     let code = |damage: &dyn Fn(&Object)| {
         let stored = whole();

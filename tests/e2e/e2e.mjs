@@ -16,6 +16,7 @@ import { conflicts } from "./cases/conflicts.mjs";
 import { durability } from "./cases/durability.mjs";
 import { golden } from "./cases/golden.mjs";
 import { leaving } from "./cases/leaving.mjs";
+import { memory } from "./cases/memory.mjs";
 import { opening } from "./cases/opening.mjs";
 import { realtime } from "./cases/realtime.mjs";
 import { refusals } from "./cases/refusals.mjs";
@@ -37,6 +38,7 @@ const tests = [
   ...golden,
   ...opening,
   ...leaving,
+  ...memory,
   ...rekey,
   ...rescue,
   ...room,

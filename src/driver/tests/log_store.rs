@@ -7,7 +7,7 @@
 use super::rig::run;
 use crate::driver::{Backend, Call, Clock, Listener, Manager, OutboxFilter, PushAnswer, Settings};
 use crate::engine::{Config, Event, Failure};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::model::{Action, Change, MutationNo, Name, Page, Verdict, Version};
 use crate::options::CollectionSpec;
 use crate::replica::plan::{Intent, Notice, Write, WriteOptions};
@@ -88,7 +88,8 @@ impl Value for Slot {
 /// The memory store; each tab's records from segments are its own, and can be evicted.
 struct Evicting {
     disk: MemoryStore<Slot>,
-    homed: RefCell<Vec<Weak<Content>>>,
+    homed: RefCell<Vec<(SegmentId, Weak<Content>)>>,
+    fetch_fails: Cell<bool>,
 }
 
 impl Evicting {
@@ -96,27 +97,37 @@ impl Evicting {
         Self {
             disk: disk.clone(),
             homed: RefCell::default(),
+            fetch_fails: Cell::new(false),
         }
     }
 
     fn evict_all(&self) {
-        for content in self.homed.borrow().iter().filter_map(Weak::upgrade) {
-            content.resident.set(false);
+        for (_, content) in self.homed.borrow().iter() {
+            if let Some(content) = content.upgrade() {
+                content.resident.set(false);
+            }
         }
     }
 
-    fn renew(&self, value: &mut Option<Slot>) {
+    fn renew(&self, id: SegmentId, value: &mut Option<Slot>) {
         if let Some(slot) = value {
             *slot = Slot::of(slot.0.json.clone());
-            self.homed.borrow_mut().push(Rc::downgrade(&slot.0));
+            self.homed.borrow_mut().push((id, Rc::downgrade(&slot.0)));
         }
     }
 
-    fn home(&self, mut entry: Entry<Slot>) -> Entry<Slot> {
+    /// Whether it is needed.
+    fn holds(&self, id: SegmentId) -> bool {
+        let homed = self.homed.borrow();
+        let mut needed = homed.iter().filter(|(_, slot)| slot.strong_count() > 0);
+        needed.any(|(of, _)| *of == id)
+    }
+
+    fn home(&self, id: SegmentId, mut entry: Entry<Slot>) -> Entry<Slot> {
         entry.facts = crate::store::singles(&entry.facts);
         for fact in &mut entry.facts {
             if let crate::store::Fact::Remote { value, .. } = fact {
-                self.renew(value);
+                self.renew(id, value);
             }
         }
         entry.facts = crate::store::runs(entry.facts);
@@ -140,6 +151,9 @@ impl Store<Slot> for Evicting {
         after: Seq,
         entries: &[Entry<Slot>],
     ) -> std::result::Result<(), AppendError> {
+        for entry in entries {
+            entry.each_value(|slot| drop(slot.json().clone()));
+        }
         self.disk.append(after, entries).await
     }
     async fn quarantine(&self, place: Place, reason: &str) -> Result<()> {
@@ -147,35 +161,40 @@ impl Store<Slot> for Evicting {
     }
     async fn read_segments(&self, ids: &[SegmentId]) -> Result<Vec<ReadEntry<Slot>>> {
         let read = self.disk.read_segments(ids).await?;
-        let home = |(id, entry): ReadEntry<Slot>| (id, entry.map(|e| self.home(e)));
+        let home = |(id, entry): ReadEntry<Slot>| (id, entry.map(|e| self.home(id, e)));
         Ok(read.into_iter().map(home).collect())
     }
     async fn write_segments(&self, new: &[Entry<Slot>]) -> Result<Vec<(SegmentId, Entry<Slot>)>> {
         for entry in new {
             entry.each_value(|slot| drop(slot.json().clone()));
-            for fact in &entry.facts {
-                if let crate::store::Fact::Held(held) = fact {
-                    let m = &held.mutation;
-                    let sides = [&m.value, &m.base, &held.shadow];
-                    let sides = sides.into_iter().flatten();
-                    sides.for_each(|slot| drop(slot.json().clone()));
-                }
-            }
         }
         let written = self.disk.write_segments(new).await?;
         Ok(written
             .into_iter()
-            .map(|(id, e)| (id, self.home(e)))
+            .map(|(id, e)| (id, self.home(id, e)))
             .collect())
     }
     async fn switch(&self, base: &Base) -> Result<bool> {
         self.disk.switch(base).await
     }
     async fn sweep(&self, generation: u64, read: Seq) -> Result<()> {
-        self.disk.sweep(generation, read).await
+        self.disk.sweep_but(generation, read, &|id| self.holds(id));
+        Ok(())
     }
     async fn fetch(&self, values: &[Slot]) -> Result<()> {
+        if self.fetch_fails.take() {
+            return Err(Error::new(Code::StorageFailed, "no answer"));
+        }
         for slot in values {
+            let homed = self.homed.borrow();
+            let home = homed
+                .iter()
+                .find(|(_, it)| it.as_ptr() == Rc::as_ptr(&slot.0));
+            let there = home.is_none_or(|(id, _)| self.disk.has_segment(*id));
+            if !there {
+                return Err(Error::new(Code::DatabaseDamaged, "the segment is gone"));
+            }
+            drop(homed);
             slot.0.resident.set(true);
         }
         Ok(())
@@ -225,7 +244,7 @@ impl Listener<Slot> for Deaf {
     fn committed(&self, _: &[Name], _: &[Notice<Slot>], _: bool) {}
     fn status_changed(&self) {}
     fn failed(&self, error: &Error) {
-        panic!("{error}");
+        assert_eq!(error.message, "no answer");
     }
     /// Writes the mutations down, for which they have to be in memory.
     fn rescue(&self, batch: crate::driver::RescueBatch<Slot>) -> Pin<Box<dyn Future<Output = ()>>> {
@@ -246,6 +265,7 @@ fn same() -> crate::driver::Migrate<Slot> {
 async fn open(disk: &MemoryStore<Slot>) -> Tab {
     let mut spec = CollectionSpec::new("things", "id");
     spec.indexes = vec![vec!["n".into()]];
+    spec.references = vec![("of".into(), "things".into())];
     let settings = Settings {
         collections: vec![spec],
         engine: Config {
@@ -647,6 +667,104 @@ fn what_is_swept_is_neither_needed_nor_written_again() {
         story.play(&Op::Put(1, 3, 77)).await;
         let numbers = story.tabs[1].outbox(&OutboxFilter::default());
         assert!(numbers[0].mutation.no > 10, "{}", numbers[0].mutation.no);
+        story.check().await;
+    });
+}
+
+/// A record that both tabs have from a segment.
+async fn synced() -> Story {
+    let mut story = Story::new().await;
+    let ops = [Op::Put(0, 1, 5), Op::Send(0), Op::Ack(0), Op::Fold];
+    for op in ops.into_iter().chain([Op::Reopen(0), Op::Reopen(1)]) {
+        story.play(&op).await;
+    }
+    story.check().await;
+    story
+}
+
+/// What it shows after the only change that is queued for it is discarded.
+async fn discarded(tab: &Tab, no: MutationNo) -> Json {
+    submit(tab, Intent::Discard(no)).await.unwrap();
+    let shown = tab.get("things", "k1").unwrap().unwrap();
+    tab.fetch_values(vec![shown.clone()]).await.unwrap();
+    (**shown.json()).clone()
+}
+
+#[test]
+fn what_a_change_was_made_on_outlives_its_segment() {
+    run(async {
+        let mut story = synced().await;
+        for op in [Op::Update(0, 1, 6), Op::Fold, Op::Sweep, Op::Evict(0)] {
+            story.play(&op).await;
+        }
+        let queued = story.tabs[0].outbox(&OutboxFilter::default());
+        let shown = discarded(&story.tabs[0], queued[0].mutation.no).await;
+        assert_eq!(shown["n"], 5);
+    });
+}
+
+#[test]
+fn what_a_rewritten_change_was_made_on_is_stored_with_it() {
+    run(async {
+        let mut story = synced().await;
+        story.play(&Op::Put(0, 2, 7)).await;
+        let [parent] = &story.tabs[0].outbox(&OutboxFilter::default())[..] else {
+            panic!("one change");
+        };
+        let parent = parent.mutation.no;
+        let update = Write::Update {
+            key: "k1".into(),
+            patch: Slot::new(json!({ "of": "k2" })),
+            changed: Rc::from([Rc::from("of")]),
+        };
+        story.write(0, vec![update]).await.unwrap();
+        let tab = &story.tabs[0];
+        submit(tab, Intent::MarkSent(vec![parent])).await.unwrap();
+        tab.store().evict_all();
+        let then = Box::new(Verdict::Success {
+            version: Version(9),
+            data: None,
+        });
+        let key = "r".into();
+        let rekeyed = Verdict::Rekeyed { key, then };
+        let verdicts = Intent::Verdicts(vec![(parent, rekeyed)]);
+        submit(tab, verdicts).await.unwrap();
+        story.play(&Op::Reopen(1)).await;
+        story.catch_up().await;
+        for tab in &story.tabs {
+            let queued = tab.outbox(&OutboxFilter::default());
+            let m = &queued[0].mutation;
+            assert_eq!(m.value.as_ref().unwrap().json()["of"], "r");
+            tab.fetch_values(vec![m.base.clone().unwrap()])
+                .await
+                .unwrap();
+            assert_eq!(m.base.as_ref().unwrap().json()["n"], 5);
+        }
+    });
+}
+
+#[test]
+fn what_could_not_be_fetched_is_taken_in_the_next_time() {
+    run(async {
+        let mut story = synced().await;
+        story.play(&Op::Update(0, 1, 2)).await;
+        story.check().await;
+        story.play(&Op::Update(0, 1, 3)).await;
+        let store = story.tabs[1].store();
+        store.evict_all();
+        store.fetch_fails.set(true);
+        story.catch_up().await;
+        assert!(!story.tabs[1].store().fetch_fails.get(), "it was asked for");
+        story.check().await;
+        // Nor is it folded away by the tab that had no luck.
+        story.play(&Op::Update(0, 1, 4)).await;
+        let store = story.tabs[1].store();
+        store.evict_all();
+        store.fetch_fails.set(true);
+        story.catch_up().await;
+        story.tabs.remove(0);
+        story.tabs[0].fold().await.unwrap();
+        story.tabs = vec![open(&story.disk).await];
         story.check().await;
     });
 }

@@ -86,6 +86,9 @@ impl IdbStore {
         &self,
         entries: &[Entry<Row>],
     ) -> Result<Vec<(SegmentId, Entry<Row>)>> {
+        // Before anything is awaited: what is in memory now may be let go then.
+        let values: Result<Vec<Object>> = entries.iter().map(codec::encode).collect();
+        let values = values?;
         let tx = self.begin(&[SEGMENTS], Some(self.durability)).await?;
         let end = ended(&tx);
         let store = store_of(&tx, SEGMENTS)?;
@@ -94,8 +97,7 @@ impl IdbStore {
             .map_err(|e| storage_error(&e))?;
         let newest = get(&result(newest).await?, "key").as_f64().unwrap_or(0.0) as SegmentId;
         let mut written = Vec::with_capacity(entries.len());
-        for (id, entry) in (newest + 1..).zip(entries) {
-            let value = codec::encode(entry);
+        for (id, value) in (newest + 1..).zip(values) {
             let key = JsValue::from(id as f64);
             store
                 .add_with_key(&value, &key)
@@ -151,7 +153,9 @@ impl IdbStore {
             let named = key
                 .as_f64()
                 .is_some_and(|k| base.segments.contains(&(k as u64)));
-            if !named {
+            // What was queued on top of a record keeps the row of the old segment: this goes with another sweep.
+            let id = key.as_f64().unwrap_or(0.0) as SegmentId;
+            if !named && !self.budget.holds(id) {
                 segments.delete(&key).map_err(|e| storage_error(&e))?;
             }
         }
