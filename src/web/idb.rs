@@ -261,6 +261,8 @@ impl Store<Row> for IdbStore {
         if !self.is_real {
             return Ok(());
         }
+        // What is told of it afterwards is there.
+        let _stays = self.budget.pin();
         for attempt in 0..limits::REOPEN_MAX {
             let end = self.begin_append(after, &values, durability).await?;
             match end.await {
