@@ -159,13 +159,14 @@ impl<V: Value> Replica<V> {
             }
             entries.extend(Some(part).filter(|part| !part.facts.is_empty()));
         }
-        // A checkpoint dates the newest pull by its entry.
-        if self.pulled_ms.is_some() {
-            let checkpoint = Fact::Checkpoint {
-                checkpoint: self.checkpoint.clone(),
-                collections: self.checkpoint_collections.clone(),
-            };
-            entries.push(entry(vec![checkpoint], pulled_ms));
+        // A checkpoint dates the newest pull by its entry. Where nothing is told at all, an entry has the clock's
+        // last reading.
+        let checkpoint = self.pulled_ms.map(|_| Fact::Checkpoint {
+            checkpoint: self.checkpoint.clone(),
+            collections: self.checkpoint_collections.clone(),
+        });
+        if checkpoint.is_some() || entries.is_empty() {
+            entries.push(entry(checkpoint.into_iter().collect(), pulled_ms));
         }
         Fold {
             entries,

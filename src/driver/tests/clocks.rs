@@ -171,3 +171,23 @@ fn commits_of_one_millisecond_have_readings_of_their_own() {
         assert!(readings.windows(2).all(|w| w[0] < w[1]), "{readings:?}");
     });
 }
+
+#[test]
+fn a_compaction_of_nothing_keeps_the_clock() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        m.signal(Event::Offline);
+        m.signal(Event::Leader(true));
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let before = reading(&m);
+        delete(&m, "sites", "x").await.unwrap();
+        assert!(m.fold().await.unwrap());
+        m.signal(Event::Close);
+        device.skew_ms.set(-DAY_MS);
+        let m = device.open_idle().await;
+        create(&m, "sites", site("y", 1)).await.unwrap();
+        assert!(reading(&m) > before, "{} after {before}", reading(&m));
+    });
+}
