@@ -287,6 +287,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             let pushed = self.0.progress.get().pushed;
             self.0.progress.set(super::Progress { pulled: 0, pushed });
         }
+        self.read_referrers().await;
         match self.fetch(since.as_deref(), refresh, stop).await {
             Ok(page) => {
                 let has_more = page.has_more;
@@ -339,6 +340,20 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     refreshed,
                 });
             }
+        }
+    }
+
+    /// A deletion would wait for what only may refer to its record, perhaps for ever.
+    async fn read_referrers(&self) {
+        let nos = self.0.replica.borrow().unread_referrers();
+        let mut missing = Vec::new();
+        for no in &nos {
+            self.0.replica.borrow().missing_of_no(*no, &mut missing);
+        }
+        // If it fails, the next pull tries again.
+        if self.fetch_values(missing).await.is_ok() {
+            let mut replica = self.0.replica.borrow_mut();
+            nos.into_iter().for_each(|no| replica.note_referrer(no));
         }
     }
 

@@ -59,7 +59,7 @@ impl Referrers {
 
 impl<V: Value> Replica<V> {
     /// A mutation came, changed or went.
-    pub(super) fn note_referrer(&mut self, no: MutationNo) {
+    pub fn note_referrer(&mut self, no: MutationNo) {
         let Some(mut referrers) = self.referrers.take() else {
             return;
         };
@@ -68,6 +68,15 @@ impl<V: Value> Replica<V> {
             referrers.note(no, self.parents_of(m));
         }
         self.referrers.replace(Some(referrers));
+    }
+
+    /// Changes that may refer to any record, because what they were made on was not in memory when it was
+    /// looked at.
+    #[must_use]
+    pub fn unread_referrers(&self) -> Vec<MutationNo> {
+        let referrers = self.referrers.borrow();
+        let all = |c| referrers.iter().flat_map(move |r| r.of(c, &Key::default()));
+        (0..self.collections.len()).flat_map(all).collect()
     }
 
     /// The records that a mutation's record refers to, now or before it.

@@ -4,11 +4,11 @@
 //! The model below shares no code with the engine. Records that compaction has moved are evicted
 //! as often as the story says; looking at one that is not in memory panics.
 
-use super::rig::run;
+use super::rig::{pass, run};
 use crate::driver::{Backend, Call, Clock, Listener, Manager, OutboxFilter, PushAnswer, Settings};
 use crate::engine::{Config, Event, Failure};
 use crate::error::{Code, Error, Result};
-use crate::model::{Action, Change, MutationNo, Name, Page, Verdict, Version};
+use crate::model::{Action, Change, MutationNo, Name, Page, Pulled, Refusal, Verdict, Version};
 use crate::options::CollectionSpec;
 use crate::replica::plan::{Intent, Notice, Write, WriteOptions};
 use crate::store::memory::MemoryStore;
@@ -266,12 +266,20 @@ async fn open(disk: &MemoryStore<Slot>) -> Tab {
     let mut spec = CollectionSpec::new("things", "id");
     spec.indexes = vec![vec!["n".into()]];
     spec.references = vec![("of".into(), "things".into())];
+    open_with(disk, vec![spec], None).await
+}
+
+async fn open_with(
+    disk: &MemoryStore<Slot>,
+    collections: Vec<CollectionSpec>,
+    backend: Option<Nowhere>,
+) -> Tab {
     let settings = Settings {
-        collections: vec![spec],
+        collections,
         engine: Config {
             interval_ms: 0.0,
-            has_backend: false,
-            auto_start: false,
+            has_backend: backend.is_some(),
+            auto_start: backend.is_some(),
         },
         max_attempts: 3,
         strict_rescue: false,
@@ -280,7 +288,7 @@ async fn open(disk: &MemoryStore<Slot>) -> Tab {
     let tab: Tab = Manager::open(
         settings,
         Evicting::new(disk),
-        None,
+        backend,
         Still,
         true,
         Box::new(Deaf),
@@ -803,5 +811,57 @@ fn what_a_query_looks_at_is_fetched_first() {
         tab.fetch_values(missing).await.unwrap();
         assert_eq!(tab.count("things", &query), Ok(1));
         assert!(tab.missing_for_query("things", &query).is_empty());
+    });
+}
+
+#[test]
+fn a_deletion_does_not_wait_for_what_refers_to_something_else() {
+    run(async {
+        let mut notes = CollectionSpec::new("notes", "id");
+        notes.references = vec![("siteId".into(), "sites".into())];
+        let specs = vec![CollectionSpec::new("sites", "id"), notes];
+        let tab = open_with(&MemoryStore::new("c"), specs, Some(Nowhere)).await;
+        let pulled = |collection: &str, key: &str, data| Pulled {
+            collection: collection.into(),
+            key: key.into(),
+            version: Version(1),
+            data: Some(Slot::new(data)),
+            at: None,
+        };
+        let page = Page {
+            changes: vec![
+                pulled("sites", "s", json!({ "id": "s" })),
+                pulled("notes", "n", json!({ "id": "n", "siteId": "other" })),
+            ],
+            checkpoint: "1".into(),
+            has_more: false,
+            server_ms: None,
+        };
+        submit(&tab, Intent::Page(None, page)).await.unwrap();
+        tab.fold().await.unwrap();
+        tab.store().evict_all();
+        let write = |collection: &str, write| {
+            let options = WriteOptions::default();
+            submit(&tab, Intent::Write(collection.into(), vec![write], options))
+        };
+        let create = Write::Create(Slot::new(json!({ "id": "new" })));
+        write("sites", create).await.unwrap();
+        let put = Write::Put(Slot::new(json!({ "id": "n", "siteId": "new" })));
+        write("notes", put).await.unwrap();
+        write("sites", Write::Delete("s".into())).await.unwrap();
+        let refusal = Refusal {
+            code: "no".into(),
+            message: "no".into(),
+        };
+        let retryable = false;
+        let refused = Verdict::Failed { refusal, retryable };
+        submit(&tab, Intent::Verdicts(vec![(1, refused)]))
+            .await
+            .unwrap();
+        let waits = || tab.outbox(&OutboxFilter::default()).remove(2).waits_for;
+        assert_eq!(waits().as_deref(), Some("c.2"), "what it was is not read");
+        tab.signal(Event::Sync);
+        pass(1).await;
+        assert_eq!(waits(), None);
     });
 }
