@@ -219,6 +219,9 @@ impl<V: Value> Replica<V> {
         // may have brought a newer state since; then the next push meets a conflict, as it should.
         let mut base = (pending.shadow.clone(), record.version);
         if let Some((version, stored)) = acked {
+            if gone.origin.is_some() && version <= record.version {
+                self.note_imported(&gone);
+            }
             let value = stored.clone().or_else(|| gone.value.clone());
             base = (value.filter(|_| gone.action != Action::Delete), version);
             // Deleted elsewhere, and forgotten by the backend: no version tells of it.

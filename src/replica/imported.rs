@@ -14,13 +14,13 @@ use crate::value::Value;
 use std::rc::Rc;
 
 /// Confirmed records whose version no page has brought yet, with the clock reading of what is here of them.
-/// In memory only: whoever starts again in between meets conflicts.
+/// The log tells of them, a compaction does not: whoever starts again after one in between meets conflicts.
 #[derive(Debug, Default)]
 pub(super) struct Imported(Ordered<(Name, Key), String>);
 
 impl<V: Value> Replica<V> {
     /// What follows from the success of a mutation that has nothing behind it.
-    pub(super) fn answer_to_imported(&mut self, m: &Mutation<V>, version: Version) -> Fact<V> {
+    pub(super) fn answer_to_imported(&self, m: &Mutation<V>, version: Version) -> Fact<V> {
         let record = self
             .collection(&m.collection)
             .and_then(|c| c.record(&m.key));
@@ -30,13 +30,17 @@ impl<V: Value> Replica<V> {
             let (no, why) = (m.no, Gone::Same);
             return Fact::Cancelled { no, why };
         }
-        let place = (m.collection.clone(), m.key.clone());
-        self.imported.0.insert(place, m.at_text(&self.client));
         Fact::Acked {
             no: m.no,
             version: known.min(version),
             value: None,
         }
+    }
+
+    /// A mutation was confirmed without the version that the backend has now.
+    pub(super) fn note_imported(&mut self, m: &Mutation<V>) {
+        let place = (m.collection.clone(), m.key.clone());
+        self.imported.0.insert(place, m.at_text(&self.client));
     }
 
     /// Whether a conflict is with what was confirmed here: then there is only a newer version.

@@ -3,6 +3,7 @@
 use super::rig::*;
 use crate::engine::Event;
 use crate::model::Held;
+use crate::options::Strategy;
 use crate::replica::plan::Intent;
 use crate::replica::plan_import::Import;
 use serde_json::json;
@@ -147,29 +148,37 @@ fn what_came_as_a_creation_and_is_deleted_may_be_at_the_backend() {
 
 #[test]
 fn what_is_written_before_the_page_comes_is_no_conflict() {
-    run(async {
-        let server = Rc::new(RefCell::new(Server::default()));
-        let m = offline(&server).await;
-        create(&m, "sites", site("x", 1)).await.unwrap();
-        update(&m, "sites", "s", json!({"a": 1})).await.unwrap();
-        let copy = m.unsynced();
-        m.signal(Event::Close);
+    for starts_again in [false, true] {
+        run(async move {
+            let server = Rc::new(RefCell::new(Server::default()));
+            let m = offline(&server).await;
+            create(&m, "sites", site("x", 1)).await.unwrap();
+            update(&m, "sites", "s", json!({"a": 1})).await.unwrap();
+            let copy = m.unsynced();
+            m.signal(Event::Close);
 
-        server.borrow_mut().down = false;
-        let wiped = Device::new("b", &server, 2);
-        let m = wiped.open_idle().await;
-        take_in(&m, copy).await;
-        m.signal(Event::Leader(true));
-        until(&m, "confirmed", |s| s.pending + s.syncing == 0).await;
-        assert!(m.status().synced_through_ms.is_none(), "not pulled yet");
-        update(&m, "sites", "x", json!({"n": 2})).await.unwrap();
-        update(&m, "sites", "s", json!({"b": 2})).await.unwrap();
-        synced(&m).await;
-        let truth = [r#"{"a":1,"b":2,"id":"s"}"#, r#"{"id":"x","n":2}"#];
-        assert_eq!(server.borrow().dump("sites"), truth);
-        assert_eq!(dump(&m, "sites").await, truth);
-        assert!(m.conflicts().is_empty());
-    });
+            server.borrow_mut().down = false;
+            let mut wiped = Device::new("b", &server, 2);
+            wiped.specs[0].strategy = Strategy::ServerWins;
+            let mut m = wiped.open_idle().await;
+            take_in(&m, copy).await;
+            m.signal(Event::Leader(true));
+            until(&m, "confirmed", |s| s.pending + s.syncing == 0).await;
+            assert!(m.status().synced_through_ms.is_none(), "not pulled yet");
+            if starts_again {
+                m.signal(Event::Close);
+                m = wiped.open_idle().await;
+            }
+            update(&m, "sites", "x", json!({"n": 2})).await.unwrap();
+            update(&m, "sites", "s", json!({"b": 2})).await.unwrap();
+            m.signal(Event::Leader(true));
+            synced(&m).await;
+            let truth = [r#"{"a":1,"b":2,"id":"s"}"#, r#"{"id":"x","n":2}"#];
+            assert_eq!(server.borrow().dump("sites"), truth);
+            assert_eq!(dump(&m, "sites").await, truth);
+            assert!(m.conflicts().is_empty());
+        });
+    }
 }
 
 #[test]
