@@ -151,6 +151,7 @@ impl<V: Value> Replica<V> {
         let (no, c) = (held.mutation.no, self.intern(&held.mutation.collection));
         let key = &held.mutation.key;
         self.next_no = self.next_no.max(no + 1);
+        self.note_author(&held.mutation);
         let mut record = self.collections[c].record(key).cloned().unwrap_or_default();
         record.version = held.version;
         record.local = None;

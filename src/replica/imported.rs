@@ -13,10 +13,15 @@ use crate::store::{Fact, Gone};
 use crate::value::Value;
 use std::rc::Rc;
 
-/// Confirmed records whose version no page has brought yet, with the clock reading of what is here of them.
-/// The log tells of them, a compaction does not: whoever starts again after one in between meets conflicts.
 #[derive(Debug, Default)]
-pub(super) struct Imported(Ordered<(Name, Key), String>);
+pub(super) struct Imported {
+    /// Confirmed records whose version no page has brought yet, with the clock reading of what is here of
+    /// them. The log tells of them, a compaction does not: whoever starts again after one in between meets
+    /// conflicts.
+    confirmed: Ordered<(Name, Key), String>,
+    /// Who has made what came.
+    authors: Vec<Rc<str>>,
+}
 
 impl<V: Value> Replica<V> {
     /// What follows from the success of a mutation that has nothing behind it.
@@ -37,23 +42,41 @@ impl<V: Value> Replica<V> {
         }
     }
 
+    /// A mutation came.
+    pub(super) fn note_author(&mut self, m: &Mutation<V>) {
+        let author = m.author(&self.client);
+        if !self.is_by_us(author) {
+            self.imported.authors.push(author.into());
+        }
+    }
+
+    /// Whether a clock reading is of this client, or of one that has made what came.
+    pub(super) fn is_by_us(&self, at: &str) -> bool {
+        let mut all = std::iter::once(&self.client).chain(&self.imported.authors);
+        all.any(|author| at.ends_with(&**author))
+    }
+
     /// A mutation was confirmed without the version that the backend has now.
     pub(super) fn note_imported(&mut self, m: &Mutation<V>) {
         let place = (m.collection.clone(), m.key.clone());
-        self.imported.0.insert(place, m.at_text(&self.client));
+        self.imported
+            .confirmed
+            .insert(place, m.at_text(&self.client));
     }
 
     /// Whether a conflict is with what was confirmed here: then there is only a newer version.
     pub(super) fn was_imported(&self, m: &Mutation<V>, remote_at: Option<&Rc<str>>) -> bool {
         let place = (m.collection.clone(), m.key.clone());
-        let here = self.imported.0.get(&place);
+        let here = self.imported.confirmed.get(&place);
         here.is_some_and(|at| remote_at.is_some_and(|remote| **remote == **at))
     }
 
     /// The backend has told what it has, and nothing is queued on what was here before.
     pub(super) fn end_import(&mut self, collection: &Name, key: &Key) {
-        if !self.imported.0.is_empty() {
-            self.imported.0.remove(&(collection.clone(), key.clone()));
+        if !self.imported.confirmed.is_empty() {
+            self.imported
+                .confirmed
+                .remove(&(collection.clone(), key.clone()));
         }
     }
 }

@@ -413,12 +413,12 @@ impl<V: Value> Replica<V> {
     pub(super) fn create_behind(&self, change: &Pulled<V>) -> Option<(MutationNo, bool)> {
         let (data, at) = (change.data.as_ref()?, change.at.as_ref()?);
         // Nearly all changes are of others.
-        if !at.ends_with(&*self.client) {
+        if !self.is_by_us(at) {
             return None;
         }
         let (at, client) = Hlc::parse(at)?;
         let collection = self.collection(&change.collection)?;
-        if *client != *self.client || collection.record(&change.key).is_some() {
+        if collection.record(&change.key).is_some() {
             return None;
         }
         let spec = &collection.spec;
@@ -426,7 +426,7 @@ impl<V: Value> Replica<V> {
             let like = m.may_have_arrived()
                 && m.action == Action::Create
                 && m.at == at
-                && m.origin.is_none();
+                && *m.author(&self.client) == *client;
             like && !m.behind && m.collection == change.collection
         };
         let like: Vec<(MutationNo, Likeness)> = self

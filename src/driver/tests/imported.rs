@@ -239,3 +239,29 @@ fn what_was_confirmed_long_ago_and_is_gone_since_does_not_stay() {
         assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
     });
 }
+
+/// It had arrived, and is parked because its repeat was refused as a whole: nobody asks for its key.
+#[test]
+fn a_creation_that_came_with_a_copy_is_found_under_the_key_it_was_given() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        server.borrow_mut().assigns = Some(Assigns::Blindly);
+        let m = offline(&server).await;
+        server.borrow_mut().down = false;
+        server.borrow_mut().faults.push_back(Fault::AnswerLost);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        until(&m, "the answer is lost", |s| s.error.is_some()).await;
+        let copy = m.unsynced();
+        m.signal(Event::Close);
+
+        let wiped = Device::new("b", &server, 2);
+        let m = wiped.open_idle().await;
+        take_in(&m, copy).await;
+        let refused = Fault::Status(413, None);
+        server.borrow_mut().faults.push_back(refused);
+        m.signal(Event::Leader(true));
+        until(&m, "parked", |s| s.failed == 1).await;
+        until(&m, "confirmed", |s| s.failed == 0).await;
+        assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+    });
+}
