@@ -237,6 +237,8 @@ fn reads(fleet: &Rc<Fleet>, (c, t): (usize, usize), site: Key, note: Key, same: 
     let key = keys::known(world, &manager, &read.0, &read.1);
     // As the app sees it, which may be of before what another tab has written.
     let value = manager.get(&read.0, &key).ok().flatten();
+    // What the app has is its own, whatever the tab lets go.
+    let value = value.map(|r| Record::of(r.0.json.clone()));
     let seen = value.as_ref().and_then(|r| r.mark("a").zip(r.mark("b")));
     let look = {
         let (flags, now_ms) = ((false, false, false), world.exec.now_ms());
