@@ -324,13 +324,23 @@ impl Backend<Record> for SimBackend {
         let ids: Vec<String> = changes.iter().map(|c| c.id.clone()).collect();
         let id = call.client.clone();
         let served = Cell::new(false);
+        let left_ms = self.world.exec.now_ms();
         let asked = self
             .travel(call, move |world, index| {
-                // What was to come once more is over by the time that a repeat gets through: nobody
-                // could tell whether that was meant.
+                // What was to come once more is over by the time that a repeat gets through, and what
+                // was on its way by the time that a deletion does: nobody could tell whether that was
+                // meant.
                 let server = world.server.borrow();
                 let known = || sent.iter().all(|change| server.has_answered(&change.id));
-                if served.replace(true) && !known() {
+                let deleted = |change: &Change<Record>| {
+                    let whose = (index, (change.collection.clone(), keys::plain(&change.key)));
+                    let oracle = world.oracle.borrow();
+                    oracle
+                        .deleted_ms
+                        .get(&whose)
+                        .is_some_and(|at| *at > left_ms)
+                };
+                if (served.replace(true) || sent.iter().any(deleted)) && !known() {
                     return Err(no_answer());
                 }
                 drop(server);
