@@ -93,6 +93,10 @@ impl<V: Value> Replica<V> {
         let mut mutation = match (&old, &mut record.pending) {
             (Some(old), Some(pending)) => {
                 if let Some(replaced) = replaces {
+                    let first = self.tries.remove(replaced);
+                    if old.action == Action::Create && old.may_have_arrived() {
+                        self.tries.insert(*no, first.unwrap_or_else(|| old.clone()));
+                    }
                     self.set_mutation(*replaced, None);
                     if pending.head == *replaced {
                         pending.head = *no;
@@ -208,6 +212,7 @@ impl<V: Value> Replica<V> {
         let Some(gone) = self.outbox.get(no).cloned() else {
             return;
         };
+        self.tries.remove(&no);
         self.set_mutation(no, None);
         let c = self.intern(&gone.collection);
         let Some(mut record) = self.collections[c].record(&gone.key).cloned() else {

@@ -34,7 +34,7 @@ use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Held, Key, Mutation, MutationNo, MutationState, Name};
 use crate::options::CollectionSpec;
-use crate::ordered::{Gap, Numbers};
+use crate::ordered::{Gap, Numbers, Ordered};
 use crate::store::{Fact, SegmentId, Summary};
 use crate::value::Value;
 use collection::{Collection, Record};
@@ -75,6 +75,8 @@ pub struct Replica<V> {
     lanes: lanes::Lanes,
     repull: Option<repull::Repull>,
     imported: imported::Imported,
+    /// Creations as they may have arrived first, by the numbers under which they are queued again.
+    tries: Ordered<MutationNo, Mutation<V>>,
 }
 
 /// Of the mutations with numbers below this one, those are in the queue that are in a stretch, from its first
@@ -138,6 +140,7 @@ impl<V: Value> Replica<V> {
             lanes: lanes::Lanes::default(),
             repull: None,
             imported: imported::Imported::default(),
+            tries: Ordered::default(),
         };
         for spec in specs {
             replica.declare(spec.clone(), true);
@@ -317,6 +320,9 @@ impl<V: Value> Replica<V> {
                     self.collections[c].set(&key, record.map(|record| *record));
                 }
                 Step::Mutation(no, mutation) => {
+                    if mutation.is_none() {
+                        self.tries.remove(&no); // another may get the number
+                    }
                     self.outbox.set(no, mutation);
                     self.note_referrer(no);
                 }

@@ -409,7 +409,8 @@ impl<V: Value> Replica<V> {
     /// answer to the next push will tell.
     ///
     /// What was sent may have been migrated since. Then it is the only one that is like the record in what
-    /// both have, and it is not confirmed (`false`): what it has become goes on top.
+    /// both have, and it is not confirmed (`false`): what it has become goes on top. So does what was
+    /// written on it where both are queued as one, after it was refused.
     pub(super) fn create_behind(&self, change: &Pulled<V>) -> Option<(MutationNo, bool)> {
         let (data, at) = (change.data.as_ref()?, change.at.as_ref()?);
         // Nearly all changes are of others.
@@ -422,19 +423,24 @@ impl<V: Value> Replica<V> {
             return None;
         }
         let spec = &collection.spec;
-        let sent_then = |m: &&Mutation<V>| {
-            let like = m.may_have_arrived()
-                && m.action == Action::Create
-                && m.at == at
-                && *m.author(&self.client) == *client;
-            like && !m.behind && m.collection == change.collection
+        let sent_then = |m: &Mutation<V>| {
+            m.may_have_arrived() && m.at == at && *m.author(&self.client) == *client
         };
-        let like: Vec<(MutationNo, Likeness)> = self
-            .outbox
-            .iter()
-            .filter(sent_then)
-            .map(|m| (m.no, likeness(spec, m, data)))
-            .collect();
+        let of_it = |m: &&Mutation<V>| {
+            m.action == Action::Create && !m.behind && m.collection == change.collection
+        };
+        let whole = |first: &&Mutation<V>| {
+            sent_then(first) && likeness(spec, first, data) == Likeness::Whole
+        };
+        let how = |m: &Mutation<V>| match sent_then(m) {
+            true => Some((m.no, likeness(spec, m, data))),
+            false => {
+                let first = self.tries.get(&m.no).filter(whole);
+                first.map(|_| (m.no, Likeness::Part))
+            }
+        };
+        let like: Vec<(MutationNo, Likeness)> =
+            self.outbox.iter().filter(of_it).filter_map(how).collect();
         [Likeness::Whole, Likeness::Part]
             .into_iter()
             .find_map(|wanted| {

@@ -415,6 +415,41 @@ fn a_creation_that_was_migrated_since_is_found_again() {
     });
 }
 
+/// What was sent is queued again with what was written on it, because its repeat was refused as a whole.
+#[test]
+fn a_creation_that_was_queued_again_since_is_found_again() {
+    run(async {
+        let (server, device) = rig(Assigns::Blindly);
+        let m = device.open().await;
+        synced(&m).await;
+        server.borrow_mut().faults.push_back(Fault::AnswerLost);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        until(&m, "sent", |_| server.borrow().received.len() == 1).await;
+        m.signal(Event::Close);
+
+        let m = device.open_idle().await;
+        update(&m, "sites", "x", json!({ "m": 1 })).await.unwrap();
+        for _ in 0..2 {
+            let refused = Fault::Status(413, None);
+            server.borrow_mut().faults.push_back(refused);
+        }
+        m.signal(Event::Leader(true));
+        until(&m, "parked", |s| s.failed == 1).await;
+        until(&m, "pulled", |s| s.phase == Phase::Idle).await;
+        let own = own_key(&server, "x");
+        assert_eq!(dump(&m, "sites").await.len(), 1, "no second one");
+        assert!(text(&m, "sites", "x").unwrap().contains(&own));
+
+        update(&m, "sites", &own, json!({ "n": 2 })).await.unwrap();
+        submit(&m, Intent::Retry(None)).await.unwrap();
+        synced(&m).await;
+        let record = text(&m, "sites", "x").unwrap();
+        assert!(record.contains("\"m\":1,\"n\":2"), "{record}");
+        assert_eq!(queue(&m), [""; 0]);
+        all_equal(&server, &m).await;
+    });
+}
+
 /// One that was given up here, though it had arrived, is not taken for another of its commit.
 #[test]
 fn a_record_that_was_given_up_is_no_other() {
