@@ -354,7 +354,15 @@ impl<V: Value> Replica<V> {
                 },
                 (Some(value), _) => put(value),
             };
-            let written = self.plan_write(&name, write, options, now, plan);
+            // Deleted, or written as a whole under the other key since: nothing of it is left.
+            let there = self.collection(&name).and_then(|c| c.record(to));
+            let newest = there.and_then(|r| r.pending.as_ref());
+            let newest = newest.and_then(|p| self.outbox.get(p.tail.unwrap_or(p.head)));
+            let is_over = newest.is_some_and(|n| n.changed.is_none() && n.at > tail.at);
+            let written = match is_over {
+                true => Ok(()),
+                false => self.plan_write(&name, write, options, now, plan),
+            };
             let pending = self.collection(&name).and_then(|c| c.record(to));
             let pending = pending.and_then(|r| r.pending.as_ref());
             let into = pending.map(|p| p.tail.unwrap_or(p.head));

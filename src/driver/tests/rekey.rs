@@ -622,6 +622,46 @@ fn a_creation_meets_changes_that_are_queued_under_the_key_it_has() {
     });
 }
 
+/// The page was faster than the answer, and the record was written under its new key meanwhile.
+#[test]
+fn what_is_written_later_under_the_new_key_stays_on_top() {
+    run(async {
+        let (_, device) = rig(Assigns::Blindly);
+        let m = device.open_idle().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        submit(&m, Intent::MarkSent(vec![1])).await.unwrap();
+        put(&m, "sites", site("x", 2)).await.unwrap();
+        let page = Page {
+            changes: vec![Pulled {
+                collection: "sites".into(),
+                key: "K".into(),
+                version: Version(1),
+                data: Some(Rc::new(site("K", 1))),
+                at: None,
+            }],
+            checkpoint: "1".into(),
+            has_more: false,
+            server_ms: None,
+        };
+        submit(&m, Intent::Page(None, page)).await.unwrap();
+        put(&m, "sites", site("K", 3)).await.unwrap();
+        let success = Verdict::Success {
+            version: Version(1),
+            data: None,
+        };
+        let verdict = Verdict::Rekeyed {
+            key: "K".into(),
+            then: Box::new(success),
+        };
+        submit(&m, Intent::Verdicts(vec![(1, verdict)]))
+            .await
+            .unwrap();
+        assert_eq!(dump(&m, "sites").await, [site("K", 3).to_string()]);
+        assert_eq!(text(&m, "sites", "x"), text(&m, "sites", "K"));
+        assert_eq!(queue(&m), ["3 update pending"]);
+    });
+}
+
 #[test]
 fn a_transaction_goes_on_top_of_a_record_under_either_key() {
     run(async {
