@@ -14,11 +14,12 @@ export class LiveQueries {
   }
 
   addRows(collection, read, fn) {
-    return this.#add({ collection, read, fn, same: sameRows });
+    // The list that is told is the app's own, to sort or cut.
+    return this.#add({ collection, read, fn, same: sameRows, kept: (rows) => [...rows] });
   }
 
   addOne(collection, read, fn) {
-    return this.#add({ collection, read, fn, same: equal });
+    return this.#add({ collection, read, fn, same: equal, kept: (record) => record });
   }
 
   touched(collections) {
@@ -53,7 +54,7 @@ export class LiveQueries {
         const result = await it.read();
         if (!it.stopped && !(it.told && it.same(it.last, result))) {
           it.told = true;
-          it.last = result;
+          it.last = it.kept(result);
           it.fn(result);
         }
       } catch (error) {
