@@ -71,8 +71,13 @@ export class Realtime {
   #letGo() {
     clearTimeout(this.#timer);
     this.#turn = null;
-    this.#stop?.();
+    const stop = this.#stop;
     this.#stop = null;
+    try {
+      stop?.();
+    } catch {
+      // What has ended already, say: it is let go all the same.
+    }
   }
 
   #set(state) {

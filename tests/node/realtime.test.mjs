@@ -103,6 +103,36 @@ test("lost or refused, it tries again, later each time, and starts anew once it 
   assert.equal(it.calls.length, 6);
 });
 
+test("a connection whose end cannot be told is let go all the same, and tried again", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  t.mock.method(Math, "random", () => 1);
+  let lost;
+  let calls = 0;
+  const subscribe = async (_, ended) => {
+    calls += 1;
+    lost = ended;
+    return () => {
+      throw new Error("it has ended already");
+    };
+  };
+  const realtime = new Realtime(
+    subscribe,
+    () => {},
+    () => {},
+  );
+  realtime.follow(true);
+  await turn();
+  lost();
+  assert.equal(realtime.state, "polling");
+  t.mock.timers.tick(1_000);
+  await turn();
+  assert.deepEqual([calls, realtime.state], [2, "live"]);
+  realtime.follow(false);
+  assert.equal(realtime.state, "off");
+  realtime.follow(true);
+  assert.equal(calls, 3);
+});
+
 test("never waits longer than five minutes", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   t.mock.method(Math, "random", () => 1);
