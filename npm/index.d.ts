@@ -66,7 +66,10 @@ export type StandardResult<Output> =
 export interface CollectionOptions<T = any> {
   /** The field that holds the key, a string of 1 to 512 bytes. */
   key: string;
-  /** Fields to find by: `"country"`, or `["country", "name"]` for a compound index. */
+  /**
+   * Fields to find by: `"country"`, or `["country", "name"]` for a compound index. A record is in an index
+   * only if each of its fields is a string or a number there (not null, true, false, a list or missing).
+   */
   indexes?: ReadonlyArray<string | readonly string[]>;
   /** Field → collection of the parent: a child is never pushed before its parent. */
   references?: Readonly<Record<string, string>>;
@@ -442,12 +445,17 @@ export interface Conflicts {
 
 type IndexValue = string | number;
 export interface FindQuery {
-  /** A declared index; without one the query runs over the keys. */
+  /**
+   * A declared index; without one the query runs over the keys. With one, records that are not in the index
+   * are neither found nor counted: those that lack one of its fields, or have something else than a string
+   * or a number there.
+   */
   index?: string | readonly string[];
+  /** Of a compound index: of its first fields, as many as are given. */
   equals?: IndexValue | readonly IndexValue[];
-  /** Half-open: `from <= value < to`. */
+  /** Half-open: `from <= value < to`. Of a compound index: of the fields that follow those of `equals`. */
   range?: { from?: IndexValue | readonly IndexValue[]; to?: IndexValue | readonly IndexValue[] };
-  /** Strings that begin with this (the last field of a compound index). */
+  /** Strings that begin with this. Of a compound index: of the field that follows those of `equals`. */
   prefix?: string;
   order?: "asc" | "desc";
   limit?: number;
