@@ -23,7 +23,7 @@ export function rest(options) {
   const base = String(url).replace(/\/+$/, "");
   const send = options.fetch ?? ((...args) => fetch(...args));
 
-  /** Where the newest pull has got to: a poke that says the same tells nothing new. */
+  /** Where the newest pull has got to, and its signal: a poke that says the same tells nothing new. */
   let pulled = null;
 
   const authorized = async (refresh, accept) => {
@@ -127,7 +127,12 @@ export function rest(options) {
           code: "protocol-error",
         });
       }
-      const heard = (checkpoint) => checkpoint !== pulled && poke();
+      const heard = (checkpoint) => {
+        const { signal } = pulled?.checkpoint === checkpoint ? pulled : {};
+        if (!signal || signal.aborted) return poke();
+        // A page that was asked for ahead, and that nobody wants after all, has brought nothing.
+        signal.addEventListener("abort", poke, { once: true });
+      };
       readEvents(response.body, heard).then(lost, lost);
     } finally {
       clearTimeout(limit);
@@ -149,7 +154,7 @@ export function rest(options) {
       const query = new URLSearchParams({ limit: String(limit) });
       if (checkpoint !== null) query.set("since", checkpoint);
       const page = await json(`/pull?${query}`, context);
-      pulled = page.checkpoint;
+      pulled = { checkpoint: page.checkpoint, signal: context.signal };
       return page;
     },
   };

@@ -173,6 +173,37 @@ test("a stream that is none is refused", async () => {
   );
 });
 
+test("a poke that tells what a pull has brought is heard only if nobody wants that page after all", async () => {
+  let stream;
+  const body = new ReadableStream({ start: (controller) => (stream = controller) });
+  const fetch = async (url) =>
+    url.endsWith("/stream")
+      ? new Response(body, { headers: { "content-type": "text/event-stream" } })
+      : Response.json({ changes: [], checkpoint: "2", hasMore: false });
+  const backend = rest({ url: "/sync", realtime: true, fetch });
+  let pokes = 0;
+  await backend.subscribe(
+    () => (pokes += 1),
+    () => {},
+  );
+  const tell = async (checkpoint) => {
+    stream.enqueue(new TextEncoder().encode(`id: ${checkpoint}\nevent: poke\n\n`));
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    return pokes;
+  };
+  assert.equal(await tell("2"), 1);
+  const ahead = new AbortController();
+  await backend.pull("1", 10, { ...context(), signal: ahead.signal });
+  assert.equal(await tell("2"), 1, "it is there already");
+  ahead.abort();
+  assert.equal(pokes, 2, "it was not wanted");
+  assert.equal(await tell("2"), 3);
+  await backend.pull("1", 10, context());
+  assert.equal(await tell("2"), 3);
+  assert.equal(await tell("3"), 4);
+  stream.close();
+});
+
 test("wrong options are refused", () => {
   const wrong = [undefined, {}, { url: 7 }, { url: "/x", headers: {} }, { url: "/x", timeout: 0 }];
   for (const options of wrong) {
