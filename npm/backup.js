@@ -6,6 +6,9 @@ const FORMAT = 1;
 /** How long other tabs may take to close. */
 const CLOSE_MS = 5_000;
 
+/** With it and a number an id is made, which has 128 bytes at most. */
+const CLIENT = /^[!-~]{1,100}$/;
+
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
 function need(ok, message) {
@@ -39,7 +42,8 @@ export function checkBackup(manager, backup) {
   need(isObject(copy) && copy.landfall === FORMAT, "not a backup of landfall, or of a newer one");
   need(copy.name === manager.name, `it belongs to another app (${JSON.stringify(copy.name)})`);
   need(copy.user === manager.user, "it belongs to another user");
-  need(typeof copy.client === "string" && copy.client !== "", "client is missing");
+  const known = typeof copy.client === "string" && CLIENT.test(copy.client);
+  need(known, "client is missing, or not as it was exported");
   need(Array.isArray(copy.mutations), "mutations is a list");
   return copy;
 }

@@ -253,7 +253,9 @@ fn wire_text(object: &JsValue, field: Fault) -> Read<Option<Rc<str>>> {
     let text = short_text(object, field)?;
     let fine = |id: &Rc<str>| {
         let parts = id.rsplit_once('.');
-        parts.is_some_and(|(client, no)| !client.is_empty() && no.parse::<u64>().is_ok())
+        // In a push a U+0000 stands between ids.
+        let whole = !id.contains('\0');
+        parts.is_some_and(|(client, no)| !client.is_empty() && no.parse::<u64>().is_ok()) && whole
     };
     match text {
         Some(id) if !fine(&id) => Err(field),

@@ -25,6 +25,11 @@ test("anything else is refused, and the message says why", () => {
     [{ ...backup, name: "other" }, '"other"'],
     [{ ...backup, user: "v" }, "another user"],
     [{ ...backup, client: "" }, "client"],
+    // With a number behind it, an id that could not be read again.
+    [{ ...backup, client: "c".repeat(101) }, "client"],
+    [{ ...backup, client: "c\0" }, "client"],
+    [{ ...backup, client: "\ud83d" }, "client"],
+    [{ ...backup, client: ["c"] }, "client"],
     [{ ...backup, mutations: {} }, "mutations"],
     [loop, "plain data"],
     [{ ...backup, extra: 1n }, "plain data"],

@@ -304,6 +304,7 @@ async function backupAndSignOut(rig) {
   const got = await page.evaluate(async () => {
     const { db, lab } = window;
     const backup = await db.exportUnsynced();
+    const other = { ...backup.mutations[0], number: 99, key: "x", record: { id: "x", name: "x" } };
     const wrong = [
       null,
       { ...backup, landfall: 2 },
@@ -311,6 +312,10 @@ async function backupAndSignOut(rig) {
       { ...backup, mutations: [...backup.mutations, { number: -1 }] },
       { ...backup, mutations: [...backup.mutations, { ...backup.mutations[0], record: 7 }] },
       { ...backup, mutations: [{ ...backup.mutations[0], at: ["soon"], number: 99 }] },
+      // Ids that could not be read, or told apart, again.
+      { ...backup, client: "c".repeat(200), mutations: [other] },
+      { ...backup, mutations: [{ ...other, origin: "a\0b.1" }] },
+      { ...backup, mutations: [{ ...other, group: "a\0b.1" }] },
     ];
     const codes = [];
     for (const it of wrong) codes.push((await lab.errorOf(() => db.importUnsynced(it)))?.code);
@@ -322,7 +327,7 @@ async function backupAndSignOut(rig) {
       total: (await db.outbox.stats()).total,
     };
   });
-  assert.deepEqual(got.codes, Array(6).fill("invalid-options"));
+  assert.deepEqual(got.codes, Array(9).fill("invalid-options"));
   assert.deepEqual([got.same, got.backup.mutations.length, got.total], [0, 2, 2]);
   assert.equal(got.refused.code, "unsynced");
   assert.match(got.refused.message, /2 pending/);
