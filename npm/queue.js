@@ -76,7 +76,8 @@ function united(parts) {
   const patch = new Map();
   for (const { text, names } of parts) {
     const values = JSON.parse(text);
-    for (const name of names) patch.set(name, values[name]);
+    for (const name of names)
+      patch.set(name, Object.hasOwn(values, name) ? values[name] : undefined);
   }
   return { text: JSON.stringify(Object.fromEntries(patch)), names: [...patch.keys()] };
 }

@@ -7,15 +7,19 @@ export function names(record) {
 export function patched(record, patch, names) {
   const copy = { ...record };
   for (const name of names) {
-    if (patch[name] === undefined) delete copy[name];
-    else define(copy, name, patch[name]);
+    const value = own(patch, name);
+    if (value === undefined) delete copy[name];
+    else define(copy, name, value);
   }
   return copy;
 }
 
 export function picked(record, names) {
   const copy = {};
-  for (const name of names) if (record[name] !== undefined) define(copy, name, record[name]);
+  for (const name of names) {
+    const value = own(record, name);
+    if (value !== undefined) define(copy, name, value);
+  }
   return copy;
 }
 
@@ -23,6 +27,11 @@ export function withText(record, field, text) {
   const copy = { ...record };
   define(copy, field, text);
   return copy;
+}
+
+/** A field of its own: every object has a "constructor" of another's. */
+function own(object, name) {
+  return Object.hasOwn(object, name) ? object[name] : undefined;
 }
 
 // A field called "__proto__" is data, not an order.
@@ -40,7 +49,7 @@ function define(target, name, value) {
 }
 
 export function same(a, b, field) {
-  return equal(a[field], b[field]);
+  return equal(own(a, field), own(b, field));
 }
 
 function equal(a, b) {
