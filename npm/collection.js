@@ -11,6 +11,7 @@ import {
   UPDATE,
   checkKey,
   checkWriteOptions,
+  keyIn,
   list,
 } from "./write.js";
 
@@ -120,7 +121,7 @@ export class Collection {
     if (!this.#joins(options)) return this.#store(kind, () => [record], options);
     return this.#join(kind, () => {
       const text = recordText(record);
-      return [this.#keyOf(record), text];
+      return [keyIn(record, this.#key), text];
     });
   }
 
@@ -159,20 +160,10 @@ export class Collection {
     const prepare = () =>
       records().map((record) => {
         const text = recordText(record);
-        keys += this.#keyOf(record) + "\0";
+        keys += keyIn(record, this.#key) + "\0";
         return text;
       });
     return this.#write(kind, prepare, options, () => keys);
-  }
-
-  #keyOf(record) {
-    const key = record[this.#key];
-    if (typeof key === "string" && !key.includes("\0")) return key;
-    const message =
-      typeof key === "string"
-        ? "a key must not contain the character U+0000"
-        : `the record has no string in its key field "${this.#key}"`;
-    throw fail("invalid-key", message);
   }
 
   #change(prepare, options) {

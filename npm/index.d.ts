@@ -64,7 +64,7 @@ export type StandardResult<Output> =
     };
 
 export interface CollectionOptions<T = any> {
-  /** The field that holds the key, a string of 1 to 512 bytes. */
+  /** The field that holds the key, a string of 1 to 512 bytes (well-formed Unicode without U+0000). */
   key: string;
   /**
    * Fields to find by: `"country"`, or `["country", "name"]` for a compound index. A record is in an index

@@ -6,7 +6,7 @@
 import { fail } from "./errors.js";
 import { copyRecord, patched, shown } from "./record.js";
 import { checkRecord, updated } from "./schema.js";
-import { CREATE, DELETE, PUT, UPDATE, checkKey, checkWriteOptions, list } from "./write.js";
+import { CREATE, DELETE, PUT, UPDATE, checkKey, checkWriteOptions, keyIn, list } from "./write.js";
 
 const RUNS_MAX = 10;
 
@@ -120,7 +120,7 @@ class Work {
     return this.#write(name, kind, options, async () => {
       const schema = this.#schemas.get(name);
       const item = schema ? await checkRecord(schema, copy) : copy;
-      return { key: item[this.#manager.keyOf(name)], item, record: item };
+      return { key: keyIn(item, this.#manager.keyOf(name)), item, record: item };
     });
   }
 

@@ -9,9 +9,29 @@ export const UPDATE = 2;
 export const DELETE = 3;
 export const PROMOTE = 4;
 
+/** Half a surrogate pair has no bytes of its own: two keys would be one. */
+const isWellFormed = String.prototype.isWellFormed
+  ? (text) => text.isWellFormed()
+  : (text) => !/\p{Cs}/u.test(text);
+
 export function checkKey(key) {
   if (typeof key !== "string") throw fail("invalid-key", `a key is a string, not a ${typeof key}`);
+  if (!isWellFormed(key)) {
+    throw fail("invalid-key", "a key is well-formed Unicode; this one has half a surrogate pair");
+  }
   return key;
+}
+
+/** A record's key. */
+export function keyIn(record, field) {
+  const key = record[field];
+  if (typeof key !== "string") {
+    throw fail("invalid-key", `the record has no string in its key field "${field}"`);
+  }
+  if (key.includes("\0")) {
+    throw fail("invalid-key", "a key must not contain the character U+0000");
+  }
+  return checkKey(key);
 }
 
 export function list(items, what) {

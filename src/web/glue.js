@@ -195,6 +195,11 @@ export function changeJson(list, heads, type, action, versionNumber, rows, row, 
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const isText = (value) => typeof value === "string" && !value.includes("\0");
+// Half a surrogate pair has no bytes of its own: two keys would be one.
+const isWellFormed = String.prototype.isWellFormed
+  ? (text) => text.isWellFormed()
+  : (text) => !/\p{Cs}/u.test(text);
+const isKey = (value) => isText(value) && isWellFormed(value);
 const isVersion = (value, least) => Number.isSafeInteger(value) && value >= least;
 
 /** What `split` finds, or what it fails with as a text: an answer of the app's own may throw when it is read. */
@@ -235,7 +240,7 @@ function pageParts(answer, changesMax, keyFields) {
     const it = changes[i];
     if (!isObject(it)) return "a change is no object";
     const { type, id, versionNumber, deleted = false, data, at } = it;
-    if (!isText(type) || !isText(id)) return "a change has no type or no id";
+    if (!isText(type) || !isKey(id)) return "a change has no type or no id";
     if (!isVersion(versionNumber, 1)) return "a change has no positive versionNumber";
     if (typeof deleted !== "boolean") return "a change: deleted is true or false";
     if (at !== undefined && at !== null && !isText(at)) return "a change: at is a string";
@@ -286,7 +291,7 @@ function resultParts(answer, changes, keyFields) {
     if (status !== "failed" && !isVersion(versionNumber, 0))
       return "a result has no whole versionNumber";
     versions[i] = versionNumber ?? 0;
-    if (serverId !== undefined && serverId !== null && !isText(serverId))
+    if (serverId !== undefined && serverId !== null && !isKey(serverId))
       return "a result: serverId is a string";
     const key = serverId !== it.offlineId ? (serverId ?? undefined) : undefined;
     const text = isObject(data) ? textOf(data) : null;

@@ -220,7 +220,11 @@ impl Value for Row {
         {
             return Some(key.into());
         }
-        self.field(field).as_string().map(Rc::from)
+        let value = self.field(field);
+        let text = value.as_string()?;
+        // Half a surrogate pair has become another character: that is no key, and refers to none.
+        let same = !text.contains(char::REPLACEMENT_CHARACTER) || JsValue::from_str(&text) == value;
+        same.then(|| text.into())
     }
 
     fn scalar(&self, field: &str) -> Option<Scalar> {

@@ -293,9 +293,52 @@ async function onTheScreen(rig) {
   assert.equal(record.data.note, "Ours after all");
 }
 
+async function halfACharacter(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  const got = await page.evaluate(async () => {
+    const { db, lab } = window;
+    const { sites, assessments } = lab;
+    // Without a surrogate's other half there is nothing to tell these two apart by.
+    const [half, other] = ["\ud83d", "\ud83e"];
+    await sites.put({ id: "\ufffd", name: "a key as any other" });
+    await assessments.put({ id: "of-none", siteId: half });
+    const ways = [
+      () => sites.put({ id: half }),
+      () => sites.put({ id: other }, { localOnly: true }),
+      () => sites.putMany([{ id: "fine" }, { id: half }]),
+      () => sites.create({ id: half }),
+      () => sites.update(half, { name: "b" }),
+      () => sites.updateMany([{ key: other, patch: { name: "b" } }]),
+      () => sites.delete(half),
+      () => sites.deleteMany(["\ufffd", other]),
+      () => sites.promote(half),
+      () => sites.get(half),
+      () => sites.getMany([half]),
+      async () => sites.state(half),
+      async () => sites.record(half),
+      () => db.transaction((tx) => tx.collection("sites").put({ id: half })),
+      () => db.transaction((tx) => tx.collection("sites").update(half, { name: "b" })),
+      () => db.transaction((tx) => tx.collection("sites").delete(half)),
+      () => db.transaction((tx) => tx.collection("sites").get(half)),
+    ];
+    const codes = [];
+    for (const way of ways) codes.push((await lab.errorOf(way))?.code);
+    // A patch of the key that only looks like it.
+    codes.push((await lab.errorOf(() => sites.update("\ufffd", { id: half })))?.code);
+    const waiting = (await db.outbox.list()).map(({ waitsFor }) => waitsFor);
+    return { codes, waiting, all: await sites.all() };
+  });
+  assert.deepEqual(got.codes.slice(0, -1), Array(17).fill("invalid-key"));
+  assert.ok(["invalid-key", "invalid-record"].includes(got.codes.at(-1)), got.codes.at(-1));
+  assert.deepEqual(got.waiting, [null, null], "it refers to no record");
+  assert.deepEqual(got.all, [{ id: "\ufffd", name: "a key as any other" }]);
+}
+
 export const refusals = [
   { name: "wrong options to open: invalid-options", run: wrongOptions },
   { name: "records that cannot be kept leave nothing behind", run: wrongRecords },
+  { name: "a key with half a character is refused wherever it comes in", run: halfACharacter },
   { name: "refused for good: parked, the others go on, discard clears it", run: refusedForGood },
   { name: "half a transaction never takes effect", run: halfATransaction },
   { name: "refused by the rules: discard goes back, retry goes through", run: refusedThenAllowed },
