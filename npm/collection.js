@@ -24,7 +24,7 @@ export class Collection {
   #schema;
   /** Whether a write that has no options of its own shows at once. */
   #optimistic;
-  /** Ends when every record handed in so far was checked: none overtakes another. */
+  /** Ends when every record handed in so far was checked, and stored or refused: none overtakes another. */
   #checks = null;
 
   constructor(name, manager, key, optimistic, schema) {
@@ -61,16 +61,16 @@ export class Collection {
   }
 
   delete(key, options) {
-    return this.#inOrder(() => this.#write(DELETE, () => [checkKey(key)], options));
+    return this.#inOrder(() => [this.#write(DELETE, () => [checkKey(key)], options)]);
   }
 
   deleteMany(keys, options) {
     const items = () => list(keys, "deleteMany: keys").map(checkKey);
-    return this.#inOrder(() => this.#write(DELETE, items, options));
+    return this.#inOrder(() => [this.#write(DELETE, items, options)]);
   }
 
   promote(key) {
-    return this.#inOrder(() => this.#write(PROMOTE, () => [checkKey(key)]));
+    return this.#inOrder(() => [this.#write(PROMOTE, () => [checkKey(key)])]);
   }
 
   get(key) {
@@ -145,12 +145,12 @@ export class Collection {
   }
 
   #store(kind, records, options) {
-    if (!this.#schema) return this.#inOrder(() => this.#put(kind, records, options));
+    if (!this.#schema) return this.#inOrder(() => [this.#put(kind, records, options)]);
     const items = guarded(() => records().map(copyRecord));
     return this.#inOrder(async () => {
       const checked = [];
       for (const item of await items) checked.push(await checkRecord(this.#schema, item));
-      await this.#put(kind, () => checked, options);
+      return [this.#put(kind, () => checked, options)];
     });
   }
 
@@ -169,7 +169,7 @@ export class Collection {
   #change(prepare, options) {
     if (!this.#schema) {
       const items = () => prepare().map(({ key, patch, names }) => [key, patch, names]);
-      return this.#inOrder(() => this.#write(UPDATE, items, options));
+      return this.#inOrder(() => [this.#write(UPDATE, items, options)]);
     }
     const changes = guarded(prepare);
     return this.#inOrder(async () => {
@@ -177,7 +177,9 @@ export class Collection {
       const all = await changes;
       for (let again = 0; ; again++) {
         try {
-          return await this.#changeChecked(all, given);
+          const written = await this.#changeChecked(all, given);
+          await this.#stored(written);
+          return written;
         } catch (error) {
           if (error?.code !== "write-contention" || again >= AGAIN_MAX) throw error;
         }
@@ -201,7 +203,7 @@ export class Collection {
       writes.push([this.name, UPDATE, write, options]);
       newest.set(key, record);
     }
-    await this.#manager.transact(writes, [...reads.values()], false);
+    return [this.#manager.transact(writes, [...reads.values()], false)];
   }
 
   /** Ends when every record handed in so far was checked; for the parts of this package. */
@@ -209,24 +211,31 @@ export class Collection {
     while (this.#checks) await this.#checks;
   }
 
-  /** After all checks that are under way; at once where there are none. */
+  /**
+   * After all checks that are under way; at once where there are none. `run` answers what it has handed to
+   * the core in a list, so that it is not waited for here: the backend may confirm it much later.
+   */
   #inOrder(run) {
     try {
       this.#manager.accept();
     } catch (error) {
       return Promise.reject(error);
     }
-    if (!this.#schema) return run();
-    const done = (this.#checks ?? Promise.resolve()).then(run);
-    const end = done.then(
-      () => {},
-      () => {},
-    );
+    if (!this.#schema) return run()[0];
+    const written = (this.#checks ?? Promise.resolve()).then(run);
+    const end = written
+      .then((it) => this.#stored(it))
+      .catch(() => {})
+      .then(() => {
+        if (this.#checks === end) this.#checks = null;
+      });
     this.#checks = end;
-    end.then(() => {
-      if (this.#checks === end) this.#checks = null;
-    });
-    return done;
+    return written.then(([done]) => done);
+  }
+
+  /** Ends when a write is stored, confirmed or not; rejects where it was refused before. */
+  #stored([done]) {
+    return Promise.race([done, this.#manager.read(() => {})]);
   }
 
   #write(kind, prepare, options, keys = () => undefined) {

@@ -430,10 +430,56 @@ async function oneTurn(rig) {
   assert.equal((await page.evaluate(() => window.lab.sites.get("d"))).name, "last");
 }
 
+/** Nothing waits for a confirmation but who has asked for it. */
+async function schemaAndConfirmed(rig) {
+  const page = await rig.tab();
+  const got = await page.evaluate(async (user) => {
+    const validate = async (value) => (value.bad ? { issues: [{ message: "bad" }] } : { value });
+    const schema = { "~standard": { version: 1, vendor: "test", validate } };
+    const offline = () => Promise.reject(new TypeError("offline"));
+    const backend = { push: offline, pull: offline };
+    const collections = { sites: { key: "id", schema } };
+    const db = await window.landfall.open({ name: "confirmed", user, backend, collections });
+    const sites = db.collection("sites");
+    await sites.put({ id: "a", n: 1 });
+    const told = [];
+    const tell = (promise) =>
+      promise.then(
+        () => told.push("confirmed"),
+        ({ code }) => told.push(code),
+      );
+    const hidden = [
+      tell(sites.put({ id: "b" }, { optimistic: false })),
+      tell(sites.update("a", { n: 2 }, { optimistic: false })),
+      tell(sites.put({ id: "c", bad: true }, { optimistic: false })),
+    ];
+    const put = sites.put({ id: "d" });
+    const out = { shown: (await sites.all()).map(({ id, n }) => [id, n]), told: [...told] };
+    await put;
+    out.queued = [...new Set((await db.exportUnsynced()).mutations.map(({ key }) => key))];
+    await db.close();
+    await Promise.all(hidden);
+    return { ...out, end: told.sort() };
+  }, rig.user);
+  assert.deepEqual(got, {
+    shown: [
+      ["a", 1],
+      ["d", undefined],
+    ],
+    told: ["invalid-record"],
+    queued: ["a", "b", "d"],
+    end: ["closed", "closed", "invalid-record"],
+  });
+}
+
 export const api = [
   { name: "api: writes of one turn each have their own answer", run: oneTurn },
   { name: "api: transactions store all or nothing", run: transactions },
   { name: "api: a schema checks what is stored", run: schemas },
+  {
+    name: "api: a schema holds nobody up while a write waits for its confirmation",
+    run: schemaAndConfirmed,
+  },
   { name: "api: local drafts are promoted", run: drafts },
   { name: "api: a confirmed write shows when the server has it", run: confirmedWrites },
   { name: "api: pages follow each other", run: pages },
