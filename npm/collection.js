@@ -2,7 +2,7 @@
 
 import { fail, toError } from "./errors.js";
 import { copyRecord, recordText, shown } from "./record.js";
-import { checkRecord, updated } from "./schema.js";
+import { checkRecord, isChecking, updated } from "./schema.js";
 import {
   DELETE,
   CREATE,
@@ -250,7 +250,7 @@ export class Collection {
   }
 
   async #read(read) {
-    if (this.#checks) await this.#checks;
+    if (this.#checks && !isChecking()) await this.#checks;
     return this.#manager.read(read);
   }
 }

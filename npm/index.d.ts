@@ -84,7 +84,12 @@ export interface CollectionOptions<T = any> {
   localOnly?: boolean;
   /** `false`: a write shows only when the backend has confirmed it. Default true. */
   optimistic?: boolean;
-  /** Checks every record before it is stored; what it answers is what is stored. */
+  /**
+   * Checks every record before it is stored; what it answers is what is stored. Reads, later writes of the
+   * collection and `close()` wait for it; what it has not answered within 30 seconds is refused
+   * (`invalid-record`). It may ask the database: what it asks for before its first `await` sees what is
+   * stored. What it asks for later, or writes, waits for it in turn, so it must not wait for that.
+   */
   schema?: StandardSchema<T>;
 }
 

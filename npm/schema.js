@@ -2,14 +2,30 @@
 // Standard Schema interface will do (https://standardschema.dev): `schema["~standard"].validate`.
 
 import { fail } from "./errors.js";
+import { within } from "./limit.js";
 import { copyRecord, equal, patched } from "./record.js";
+
+let asking = false;
+
+/** Whether it is a schema that asks just now: what it reads must not wait for what it is to check. */
+export const isChecking = () => asking;
 
 /** What the schema makes of a record, or an error that names the path. */
 export async function checkRecord(schema, record) {
-  const result = await schema["~standard"].validate(record);
+  let result;
+  asking = true;
+  try {
+    result = schema["~standard"].validate(record);
+  } finally {
+    asking = false;
+  }
+  // Mostly there is nothing to wait for.
+  if (typeof result?.then === "function") result = await within(Promise.resolve(result), late);
   if (result?.issues) throw refused(result.issues);
   return copyRecord(result?.value);
 }
+
+const late = () => refused([{ message: "the schema did not answer in time" }]);
 
 function refused(issues) {
   const [first] = issues;

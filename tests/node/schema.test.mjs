@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { checkRecord, updated } from "../../npm/schema.js";
+import { checkRecord, isChecking, updated } from "../../npm/schema.js";
 
 const of = (validate) => ({ "~standard": { version: 1, vendor: "test", validate } });
 
@@ -53,4 +53,31 @@ test("without a record the core is asked, which knows what to say", async () => 
   const never = of(() => assert.fail("not called"));
   const { write } = await updated(never, undefined, "a", { n: 1 }, ["n"]);
   assert.deepEqual(write, ["a", { n: 1 }, ["n"]]);
+});
+
+test("what a schema does not answer in time is refused", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let code = null;
+  const never = checkRecord(
+    of(() => new Promise(() => {})),
+    {},
+  ).catch((error) => (code = error.code));
+  for (let second = 0; second < 30; second++) t.mock.timers.tick(1_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(code, null);
+  t.mock.timers.tick(1_000);
+  await never;
+  assert.equal(code, "invalid-record");
+});
+
+test("it is known whether a schema asks, also where it throws", async () => {
+  const seen = [];
+  const note = of((value) => {
+    seen.push(isChecking());
+    if (value.throws) throw new Error("a bug of the schema");
+    return Promise.resolve({ value });
+  });
+  await checkRecord(note, {});
+  await assert.rejects(checkRecord(note, { throws: true }));
+  assert.deepEqual([...seen, isChecking()], [true, true, false]);
 });

@@ -472,6 +472,29 @@ async function schemaAndConfirmed(rig) {
   });
 }
 
+async function schemaThatReads(rig) {
+  const page = await rig.tab();
+  const got = await page.evaluate(async (user) => {
+    let sites;
+    const validate = async (value) => {
+      const others = await sites.find();
+      return others.some(({ name }) => name === value.name)
+        ? { issues: [{ message: "the name is taken", path: ["name"] }] }
+        : { value };
+    };
+    const schema = { "~standard": { version: 1, vendor: "test", validate } };
+    const collections = { sites: { key: "id", schema } };
+    const db = await window.landfall.open({ name: "unique", user, collections });
+    sites = db.collection("sites");
+    const all = ["one", "two", "one"].map((name, id) => sites.put({ id: `${id}`, name }));
+    const codes = (await Promise.allSettled(all)).map(({ reason }) => reason?.code ?? null);
+    const names = (await sites.all()).map(({ name }) => name);
+    await db.close();
+    return { codes, names };
+  }, rig.user);
+  assert.deepEqual(got, { codes: [null, null, "invalid-record"], names: ["one", "two"] });
+}
+
 export const api = [
   { name: "api: writes of one turn each have their own answer", run: oneTurn },
   { name: "api: transactions store all or nothing", run: transactions },
@@ -480,6 +503,7 @@ export const api = [
     name: "api: a schema holds nobody up while a write waits for its confirmation",
     run: schemaAndConfirmed,
   },
+  { name: "api: a schema may look into its own collection", run: schemaThatReads },
   { name: "api: local drafts are promoted", run: drafts },
   { name: "api: a confirmed write shows when the server has it", run: confirmedWrites },
   { name: "api: pages follow each other", run: pages },
