@@ -9,7 +9,12 @@
 //   delete()    deletes it, and closes
 //   close()
 //
-// Tabs that use the same place at once lose nothing of each other.
+// Tabs that use the same place at once lose nothing of each other. Nothing waits for ever: what has not answered in
+// time is given up and rejects. It may still be stored then, before anything that comes after it.
+
+import { within } from "./limit.js";
+
+const noAnswer = () => new DOMException("no answer in time", "TimeoutError");
 
 /** A worker that has not answered by then is blocked, or its file is not served. */
 const WORKER_START_MS = 5_000;
@@ -26,9 +31,13 @@ function settled(request) {
 async function openBucket(id, durability) {
   const buckets = navigator.storageBuckets;
   let db = null;
+  let tx = null;
   let isNew = false;
+  /** Raised when something is given up: what comes of it later is not used. */
+  let turn = 0;
 
   async function connect() {
+    const mine = turn;
     const bucket = await buckets.open(id);
     bucket.persist().catch(() => {});
     const request = bucket.indexedDB.open("rescue", 1);
@@ -36,7 +45,12 @@ async function openBucket(id, durability) {
       request.result.createObjectStore("log", { autoIncrement: true });
       isNew = true;
     };
-    db = await settled(request);
+    const made = await settled(request);
+    if (mine !== turn) {
+      made.close();
+      throw noAnswer();
+    }
+    db = made;
     db.onclose = () => (db = null);
     db.onversionchange = close;
   }
@@ -46,17 +60,31 @@ async function openBucket(id, durability) {
     db = null;
   }
 
-  /** `use` makes its requests at once, and may leave a result; resolves when they are committed. */
-  async function commit(mode, use) {
-    if (db === null) await connect();
-    return new Promise((resolve, reject) => {
-      const tx = db.transaction("log", mode, { durability });
-      let result;
-      tx.oncomplete = () => resolve(result);
-      tx.onabort = () => reject(tx.error ?? new DOMException("aborted", "AbortError"));
-      use(tx.objectStore("log"), (value) => (result = value));
-    });
+  function giveUp() {
+    turn += 1;
+    try {
+      tx?.abort();
+    } catch {
+      // It is being committed: that cannot be taken back.
+    }
+    close();
+    return noAnswer();
   }
+
+  const inTime = (work) => within(work(), giveUp);
+
+  /** `use` makes its requests at once, and may leave a result; resolves when they are committed. */
+  const commit = (mode, use) =>
+    inTime(async () => {
+      if (db === null) await connect();
+      return new Promise((resolve, reject) => {
+        const own = (tx = db.transaction("log", mode, { durability }));
+        let result;
+        own.oncomplete = () => resolve(result);
+        own.onabort = () => reject(own.error ?? new DOMException("aborted", "AbortError"));
+        use(own.objectStore("log"), (value) => (result = value));
+      });
+    });
 
   function read(store, then) {
     store.getAll().onsuccess = ({ target }) => then(target.result.join("\n"));
@@ -66,7 +94,7 @@ async function openBucket(id, durability) {
     store.openCursor(null, "prev").onsuccess = ({ target }) => then(target.result?.value ?? "");
   }
 
-  await connect();
+  await inTime(connect);
   isNew = false;
   return {
     // Told to commit at once: a page that goes meanwhile takes with it what was not.
@@ -101,7 +129,7 @@ async function openBucket(id, durability) {
       ),
     async delete() {
       close();
-      await buckets.delete(id);
+      await within(buckets.delete(id), noAnswer);
     },
     close,
   };
@@ -109,18 +137,41 @@ async function openBucket(id, durability) {
 
 // --- Places without transactions: one tab at a time, and new text is there before old text goes ---
 
+/**
+ * Runs `work(turn)` while no other tab does. `drop()` ends what is given up; what cannot be ended sees
+ * `turn.over`, and must change nothing more.
+ */
+function turns(id, drop) {
+  return (work) => {
+    const turn = { over: false };
+    const giveUp = () => {
+      turn.over = true;
+      drop();
+      return noAnswer();
+    };
+    const waiting = new AbortController();
+    let begin;
+    const begun = new Promise((resolve) => (begin = resolve));
+    const done = navigator.locks.request(id, { signal: waiting.signal }, () => {
+      begin();
+      return within(work(turn), giveUp);
+    });
+    within(Promise.race([begun, done]), noAnswer).catch((error) => waiting.abort(error));
+    return done;
+  };
+}
+
 /** Adds the lock, and `swap` made of `all` and `replace`. */
-function locked(id, { add, all, last, replace, remove, close }) {
-  const alone = (work) => navigator.locks.request(id, work);
+function locked(alone, { add, all, last, replace, remove, close }) {
   return {
-    add: (text) => alone(() => add(text)),
+    add: (text) => alone((turn) => add(text, turn)),
     all: () => alone(all),
     last: () => alone(last),
-    swap: (fn) => alone(async () => replace(fn(await all()))),
+    swap: (fn) => alone(async (turn) => replace(fn(await all()), turn)),
     clear: (fn) =>
-      alone(async () => {
+      alone(async (turn) => {
         const next = fn(await last());
-        if (next !== null) await replace(next);
+        if (next !== null) await replace(next, turn);
         return next !== null;
       }),
     async delete() {
@@ -133,7 +184,7 @@ function locked(id, { add, all, last, replace, remove, close }) {
 
 // --- A file of the origin's private file system, written by a worker of our own ---
 
-async function openFile(id) {
+function startWorker() {
   const worker = new Worker(new URL("./rescue-worker.js", import.meta.url), { type: "module" });
   const asked = [];
   let dead = null;
@@ -150,28 +201,50 @@ async function openFile(id) {
     else resolve(result);
   };
   // Whoever waits must hear of it, or would hold the lock for ever.
-  const close = () => {
+  const end = () => {
     dead = new DOMException("the worker has ended", "InvalidStateError");
     worker.terminate();
     for (const { reject } of asked.splice(0)) reject(dead);
   };
-  worker.onerror = close;
-  const late = setTimeout(close, WORKER_START_MS);
-  try {
-    await navigator.locks.request(id, () => call("open", id));
-  } catch (error) {
-    close();
+  worker.onerror = end;
+  return { call, end };
+}
+
+async function openFile(id) {
+  // It is loaded while others have their turn.
+  let worker = startWorker();
+  let closed = false;
+  const drop = () => {
+    worker?.end();
+    worker = null;
+  };
+  const begin = async () => {
+    if (closed) throw new DOMException("closed", "InvalidStateError");
+    worker ??= startWorker();
+    const late = setTimeout(drop, WORKER_START_MS);
+    await worker.call("open", id).finally(() => clearTimeout(late));
+  };
+  const call = async (...message) => {
+    // One that did not answer has been ended.
+    if (worker === null) await begin().catch(failed);
+    return worker.call(...message);
+  };
+  const failed = (error) => {
+    drop();
     throw error;
-  } finally {
-    clearTimeout(late);
-  }
-  return locked(id, {
+  };
+  const alone = turns(id, drop);
+  await alone(begin).catch(failed);
+  return locked(alone, {
     add: (text) => call("add", text),
     all: () => call("all"),
     last: () => call("last"),
     replace: (text) => call("replace", text),
     remove: () => call("remove"),
-    close,
+    close() {
+      closed = true;
+      drop();
+    },
   });
 }
 
@@ -187,12 +260,14 @@ async function openCache(id) {
     return caches.open(id);
   }
 
-  async function add(text) {
+  async function add(text, turn) {
     const cache = await open();
+    if (turn.over) throw noAnswer();
     newest = Math.max(newest + 1, Date.now());
     // Another tab may write in the same millisecond.
     const name = `${String(newest).padStart(16, "0")}-${crypto.randomUUID()}`;
     await cache.put(`/${id}/${name}`, new Response(text));
+    if (turn.over) throw noAnswer();
     const was = isNew;
     isNew = false;
     return was;
@@ -213,17 +288,18 @@ async function openCache(id) {
     return (await Promise.all(read)).join("\n");
   }
 
-  async function replace(text) {
+  async function replace(text, turn) {
     const cache = await open();
     const old = await names(cache);
-    await add(text);
+    await add(text, turn);
     // The oldest first: a kill leaves a tail, which has the `gone`s that came after its `put`s.
     for (const url of old) await cache.delete(url);
   }
 
   await open();
   isNew = false;
-  return locked(id, {
+  const alone = turns(id, () => {});
+  return locked(alone, {
     add,
     all: () => texts(0),
     last: () => texts(-1),

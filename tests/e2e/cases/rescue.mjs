@@ -465,6 +465,96 @@ async function unwritten(rig) {
   assert.deepEqual(await savedFrom(rig, page), ["a", "b", "c", "kept"]);
 }
 
+/** In the page: `window.silent` makes what is written to a place wait for ever, wherever that is. */
+function addSilence() {
+  const { add } = IDBObjectStore.prototype;
+  IDBObjectStore.prototype.add = function (...what) {
+    if (!window.silent || this.transaction.db.name !== "rescue") return add.apply(this, what);
+    this.transaction.commit = () => {};
+    // Never without a request, it never ends.
+    const goOn = () => (this.count().onsuccess = goOn);
+    goOn();
+    return this.count();
+  };
+  const { postMessage } = Worker.prototype;
+  Worker.prototype.postMessage = function (...what) {
+    if (!window.silent) postMessage.apply(this, what);
+  };
+  const { put } = Cache.prototype;
+  Cache.prototype.put = function (...what) {
+    return window.silent ? new Promise(() => {}) : put.apply(this, what);
+  };
+}
+
+/** Waits for `work` on a page whose clock stands still, and winds that on meanwhile. */
+async function windOn(page, work) {
+  let over = false;
+  const end = () => (over = true);
+  work.then(end, end);
+  await eventually("an answer", async () => {
+    if (!over) await page.clock.runFor(5_000);
+    return over;
+  });
+  return work;
+}
+
+async function silentPlace(rig, place) {
+  const [page] = await tabs(rig);
+  await page.addInitScript(addSilence);
+  await page.reload();
+  await page.waitForFunction(() => window.openRescue);
+  await page.evaluate(async (where) => {
+    window.rescue = await window.rescueLab.open(where);
+    await window.rescueLab.put(window.rescue, 1, 2);
+  }, place);
+  await page.clock.install();
+  const refused = page.evaluate(async () => {
+    const { put, gone } = window.rescueLab;
+    window.silent = true;
+    const name = (promise) => promise.catch((error) => error.name);
+    return Promise.all([name(put(window.rescue, 3, 3)), name(gone(window.rescue, 1, 1))]);
+  });
+  const names = await windOn(page, refused);
+  // A new worker has less time to begin.
+  const last = place === "opfs" ? "InvalidStateError" : "TimeoutError";
+  assert.deepEqual(names, ["TimeoutError", last]);
+  const after = await page.evaluate(async (where) => {
+    const { open, put, numbers } = window.rescueLab;
+    window.silent = false;
+    await put(window.rescue, 4, 4);
+    await put(await open(where), 5, 5);
+    return numbers(window.rescue);
+  }, place);
+  // What was given up may have been stored all the same.
+  const known = after.filter((number) => ![1, 3].includes(number));
+  assert.deepEqual(known, [2, 4, 5]);
+}
+
+async function silentAndStrict(rig) {
+  const page = await rig.tab(undefined, [addSilence]);
+  await rig.open(page, { autoStart: false, durability: "strict" });
+  await page.evaluate(() => window.lab.sites.put({ id: "a", name: "a" }));
+  await page.clock.install();
+  const done = page.evaluate(async () => {
+    const { db, lab } = window;
+    window.silent = true;
+    const told = new Promise((resolve) => db.on("error", resolve));
+    await lab.sites.put({ id: "b", name: "b" });
+    const { code, message } = await told;
+    return [code, message, (await lab.sites.all()).map(({ id }) => id)];
+  });
+  assert.deepEqual(await windOn(page, done), [
+    "rescue-failed",
+    "the rescue copy could not be written: no answer in time",
+    ["a", "b"],
+  ]);
+  await page.evaluate(() => (window.silent = false));
+  await page.clock.runFor(60_000);
+  await page.clock.resume();
+  await page.evaluate(() => window.lab.sites.put({ id: "c", name: "c" }));
+  assert.deepEqual(await savedFrom(rig, page), ["a", "b", "c"]);
+}
+
 /** One byte, in the file in which Chromium has all databases of the origin. */
 async function damageDatabase(profile, port) {
   const folder = join(profile, "Default/IndexedDB", `http_127.0.0.1_${port}.indexeddb.leveldb`);
@@ -489,6 +579,8 @@ export const rescue = [
   ...inEach("a full disk is told and spoils nothing", quota).slice(1),
   { name: "rescue copy: whole when the database was closed, and thrown away", run: closedAtOnce },
   ...inEach("thrown away while the database is in use, made anew", lost),
+  ...inEach("what does not answer is given up, and used anew", silentPlace),
+  { name: "rescue copy: strict, and one that does not answer", run: silentAndStrict },
   { name: "rescue copy: what could not be written is written later", run: unwritten },
   { name: "rescue copy: what has gone unheard does not come back", run: goneUnheard },
   {
