@@ -472,6 +472,40 @@ async function schemaAndConfirmed(rig) {
   });
 }
 
+/** What it asks for after an `await` cannot be told from what anybody asks for: both have an end. */
+async function schemaThatWaitsForItself(rig) {
+  const page = await rig.tab();
+  await page.clock.install();
+  const work = page.evaluate(async (user) => {
+    let sites;
+    const validate = async (value) => {
+      await null;
+      return { value: { ...value, before: Boolean(await sites.get(value.id)) } };
+    };
+    const schema = { "~standard": { version: 1, vendor: "test", validate } };
+    const collections = { sites: { key: "id", schema } };
+    const db = await window.landfall.open({ name: "waits", user, collections });
+    sites = db.collection("sites");
+    const error = window.lab.errorOf(() => sites.put({ id: "a" }));
+    const all = await sites.all();
+    const { code, message } = await error;
+    await db.close();
+    return { code, message, all };
+  }, rig.user);
+  let over = false;
+  const end = () => (over = true);
+  work.then(end, end);
+  await eventually("an answer", async () => {
+    if (!over) await page.clock.runFor(5_000);
+    return over;
+  });
+  assert.deepEqual(await work, {
+    code: "invalid-record",
+    message: "the record: the schema did not answer in time",
+    all: [],
+  });
+}
+
 async function schemaThatReads(rig) {
   const page = await rig.tab();
   const got = await page.evaluate(async (user) => {
@@ -504,6 +538,7 @@ export const api = [
     run: schemaAndConfirmed,
   },
   { name: "api: a schema may look into its own collection", run: schemaThatReads },
+  { name: "api: a schema that waits for itself has an end", run: schemaThatWaitsForItself },
   { name: "api: local drafts are promoted", run: drafts },
   { name: "api: a confirmed write shows when the server has it", run: confirmedWrites },
   { name: "api: pages follow each other", run: pages },
