@@ -1,6 +1,7 @@
 // One collection: writes that resolve when they are durable, reads from memory, live queries.
 
 import { fail, toError } from "./errors.js";
+import { checkQuery } from "./query.js";
 import { copyRecord, recordText, shown } from "./record.js";
 import { checkRecord, isChecking, updated } from "./schema.js";
 import {
@@ -88,11 +89,11 @@ export class Collection {
   }
 
   find(query) {
-    return this.#read((core) => each(core.find(this.name, query)));
+    return this.#read((core) => each(core.find(this.name, checkQuery(query))));
   }
 
   count(query) {
-    return this.#read((core) => core.count(this.name, query));
+    return this.#read((core) => core.count(this.name, checkQuery(query)));
   }
 
   state(key) {
@@ -102,6 +103,7 @@ export class Collection {
   subscribe(query, fn) {
     if (typeof query === "function") return this.subscribe(undefined, query);
     needFunction(fn, "subscribe: the second argument");
+    checkQuery(query);
     return this.#manager.live.addRows(this.name, () => this.find(query), fn);
   }
 

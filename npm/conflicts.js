@@ -1,6 +1,7 @@
 // Conflicts as the app settles them: by a function of its own or by hand; and changes to what is queued.
 
 import { fail, toError } from "./errors.js";
+import { checkFilter } from "./query.js";
 import { copyRecord, recordText } from "./record.js";
 import { checkRecord, updated } from "./schema.js";
 
@@ -19,13 +20,14 @@ const checked = async (schema, record) => {
 
 /** `db.conflicts`. */
 export function conflictsOf(manager) {
-  const list = ({ collection, limit = Infinity } = {}) =>
-    manager.read((core) =>
-      core
-        .conflicts()
-        .filter((c) => !collection || c.collection === collection)
-        .slice(0, limit),
-    );
+  const list = (filter) =>
+    manager.read((core) => {
+      const { collection, limit } = checkFilter(filter, ["collection", "limit"]);
+      const all = core.conflicts();
+      return all
+        .filter((c) => collection === undefined || c.collection === collection)
+        .slice(0, limit);
+    });
   const get = (id) => manager.read((core) => core.conflicts().find((c) => c.id === id));
   const resolve = async (id, choice) => {
     // A person may have changed the object that they look at before it is checked.

@@ -383,7 +383,7 @@ export interface OutboxEntry {
 }
 
 export interface Outbox {
-  /** First in, first out. */
+  /** First in, first out. An unknown name or a wrong type is refused (`invalid-options`). */
   list(filter?: {
     state?: MutationState;
     collection?: string;
@@ -449,6 +449,10 @@ export interface Conflicts {
 }
 
 type IndexValue = string | number;
+/**
+ * What is `undefined` was not given. An unknown name, `null` or a wrong type is refused
+ * (`invalid-options`): left out, it would select everything.
+ */
 export interface FindQuery {
   /**
    * A declared index; without one the query runs over the keys. With one, records that are not in the index
@@ -456,7 +460,7 @@ export interface FindQuery {
    * or a number there.
    */
   index?: string | readonly string[];
-  /** Of a compound index: of its first fields, as many as are given. */
+  /** Of a compound index: of its first fields, as many as are given; without an index a key. */
   equals?: IndexValue | readonly IndexValue[];
   /** Half-open: `from <= value < to`. Of a compound index: of the fields that follow those of `equals`. */
   range?: { from?: IndexValue | readonly IndexValue[]; to?: IndexValue | readonly IndexValue[] };

@@ -12,7 +12,7 @@ import { deepFreeze } from "./record.js";
 import { rehearse } from "./rehearsal.js";
 import { Presence, Tabs } from "./tabs.js";
 import { runTransaction } from "./transaction.js";
-import { isAllSyncedSince, isSyncedSince, stats } from "./waiting.js";
+import { isAllSyncedSince, isSyncedSince, listed, stats } from "./waiting.js";
 
 /** What happens to records; made for those who listen only. */
 const NOTICES = ["mutation", "conflict", "parked", "rekeyed", "pulled"];
@@ -81,7 +81,7 @@ export class SyncManager {
     this.#presence = new Presence(database);
     this.live = new LiveQueries(report);
     this.outbox = Object.freeze({
-      list: (filter) => this.read((core) => core.outboxList(filter)),
+      list: (filter) => this.read((core) => listed(core, filter)),
       stats: () => this.read((core) => stats(core)),
       retry: async (id) => void (await this.#act("retry", id)),
       retryAll: () => this.#act("retryAll"),

@@ -1,6 +1,7 @@
 // What a status says to those who wait for it, and the outbox in numbers.
 
 import { fail, toError } from "./errors.js";
+import { checkFilter } from "./query.js";
 
 /** Whether all was pushed and pulled after `since`; throws what stopped it. `isNews`: that is known by now. */
 export function isSyncedSince(status, since, isNews) {
@@ -25,4 +26,10 @@ export function stats(core) {
   const [first] = core.outboxList({ limit: 1 });
   const total = pending + syncing + conflict + failed;
   return { pending, syncing, conflict, failed, total, oldest: first?.createdAt ?? null };
+}
+
+/** `db.outbox.list()`. The core takes a limit of 0 for none. */
+export function listed(core, filter) {
+  const asked = checkFilter(filter, ["state", "collection", "limit"]);
+  return asked.limit === 0 ? [] : core.outboxList(asked);
 }

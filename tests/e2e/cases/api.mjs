@@ -239,6 +239,40 @@ async function pages(rig) {
   assert.deepEqual([got.same, got.keys, got.wrong.code], [true, true, "invalid-options"]);
 }
 
+async function wrongQueries(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  const got = await page.evaluate(async () => {
+    const { sites } = window.lab;
+    await sites.putMany(["1", "2", "3"].map((id) => ({ id, name: id })));
+    const wrong = [
+      { equals: 2 },
+      { range: { to: 2 } },
+      { equals: ["1", "2"] },
+      { index: "name", equals: null },
+      { index: "name", range: { from: null } },
+      { index: "name", range: "2" },
+      { index: "name", prefix: 2 },
+      { index: "name", order: -1 },
+      { index: "name", equal: "2" },
+    ];
+    const out = [];
+    for (const query of wrong) {
+      out.push((await window.lab.errorOf(() => sites.find(query))).code);
+      out.push((await window.lab.errorOf(() => sites.count(query))).code);
+      out.push((await window.lab.errorOf(async () => sites.subscribe(query, () => {}))).code);
+    }
+    for (const list of [window.db.outbox.list, window.db.conflicts.list]) {
+      out.push((await window.lab.errorOf(() => list({ limits: 1 }))).code);
+    }
+    const fine = await sites.find({ equals: "2", range: undefined, order: undefined });
+    const none = await window.db.outbox.list({ limit: 0 });
+    const two = await window.db.outbox.list({ limit: 2, state: "pending" });
+    return { codes: [...new Set(out)], counts: [fine.length, none.length, two.length] };
+  });
+  assert.deepEqual(got, { codes: ["invalid-options"], counts: [1, 0, 2] });
+}
+
 async function migrations(rig) {
   const page = await rig.tab();
   const got = await page.evaluate(
@@ -542,6 +576,7 @@ export const api = [
   { name: "api: local drafts are promoted", run: drafts },
   { name: "api: a confirmed write shows when the server has it", run: confirmedWrites },
   { name: "api: pages follow each other", run: pages },
+  { name: "api: a query that would select everything by mistake is refused", run: wrongQueries },
   { name: "api: data is migrated whole or not at all", run: migrations },
   { name: "api: backup, sign out, restore", run: backupAndSignOut },
 ];

@@ -1,0 +1,54 @@
+// Checks what queries and lists are asked for: what is misspelt or no value would select everything, and
+// what is found may be deleted next. The core checks what is left (numbers, the parts of lists).
+
+import { fail } from "./errors.js";
+
+const STATES = ["pending", "syncing", "conflict", "failed"];
+const QUERY = ["index", "equals", "range", "prefix", "order", "limit", "offset", "after"];
+
+function need(ok, message) {
+  if (!ok) throw fail("invalid-options", message);
+}
+
+function checkNames(what, object, names) {
+  const isObject = typeof object === "object" && object !== null && !Array.isArray(object);
+  need(isObject, `${what}: an object like { ${names[0]}: … }`);
+  for (const name of Object.keys(object)) {
+    need(
+      names.includes(name),
+      `${what}: there is no option "${name}" (known: ${names.join(", ")})`,
+    );
+  }
+}
+
+/** A query of `find`, `count` and `subscribe`. */
+export function checkQuery(query) {
+  if (query === undefined) return undefined;
+  checkNames("query", query, QUERY);
+  const { index, equals, range = {}, prefix, order, after } = query;
+  checkNames("query: range", range, ["from", "to"]);
+  const values = { equals, "range.from": range.from, "range.to": range.to };
+  for (const [name, value] of Object.entries(values)) {
+    if (value === undefined) continue;
+    need(value !== null, `query: ${name} takes strings and numbers`);
+    const isKey = typeof (value.length === 1 ? value[0] : value) === "string";
+    need(index !== undefined || isKey, `query: without an index ${name} is a key, a string`);
+  }
+  need(prefix === undefined || typeof prefix === "string", "query: prefix is a string");
+  need([undefined, "asc", "desc"].includes(order), 'query: order is "asc" or "desc"');
+  need(after !== null, "query: after takes the last record of the page before");
+  return query;
+}
+
+/** What `outbox.list` and `conflicts.list` are asked for: `names` of collection, limit and state. */
+export function checkFilter(filter, names) {
+  if (filter === undefined) return {};
+  checkNames("list", filter, names);
+  const { collection, limit, state } = filter;
+  const isName = collection === undefined || typeof collection === "string";
+  need(isName, "list: collection is a string");
+  need(state === undefined || STATES.includes(state), `list: state is one of ${STATES.join(", ")}`);
+  const isLimit = limit === undefined || limit === Infinity || Number.isInteger(limit);
+  need(isLimit && !(limit < 0), "list: limit takes a whole number");
+  return filter;
+}
