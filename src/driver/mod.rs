@@ -305,8 +305,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// Reports an event to the engine and runs what it answers.
     pub fn signal(&self, event: Event) {
         if matches!(event, Event::Close) {
-            let over = self.0.watchers.borrow_mut().closed();
-            over.into_iter().for_each(|(done, result)| done(result));
+            self.end_waits(watch::CLOSED);
         } else if self.0.outdated.get() {
             return;
         }

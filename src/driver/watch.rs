@@ -11,6 +11,9 @@ use crate::model::MutationNo;
 use crate::replica::outbox::Outbox;
 use crate::store::{Fact, Gone};
 
+/// What those hear who wait when the app closes.
+pub(super) const CLOSED: &str = "the manager was closed; the change is stored and will be sent";
+
 struct Watcher {
     waits_for: Vec<MutationNo>,
     failed: Option<(MutationNo, Error)>,
@@ -114,10 +117,9 @@ impl Watchers {
     }
 
     /// Everybody, because the manager closes.
-    pub(super) fn closed(&mut self) -> Vec<(Done, Result<usize>)> {
-        let message = "the manager was closed; the change is stored and will be sent";
+    pub(super) fn closed(&mut self, why: &str) -> Vec<(Done, Result<usize>)> {
         let all = std::mem::take(&mut self.0).into_iter();
-        all.map(|w| (w.done, Err(Error::new(Code::Closed, message))))
+        all.map(|w| (w.done, Err(Error::new(Code::Closed, why))))
             .collect()
     }
 }

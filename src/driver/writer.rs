@@ -4,8 +4,9 @@
 //! and only then do the callers hear of it. If another tab was faster, its entries are taken in and
 //! everything is decided again. If the store fails, nothing has happened.
 
+use super::watch::CLOSED;
 use super::{Backend, Clock, Manager};
-use crate::engine::{Event, Phase};
+use crate::engine::Event;
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::limits;
@@ -255,9 +256,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         if self.0.watchers.borrow().is_empty() {
             return;
         }
-        let over = if self.0.engine.borrow().phase() == Phase::Closed {
-            self.0.watchers.borrow_mut().closed()
-        } else {
+        if self.is_closed() {
+            return self.end_waits(CLOSED);
+        }
+        let over = {
             let replica = self.0.replica.borrow();
             self.0.watchers.borrow_mut().settled(&replica.outbox)
         };
@@ -447,7 +449,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// be read.
     pub fn lose(&self, error: &Error) {
         self.note(error);
+        self.end_waits(&error.message);
         self.run(Event::Close);
+    }
+
+    /// Nobody will hear the backend's word here any more.
+    pub(super) fn end_waits(&self, why: &str) {
+        let over = self.0.watchers.borrow_mut().closed(why);
+        over.into_iter().for_each(|(done, result)| done(result));
     }
 
     /// Shows an error of the store in the status. It is news once, however often it comes.

@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::engine::Event;
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::replica::plan::{Intent, Write, WriteOptions};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
@@ -367,6 +367,25 @@ fn a_hidden_change_leaves_what_an_optimistic_one_has_shown() {
         assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
         assert!(server.borrow().dump("sites")[0].contains(r#""b":2"#));
         assert!(told.iter().all(|t| *t.borrow() == Some(Ok(1))));
+    });
+}
+
+#[test]
+fn whoever_waits_for_a_confirmation_hears_that_the_store_is_lost() {
+    run(async {
+        let (server, device) = rig();
+        let m = device.open().await;
+        synced(&m).await;
+        server.borrow_mut().down = true;
+        let told = start(&m, Write::Create(Rc::new(site("x", 1))));
+        settle(&m).await;
+        assert!(told.borrow().is_none());
+        m.lose(&Error::new(Code::DatabaseLost, "the database was deleted"));
+        let told = told.take().unwrap().unwrap_err();
+        assert_eq!(
+            (told.code, told.message.as_ref()),
+            (Code::Closed, "the database was deleted")
+        );
     });
 }
 
