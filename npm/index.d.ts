@@ -201,7 +201,7 @@ export interface PulledChange {
 
 export interface PushAnswer {
   results: PushResult[];
-  /** The server's clock, ms since 1970, if known. */
+  /** The server's clock, ms since 1970, if known; what cannot be that (seconds, say) is ignored. */
   serverTime?: number;
 }
 
@@ -209,6 +209,7 @@ export interface PullAnswer {
   changes: PulledChange[];
   checkpoint: string;
   hasMore: boolean;
+  /** As in a push. */
   serverTime?: number;
 }
 

@@ -15,15 +15,26 @@ pub struct Hlc {
     pub counter: u32,
 }
 
+/// The last reading that has a text of 13 digits (in the year 2286). A clock beyond it stands there: what is
+/// dated must be read again.
+pub const MS_MAX: f64 = 9_999_999_999_999.0;
+
 /// Largest difference of a remote clock that is followed: a minute. A device that claims to live
 /// in the future must not drag everyone along.
 const DRIFT_MAX_MS: f64 = 60_000.0;
 
 impl Hlc {
+    /// A reading that was stored: earlier versions could store one that has no text.
+    #[must_use]
+    pub fn stored(ms: f64, counter: u32) -> Self {
+        let ms = ms.clamp(0.0, MS_MAX);
+        Self { ms, counter }
+    }
+
     /// The reading that follows `self` at `now_ms`.
     #[must_use]
     pub fn tick(self, now_ms: f64) -> Self {
-        let now_ms = now_ms.floor();
+        let now_ms = now_ms.floor().min(MS_MAX);
         if now_ms > self.ms {
             Self {
                 ms: now_ms,
@@ -36,7 +47,7 @@ impl Hlc {
             }
         } else {
             Self {
-                ms: self.ms + 1.0,
+                ms: (self.ms + 1.0).min(MS_MAX),
                 counter: 0,
             }
         }
@@ -162,6 +173,19 @@ mod tests {
         };
         assert_eq!(here.witness(soon, 1_000.0), soon);
         assert_eq!(here.witness(absurd, 1_000.0), here);
+    }
+
+    #[test]
+    fn a_clock_beyond_what_has_a_text_stands_at_the_last_reading() {
+        let last = Hlc::default().tick(8.64e15);
+        for hlc in [last, last.tick(8.64e15), Hlc::stored(1.7e15, 3)] {
+            let text = hlc.to_text("c");
+            assert_eq!(Hlc::parse(&text).unwrap().0, hlc, "{text}");
+            assert!(text.starts_with("9999999999999-"), "{text}");
+        }
+        let full = Hlc::stored(super::MS_MAX, 0xffff);
+        assert!(Hlc::parse(&full.tick(8.64e15).to_text("c")).is_some());
+        assert_eq!(last.tick_known(1_000.0).ms, 1_000.0, "it comes back");
     }
 
     #[test]

@@ -101,6 +101,9 @@ pub const MEETING_PAUSE_MS: f64 = 10_000.0;
 /// How long after a pull from the beginning a record that it did not bring is only missed. A backend
 /// holds back what was committed after a transaction that is still open; few stay open for so long.
 pub const MISSED_MS: f64 = 60_000.0;
+/// What a server can say the time is, ms: from 2020 to where clock readings end. Anything else is of another
+/// unit, and would date changes so that they win or lose for ever.
+pub const SERVER_MS: std::ops::RangeInclusive<f64> = 1_577_836_800_000.0..=crate::hlc::MS_MAX;
 /// Default time between two pulls.
 pub const INTERVAL_MS: f64 = 30_000.0;
 /// A request without an answer is given up after this; `rest()` gives up earlier.

@@ -419,7 +419,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     fn correct_clock(&self, server_ms: Option<f64>, sent_ms: f64) {
-        if let Some(server_ms) = server_ms.filter(|ms| ms.is_finite() && *ms > 0.0) {
+        if let Some(server_ms) = server_ms.filter(|ms| limits::SERVER_MS.contains(ms)) {
             let now_ms = self.now_ms();
             if now_ms < sent_ms {
                 return; // set back meanwhile: nobody knows when

@@ -28,7 +28,7 @@ type Read<T> = std::result::Result<T, Fault>;
 
 /// The largest whole number that JavaScript can tell from its neighbours.
 const WHOLE_MAX: f64 = 9_007_199_254_740_991.0;
-/// The last day that a JavaScript `Date` knows, in ms.
+/// The last day that a JavaScript `Date` knows, in ms; the first one is as far before 1970.
 const TIME_MAX_MS: f64 = 8_640_000_000_000_000.0;
 
 /// How a record is written: [`Row::json`] for the store, [`Row::object`] for people.
@@ -136,8 +136,13 @@ pub(super) fn set_text(out: &Object, field: &str, text: Option<&str>) {
     }
 }
 
-/// Reads a mutation, believing nothing.
-pub(super) fn mutation_from_js(value: &JsValue) -> Read<Held<Row>> {
+/// Reads a mutation, believing nothing. `stored`: it is one of ours, and costs no more than itself where a
+/// record in it is damaged.
+pub(super) fn mutation_from_js(value: &JsValue, stored: bool) -> Read<Held<Row>> {
+    let record = |value: &JsValue| match stored && value.is_string() {
+        true => decode::record(value).map_err(|_| ()),
+        false => record(value),
+    };
     let action = get_text(value, "action").and_then(|a| Action::parse(&a));
     let action = action.ok_or("action")?;
     let state = match get_text(value, "state").as_deref() {
@@ -221,19 +226,17 @@ fn time(object: &JsValue, field: Fault) -> Read<Option<f64>> {
     if value.is_null() || value.is_undefined() {
         return Ok(None);
     }
-    let ms = value.as_f64().filter(|ms| (0.0..=TIME_MAX_MS).contains(ms));
+    // Before 1970 is what a device without a battery for its clock may say.
+    let ms = value.as_f64().filter(|ms| ms.abs() <= TIME_MAX_MS);
     ms.map(Some).ok_or(field)
 }
 
 fn reading(value: &JsValue) -> Option<Hlc> {
     let pair: &Array = value.dyn_ref()?;
     let (ms, counter) = (pair.get(0).as_f64()?, pair.get(1).as_f64()?);
-    let fits = (0.0..10_000_000_000_000.0).contains(&ms) && ms.fract() == 0.0;
+    let fits = ms >= 0.0 && ms.fract() == 0.0;
     let counts = (0.0..=65_535.0).contains(&counter) && counter.fract() == 0.0;
-    (fits && counts).then_some(Hlc {
-        ms,
-        counter: counter as u32,
-    })
+    (fits && counts).then_some(Hlc::stored(ms, counter as u32))
 }
 
 fn short_text(object: &JsValue, field: Fault) -> Read<Option<Rc<str>>> {

@@ -100,10 +100,7 @@ pub(super) fn decode(
     }
     Ok(Entry {
         at_ms: need_number(entry, "at")?,
-        hlc: Hlc {
-            ms: reading(0)?,
-            counter: reading(1)? as u32,
-        },
+        hlc: Hlc::stored(reading(0)?, reading(1)? as u32),
         facts: reader.facts,
         summary: decode_summary(&get(entry, "summary")).ok_or_else(|| damaged("summary"))?,
     })
@@ -308,7 +305,7 @@ fn made_before(times: &[f64]) -> Result<Rc<[MadeAt]>> {
         let counter = u32::try_from(whole_number(counter)?).ok()?;
         Some(MadeAt {
             no,
-            at: Hlc { ms, counter },
+            at: Hlc::stored(ms, counter),
             created_ms,
         })
     });
@@ -389,7 +386,7 @@ fn read_single(kind: &str, fact: &JsValue) -> Result<Fact<Row>> {
         "conflict" => Fact::Conflicted(Rc::new(decode_conflict(&get(fact, "conflict"))?)),
         "conflicts-cleared" => Fact::ConflictsCleared,
         "held" => {
-            let held = mutation_from_js(&get(fact, "mutation")).map_err(damaged)?;
+            let held = mutation_from_js(&get(fact, "mutation"), true).map_err(damaged)?;
             Fact::Held(Box::new(held))
         }
         "local" => Fact::Local {

@@ -446,10 +446,20 @@ fn a_mutation_comes_back_as_it_was() {
     for state in ["pending", "conflict", "failed"] {
         let it = held();
         glue::set(&it, "state", &state.into());
-        let read = codec_mutation::mutation_from_js(&it).unwrap();
+        let read = codec_mutation::mutation_from_js(&it, false).unwrap();
         let again = codec_mutation::mutation_to_js(&read, &Row::object);
         assert_eq!(text(&again), text(&it));
     }
+}
+
+#[wasm_bindgen_test]
+fn a_mutation_of_an_absurd_clock_is_kept() {
+    let it = held();
+    glue::set(&it, "at", &Array::of2(&1.7e15.into(), &6.into()));
+    glue::set(&it, "createdAt", &(-1.0).into());
+    let read = codec_mutation::mutation_from_js(&it, false).unwrap();
+    assert_eq!(read.mutation.at.ms, crate::hlc::MS_MAX);
+    assert_eq!(read.mutation.created_ms, -1.0);
 }
 
 #[wasm_bindgen_test]
@@ -466,13 +476,13 @@ fn a_mutation_from_somebody_is_not_believed() {
         baseVersion: [-1, 0.5, '3', undefined],
         remote: [7, []],
         remoteVersion: [-1, undefined],
-        at: [undefined, [1], [-1, 0], [1e14, 0], [1, 70000], [1.5, 0], ['1', 0], {}],
-        createdAt: [undefined, null, -1, NaN, Infinity, 1e300],
+        at: [undefined, [1], [-1, 0], [Infinity, 0], [1, 70000], [1.5, 0], ['1', 0], {}],
+        createdAt: [undefined, null, -1e16, NaN, Infinity, 1e300],
         sent: [undefined, 1],
         state: [undefined, 'syncing', 'gone'],
         attempts: [-1, 5e9, undefined],
         lastAttemptAt: ['8', NaN],
-        nextAttemptAt: [-1, Infinity],
+        nextAttemptAt: ['-1', Infinity],
         error: [{}, 7, { code: 'x' }, { code: 1, message: 'x' }],
         group: ['c', '.1', 'c.x', 7],
         origin: ['c', 'c.', 'c.-1', ''],
@@ -488,7 +498,7 @@ fn a_mutation_from_somebody_is_not_believed() {
         for value in values.iter() {
             let it = held();
             glue::set(&it, &field, &value);
-            let fault = codec_mutation::mutation_from_js(&it).err();
+            let fault = codec_mutation::mutation_from_js(&it, false).err();
             let named = fault.is_some_and(|f| f.starts_with(&field) || f == "record");
             assert!(named, "{field}: {value:?}: {fault:?}");
             tried += 1;
@@ -501,7 +511,7 @@ fn a_mutation_from_somebody_is_not_believed() {
         7.into(),
         Array::new().into(),
     ] {
-        assert!(codec_mutation::mutation_from_js(&value).is_err());
+        assert!(codec_mutation::mutation_from_js(&value, false).is_err());
     }
 }
 
@@ -531,7 +541,7 @@ fn new_record(number: u32) -> crate::model::Held<Row> {
     ] {
         glue::set(&object, field, &value);
     }
-    codec_mutation::mutation_from_js(&object).unwrap()
+    codec_mutation::mutation_from_js(&object, false).unwrap()
 }
 
 #[wasm_bindgen_test]

@@ -179,7 +179,7 @@ pub(super) fn transaction(
 pub(super) fn import(client: &str, mutations: &Array, late: bool) -> Result<Import<Row>> {
     let mut held = Vec::with_capacity(mutations.length() as usize);
     for (at, mutation) in mutations.iter().enumerate() {
-        held.push(mutation_from_js(&mutation).map_err(|field| {
+        held.push(mutation_from_js(&mutation, false).map_err(|field| {
             let message = format!("backup: mutations[{at}].{field} is not as it was exported");
             Error::new(Code::InvalidOptions, message)
         })?);

@@ -191,3 +191,22 @@ fn a_compaction_of_nothing_keeps_the_clock() {
         assert!(reading(&m) > before, "{} after {before}", reading(&m));
     });
 }
+
+/// A server's time in seconds or microseconds would date what is written next so that it loses, or wins, for ever.
+#[test]
+fn a_servers_time_in_another_unit_is_ignored() {
+    run(async {
+        for factor in [0.001, 1_000.0, 1_000_000.0] {
+            let server = Rc::new(RefCell::new(Server::default()));
+            server.borrow_mut().clock = Some(Instant::now());
+            server.borrow_mut().unit = Some(factor);
+            let device = Device::new("a", &server, 1);
+            let m = device.open().await;
+            synced(&m).await;
+            let now = format!("{:013}", m.now_ms() as u64);
+            m.signal(Event::Offline);
+            put(&m, "sites", site("x", 1)).await.unwrap();
+            assert_eq!(&reading(&m)[..9], &now[..9], "{factor}");
+        }
+    });
+}

@@ -69,6 +69,8 @@ pub(super) struct Server {
     pub(super) stale_token: bool,
     /// Answers say what the time is; this is when it began.
     pub(super) clock: Option<Instant>,
+    /// Answers say it in a unit of so many to a millisecond.
+    pub(super) unit: Option<f64>,
     pub(super) down: bool,
     /// Of 100 requests so many fail with 500; of the others, of 100 answers so many are lost.
     pub(super) unsteady: Option<(u64, u64)>,
@@ -366,7 +368,9 @@ pub(super) struct TestBackend {
 
 impl TestBackend {
     fn time(&self) -> Option<f64> {
-        self.server.borrow().clock.map(true_ms)
+        let server = self.server.borrow();
+        let unit = server.unit.unwrap_or(1.0);
+        server.clock.map(|clock| true_ms(clock) * unit)
     }
 
     async fn travel(&self) {

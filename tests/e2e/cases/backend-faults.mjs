@@ -158,12 +158,57 @@ async function pauseResume(rig) {
   await arrivesOnce(rig, page);
 }
 
+/** A server's time in microseconds is no time: what is written after it is stored so that it can be read. */
+async function microseconds(rig) {
+  const page = await rig.tab();
+  const open = (more) =>
+    page.evaluate(
+      async ([user, more]) => {
+        const serverTime = Date.now() * 1_000;
+        const pull = async () => {
+          if (window.down) throw new TypeError("offline");
+          return { changes: [], checkpoint: "1", hasMore: false, serverTime };
+        };
+        const push = async (changes) => {
+          if (window.down) throw new TypeError("offline");
+          const result = ({ id, offlineId }) => ({ id, offlineId, versionNumber: 1 });
+          const results = changes.map((c) => ({ ...result(c), status: "success" }));
+          return { results, serverTime };
+        };
+        const options = { name: "micros", user, backend: { push, pull }, rescue: false, ...more };
+        window.db = await window.landfall.open({
+          ...options,
+          collections: { sites: { key: "id" } },
+        });
+        window.sites = window.db.collection("sites");
+      },
+      [rig.user, more],
+    );
+  await open();
+  await page.evaluate(async () => {
+    await window.sites.put({ id: "a", name: "one" });
+    await window.db.whenSynced();
+    window.down = true;
+    await window.sites.update("a", { name: "two" });
+    await window.db.compact();
+    await window.db.close();
+  });
+  await rig.goToLab(page);
+  await open({ autoStart: false });
+  const seen = await page.evaluate(async () => {
+    const { name } = await window.sites.get("a");
+    return [name, window.db.status.outbox.pending, window.db.status.error];
+  });
+  assert.deepEqual(seen, ["two", 1, null]);
+}
+
 export const backendFaults = [
   { name: "500s: backoff, nothing lost", run: serverErrors },
   { name: "no answer: a time-out in the status, the queue kept", run: neverAnswers },
   { name: "an answer that is not JSON: protocol-error, nothing marked done", run: notJson },
   { name: "an answer that does not match: protocol-error, applied once", run: mismatched },
   { name: "a pull that makes no sense: protocol-error, then on", run: brokenPull },
+  { name: "a server's time in microseconds: ignored, nothing lost", run: microseconds },
   { name: "429 with Retry-After: waits as told", run: throttled },
   { name: "pause and resume", run: pauseResume },
 ];
