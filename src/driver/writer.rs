@@ -162,6 +162,9 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 return refuse(dones, &self.newer());
             }
             if let Err(error) = self.fetch_for(intents).await {
+                if intents.len() > 1 && error.code == Code::DatabaseDamaged {
+                    return crate::rare(self.commit_each(intents, dones, is_current)).await;
+                }
                 return refuse(dones, &error);
             }
             let commit = self.decide(intents);
@@ -229,6 +232,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             "other tabs were faster too many times",
         );
         refuse(dones, &error);
+    }
+
+    /// One after the other: only whoever needs what is damaged is refused.
+    async fn commit_each(&self, intents: &[Intent<V>], dones: Vec<Done>, is_current: bool) {
+        for (intent, done) in intents.iter().zip(dones) {
+            let one = std::slice::from_ref(intent);
+            self.commit(one, vec![done], is_current).await;
+        }
     }
 
     /// Tells who has asked, or lets them wait for the backend's word.

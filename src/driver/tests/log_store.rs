@@ -90,6 +90,8 @@ struct Evicting {
     disk: MemoryStore<Slot>,
     homed: RefCell<Vec<(SegmentId, Weak<Content>)>>,
     fetch_fails: Cell<bool>,
+    /// What the segments have cannot be read any more.
+    lost: Cell<bool>,
 }
 
 impl Evicting {
@@ -98,6 +100,7 @@ impl Evicting {
             disk: disk.clone(),
             homed: RefCell::default(),
             fetch_fails: Cell::new(false),
+            lost: Cell::new(false),
         }
     }
 
@@ -184,6 +187,9 @@ impl Store<Slot> for Evicting {
     async fn fetch(&self, values: &[Slot]) -> Result<()> {
         if self.fetch_fails.take() {
             return Err(Error::new(Code::StorageFailed, "no answer"));
+        }
+        if self.lost.get() && !values.is_empty() {
+            return Err(Error::new(Code::DatabaseDamaged, "a segment is damaged"));
         }
         for slot in values {
             let homed = self.homed.borrow();
@@ -863,5 +869,34 @@ fn a_deletion_does_not_wait_for_what_refers_to_something_else() {
         tab.signal(Event::Sync);
         pass(1).await;
         assert_eq!(waits(), None);
+    });
+}
+
+#[test]
+fn what_cannot_be_fetched_refuses_only_whoever_needs_it() {
+    run(async {
+        let mut story = Story::new().await;
+        for op in [Op::Put(0, 1, 5), Op::Send(0), Op::Ack(0), Op::Fold] {
+            story.play(&op).await;
+        }
+        let tab = &story.tabs[0];
+        tab.store().evict_all();
+        tab.store().lost.set(true);
+        let write = |write| Intent::Write("things".into(), vec![write], WriteOptions::default());
+        let record = |key| Slot::new(json!({ "id": key, "n": 7 }));
+        let patch = Write::Update {
+            key: "k1".into(),
+            patch: record("k1"),
+            changed: Rc::from([Rc::from("n")]),
+        };
+        let writes = [
+            Write::Create(record("a")),
+            patch,
+            Write::Create(record("b")),
+        ];
+        let told = writes.map(|one| submit(tab, write(one)));
+        let told = futures_util::future::join_all(told).await;
+        let codes: Vec<_> = told.into_iter().map(|r| r.map_err(|e| e.code)).collect();
+        assert_eq!(codes, [Ok(1), Err(Code::DatabaseDamaged), Ok(1)]);
     });
 }
