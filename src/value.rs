@@ -75,6 +75,11 @@ pub trait Value: Clone + 'static {
     /// Whether it is the same content by identity: a cheap test, used where nothing may have been
     /// put in its place.
     fn is(&self, other: &Self) -> bool;
+    /// Whether the content can be read; what is damaged has no fields. To be asked where a record would be
+    /// made of it.
+    fn is_sound(&self) -> bool {
+        true
+    }
     /// Whether the content is in memory. What is not has to be fetched from the store before any
     /// of the above is asked.
     fn is_resident(&self) -> bool {

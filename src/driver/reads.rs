@@ -7,6 +7,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::{Held, Key, Mutation, MutationNo, MutationState, Name};
 use crate::replica::collection::Collection;
 use crate::replica::index::Query;
+use crate::replica::plan::Intent;
 use crate::store::Store;
 use crate::value::Value;
 use std::borrow::Cow;
@@ -100,6 +101,16 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// `unknown-collection`.
     pub fn get(&self, name: &str, key: &str) -> Result<Option<V>> {
         self.with(name, |c| c.get(c.present(key)).cloned())
+    }
+
+    /// Something stored of this collection is damaged: says so, and does what can be done about it.
+    pub fn heal(&self, name: &str) -> Error {
+        let error = crate::replica::damaged(name);
+        if self.is_open() {
+            self.note(&error);
+            self.submit(Intent::Heal(name.into()), Box::new(|_| {}));
+        }
+        error
     }
 
     /// The key under which a record is that this key stands for: itself, unless the backend has given

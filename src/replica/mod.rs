@@ -30,6 +30,7 @@ mod tests;
 mod waits;
 
 use crate::conflict::Conflict;
+use crate::error::{Code, Error};
 use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Held, Key, Mutation, MutationNo, MutationState, Name};
@@ -41,6 +42,12 @@ use collection::{Collection, Record};
 use outbox::Outbox;
 use std::cell::RefCell;
 use std::rc::Rc;
+
+/// What is said where a stored record cannot be read.
+pub(crate) fn damaged(collection: &str) -> Error {
+    let message = format!("{collection}: a stored record is damaged");
+    Error::new(Code::DatabaseDamaged, message)
+}
 
 /// One database's state.
 #[derive(Debug)]

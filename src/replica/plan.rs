@@ -34,6 +34,8 @@ pub enum Intent<V> {
     Page(Option<Rc<str>>, Page<V>),
     /// The backend does not know our checkpoint any more.
     ForgetCheckpoint,
+    /// Records of this collection have turned out to be damaged.
+    Heal(Name),
     /// The user queues a parked mutation again; none: all of them.
     Retry(Option<MutationNo>),
     /// The user gives a mutation up.
@@ -155,6 +157,10 @@ impl<V: Value> Replica<V> {
             Intent::Page(since, page) => self.plan_page(since.as_ref(), page, now, plan),
             Intent::ForgetCheckpoint => {
                 self.put_true(self.no_checkpoint(), now, plan);
+                Ok(())
+            }
+            Intent::Heal(name) => {
+                self.plan_heal(&name, now, plan);
                 Ok(())
             }
             Intent::Retry(no) => self.plan_retry(no, now, plan),

@@ -25,6 +25,9 @@ struct Step<'a, V> {
 
 impl<V: Value> Step<'_, V> {
     fn one(&self, key: &Key, value: &V) -> Result<V> {
+        if !value.is_sound() {
+            return Ok(value.clone()); // it is told of, and must not keep the rest from being migrated
+        }
         let failed = |what: &str| {
             let (name, from) = (self.name, self.from);
             let message = format!("{name}: the record \"{key}\" of version {from}: {what}");

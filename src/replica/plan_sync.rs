@@ -62,7 +62,7 @@ impl<V: Value> Replica<V> {
         self.outbox.get(record.pending.as_ref()?.tail?).cloned()
     }
 
-    fn plan_refusal(
+    pub(super) fn plan_refusal(
         &mut self,
         m: &Mutation<V>,
         refusal: Refusal,

@@ -294,6 +294,9 @@ impl<V: Value> Replica<V> {
                 if changed.is_empty() {
                     return Ok(None);
                 }
+                if !current.is_sound() {
+                    return Err(super::damaged(name));
+                }
                 let value = current.patched(&patch, &changed);
                 if key_of(&value)? != key {
                     let field = &spec.key;

@@ -16,7 +16,7 @@
 use super::Replica;
 use super::plan::{Now, Plan};
 use crate::limits;
-use crate::model::{Key, Pulled, Version};
+use crate::model::{Key, MutationState, Name, Pulled, Refusal, Version};
 use crate::ordered::Ordered;
 use crate::store::Fact;
 use crate::value::Value;
@@ -136,6 +136,39 @@ impl<V: Value> Replica<V> {
             self.forget(*c, key, *version, now, plan);
         }
         true
+    }
+
+    /// What the backend has of damaged records is pulled anew, what is queued for them is parked: the rest goes on.
+    #[inline(never)]
+    pub(super) fn plan_heal(&mut self, name: &Name, now: Now, plan: &mut Plan<V>) {
+        let Some(c) = self.position(name) else {
+            return;
+        };
+        let is_damaged = |value: Option<&V>| value.is_some_and(|value| !value.is_sound());
+        let (mut gone, mut stuck) = (Vec::new(), Vec::new());
+        for (key, record) in self.collections[c].records() {
+            let head = record.pending.as_ref().map(|pending| pending.head);
+            if let Some(m) = head.and_then(|no| self.outbox.get(no)) {
+                if m.state != MutationState::Failed && is_damaged(m.value.as_ref()) {
+                    stuck.push(m.clone());
+                }
+            } else if record.local.is_none() && is_damaged(record.remote()) {
+                gone.push((key.clone(), record.version));
+            }
+        }
+        for m in stuck {
+            let error = super::damaged(name);
+            let (code, message) = (error.code.as_str().into(), error.message.into());
+            self.plan_refusal(&m, Refusal { code, message }, false, now, plan);
+        }
+        if !gone.is_empty() {
+            // A pull that is under way may have passed them.
+            self.end_repull();
+            for (key, version) in gone {
+                self.forget(c, &key, version, now, plan);
+            }
+            self.put_true(self.no_checkpoint(), now, plan);
+        }
     }
 
     /// Its version stays with it: a page that still has it is from before. The same version with

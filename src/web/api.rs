@@ -233,14 +233,16 @@ impl Core {
     /// The newest content of a record, with changes that do not show yet.
     pub fn newest(&self, collection: &str, key: &str) -> Js<JsValue> {
         let found = self.manager.newest(collection, key).map_err(thrown)?;
-        Ok(self.shown(found))
+        self.sound(collection, self.shown(found))
     }
 
     /// Everything that the backend has not confirmed: `{ client, mutations }`.
     pub fn unsynced(&self) -> Object {
         let out = Object::new();
         set(&out, "client", &JsValue::from_str(&self.manager.client()));
-        let held = self.manager.unsynced();
+        let mut held = self.manager.unsynced();
+        // A backup with one that is damaged would be refused as a whole.
+        held.retain(|held| held.mutation.value.as_ref().is_none_or(Row::is_sound));
         let write = |row: &Row| self.shown(Some(row.clone()));
         let mutations: Array = held.iter().map(|h| mutation_to_js(h, &write)).collect();
         set(&out, "mutations", &mutations);
@@ -337,7 +339,7 @@ impl Core {
     /// One record, or `undefined`.
     pub fn get(&self, collection: &str, key: &str) -> Js<JsValue> {
         let found = self.manager.get(collection, key).map_err(thrown)?;
-        Ok(self.shown(found))
+        self.sound(collection, self.shown(found))
     }
 
     /// All records, by key.
@@ -345,7 +347,7 @@ impl Core {
         let mut out = Objects::default();
         let push = |row: &Row| out.push(row);
         self.manager.each(collection, push).map_err(thrown)?;
-        Ok(self.found(out))
+        Ok(self.found(collection, out))
     }
 
     /// The records that a query selects.
@@ -358,7 +360,7 @@ impl Core {
         self.manager
             .find(collection, &query, push)
             .map_err(thrown)?;
-        Ok(self.found(out))
+        Ok(self.found(collection, out))
     }
 
     /// How many records a query selects.
@@ -509,10 +511,22 @@ impl Objects {
 }
 
 impl Core {
-    fn found(&self, mut objects: Objects) -> Array {
+    fn found(&self, collection: &str, mut objects: Objects) -> Array {
         objects.flush();
         self.missing.borrow_mut().append(&mut objects.missing);
-        objects.out
+        if !objects.out.includes(&JsValue::NULL, 0) {
+            return objects.out;
+        }
+        self.manager.heal(collection);
+        objects.out.filter(&mut |it, _, _| !it.is_null())
+    }
+
+    /// What is damaged is no record, but not nothing either.
+    fn sound(&self, collection: &str, shown: JsValue) -> Js<JsValue> {
+        match shown.is_null() {
+            true => Err(thrown(self.manager.heal(collection))),
+            false => Ok(shown),
+        }
     }
 
     /// A record for the app; one that is not in memory is noted.

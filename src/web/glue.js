@@ -1,7 +1,10 @@
 // Small things that cost less in JavaScript than through the boundary one step at a time.
+//
+// What is thrown here would go through the core while it holds its state, and leave it locked for ever. So what
+// reads stored or foreign data does not throw: a record that is damaged is `null`, and has no fields.
 
 export function names(record) {
-  return Object.keys(record);
+  return Object.keys(record ?? {});
 }
 
 export function patched(record, patch, names) {
@@ -29,9 +32,9 @@ export function withText(record, field, text) {
   return copy;
 }
 
-/** A field of its own: every object has a "constructor" of another's. */
+/** A field of its own: every object has a "constructor" of another's, and what is damaged has none. */
 function own(object, name) {
-  return Object.hasOwn(object, name) ? object[name] : undefined;
+  return object && Object.hasOwn(object, name) ? object[name] : undefined;
 }
 
 // A field called "__proto__" is data, not an order.
@@ -80,8 +83,17 @@ export function rowsOfObjects(objects) {
   return { texts: new Array(objects.length), objects };
 }
 
+/** `null` where its text is damaged. */
 export function rowObject(rows, at) {
-  return (rows.objects[at] ??= JSON.parse(rows.texts[at]));
+  return (rows.objects[at] ??= parsed(rows.texts[at]));
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 export function rowJson(rows, at) {
@@ -126,8 +138,8 @@ export function joinedRows(texts) {
   let lines = 1;
   for (let at = joined.indexOf("\n"); at >= 0; at = joined.indexOf("\n", at + 1)) lines++;
   if (lines === texts.length) return joined;
-  // Of a backup that somebody has laid out, for one.
-  return texts.map((text) => JSON.stringify(JSON.parse(text))).join(SEPARATOR);
+  // Of a backup that somebody has laid out, for one. Within a string JSON has none.
+  return texts.map((text) => String(text).replaceAll("\n", " ")).join(SEPARATOR);
 }
 
 const isBraced = (text) => text.startsWith("{") && text.endsWith("}");
@@ -139,11 +151,7 @@ export function isRows(list) {
 
 /** Whether a text is an object in JSON. */
 export function isRecord(text) {
-  try {
-    return isObject(JSON.parse(text));
-  } catch {
-    return false;
-  }
+  return isObject(parsed(text));
 }
 
 /** A part of them as texts, for the store. */
@@ -159,11 +167,14 @@ export function pushObjects(out, rows, from, to) {
   const { texts, objects, joined } = rows;
   if (to - from > 16 && objects[from] === undefined && objects[to - 1] === undefined) {
     const isAll = joined !== undefined && to - from === texts.length;
-    const parsed = JSON.parse(`[${isAll ? joined : texts.slice(from, to).join(",")}]`);
-    for (let at = from; at < to; at++) out.push((objects[at] ??= parsed[at - from]));
-  } else {
-    for (let at = from; at < to; at++) out.push(rowObject(rows, at));
+    const all = parsed(`[${isAll ? joined : texts.slice(from, to).join(",")}]`);
+    if (all?.length === to - from) {
+      for (let at = from; at < to; at++) out.push((objects[at] ??= all[at - from]));
+      return;
+    }
+    // One of them is damaged.
   }
+  for (let at = from; at < to; at++) out.push(rowObject(rows, at));
 }
 
 // Keys of many records in one string; a key cannot contain the separator.
@@ -320,11 +331,16 @@ export function callPush(backend, changes, controller, clientId, refresh) {
   return Promise.resolve(
     typeof backend.push.texts === "function"
       ? backend.push.texts(changes, context)
-      : backend.push(
-          changes.map((text) => JSON.parse(text)),
-          context,
-        ),
+      : backend.push(changes.map(parsedChange), context),
   );
+}
+
+/** Of one that is damaged a backend would say the same: the batch is halved until that one is parked. */
+function parsedChange(text) {
+  const change = parsed(text);
+  if (change !== null) return change;
+  const fault = { status: 400, code: "database-damaged" };
+  throw Object.assign(new Error("the stored record is damaged"), fault);
 }
 
 /** How long a page that was asked for ahead is kept for whoever wants it. */

@@ -10,6 +10,7 @@ use super::codec_mutation::mutation_to_js;
 use super::glue::{name, set};
 use super::value::Row;
 use crate::driver::RescueBatch;
+use crate::error::Code;
 use crate::limits;
 use crate::model::Mutation;
 use js_sys::{Array, Float64Array, Object};
@@ -20,6 +21,11 @@ pub(super) fn batch_to_js(batch: &RescueBatch<Row>) -> Object {
     let (put, runs) = (Array::new(), Array::new());
     let mut run: Option<Run> = None;
     for held in &batch.put {
+        // What the copy has of one that has become damaged since is better.
+        let error = held.mutation.error.as_ref();
+        if error.is_some_and(|error| *error.code == *Code::DatabaseDamaged.as_str()) {
+            continue;
+        }
         if !held.is_plain() || held.mutation.changed.is_some() {
             put.push(&mutation_to_js(held, &Row::json));
             continue;

@@ -179,7 +179,7 @@ impl Row {
         Self { rows, at: 0 }
     }
 
-    /// The record as an object: always the same one while it is in memory.
+    /// The record as an object: always the same one while it is in memory. `null` where it is damaged.
     pub(super) fn object(&self) -> JsValue {
         match &*self.rows.js.borrow() {
             Some(js) => {
@@ -271,6 +271,10 @@ impl Value for Row {
 
     fn is(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.rows, &other.rows) && self.at == other.at
+    }
+
+    fn is_sound(&self) -> bool {
+        !self.object().is_null()
     }
 
     fn is_resident(&self) -> bool {

@@ -8,6 +8,7 @@ import { within } from "./lib/within.mjs";
 import { api } from "./cases/api.mjs";
 import { backendFaults } from "./cases/backend-faults.mjs";
 import { connection } from "./cases/bad-days-connection.mjs";
+import { damage } from "./cases/bad-days-damage.mjs";
 import { pages } from "./cases/bad-days-page.mjs";
 import { room } from "./cases/bad-days-room.mjs";
 import { silence } from "./cases/bad-days-silence.mjs";
@@ -43,6 +44,7 @@ const tests = [
   ...rescue,
   ...room,
   ...connection,
+  ...damage,
   ...pages,
   ...silence,
   ...api,
