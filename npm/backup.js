@@ -50,13 +50,17 @@ export function checkBackup(manager, backup) {
 
 /**
  * Hands the backup's mutations to the core; answers how many were taken over. `late`: the backup is a rescue
- * copy, which may have some that were confirmed right before a tab was closed.
+ * copy, which may have some that were confirmed right before a tab was closed. Then what cannot be taken over
+ * is left, and the answer is `{ count, left, why }`: the numbers of these, and why it was the first.
  */
 export function takeIn(manager, backup, late = false) {
   return new Promise((resolve, reject) => {
     manager.now((core) => {
       const { client, mutations } = checkBackup(manager, backup);
-      const done = (error, n) => (error ? reject(toError(error)) : resolve(n));
+      const done = (error, count, [why, ...left] = []) => {
+        if (error) reject(toError(error));
+        else resolve(late ? { count, left, why } : count);
+      };
       core.import(client, mutations, late, done);
     });
   });

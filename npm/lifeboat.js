@@ -1,17 +1,18 @@
 // Between the core and the rescue copy: what is kept, and what comes back after a wipe.
 //
 // The copy knows the id of the database that it belongs to. A database of another id means that the
-// browser has thrown the first one away. Should the new one fail to take the copy in (a full disk, or a
-// change of its own that is in the way), the copy stays as it is and is tried again, also at the next
-// start; only when it is in does the copy follow the new database.
+// browser has thrown the first one away. Whatever of it can be taken in is; what cannot (a full disk, or a
+// change of the new one that is in the way) stays in the copy, beside what is written from then on
+// (`others`), and is tried again, also at the next start.
 
 import { fail } from "./errors.js";
 import { openRescue } from "./rescue.js";
 
 /** The longest that a tab is thought to be late with its batch. */
 const LATE_MS = 60_000;
-/** The time until it is tried again to take the copy in. */
+/** The time until it is tried again to take in what was left; twice as long each time that nothing could be. */
 const AGAIN_MS = 5_000;
+const AGAIN_MS_MAX = 80_000;
 /** The same for what could not be written; twice as long each time, because it may be much. */
 const WRITE_AGAIN_MS = 250;
 const WRITE_AGAIN_MS_MAX = 64_000;
@@ -28,7 +29,13 @@ export class Lifeboat {
   #from = null;
   /** The copy lacks something. What comes until all of it is handed over would say that it does not. */
   #behind = false;
+  /** What the next batch says of databases before this one: all that is kept of them, or true: as before. */
+  #others = undefined;
+  #takeIn;
+  #recovered;
   #wait = WRITE_AGAIN_MS;
+  #againMs = AGAIN_MS;
+  #again = null;
   #last = Promise.resolve();
   #failed = false;
   #closed = false;
@@ -45,39 +52,93 @@ export class Lifeboat {
   }
 
   /**
-   * Brings back what is kept, by `takeIn(client, mutations)`, if the core's database is another one
-   * than it was kept for: answers how many, or null where nothing was lost or it has to be tried again.
-   * From then on the core hands over what changes.
+   * Brings back what is kept, if the core's database is another one than it was kept for: answers how many
+   * changes, or null where nothing was lost or it has to be tried again. From then on the core hands over
+   * what changes. `takeIn(client, mutations)` answers `{ count, left, why }`: how many came back, the numbers
+   * of what could not, and why; `recovered(count)` is told.
    */
-  async start(core, takeIn) {
+  async start(core, takeIn, recovered) {
     this.#core = core;
     this.#client = core.client();
+    this.#takeIn = takeIn;
+    this.#recovered = recovered;
     const rescue = await this.#opening;
     if (!rescue || this.#closed) return null;
-    let restored = null;
-    let replaces = false;
     try {
       const owner = await this.#owner;
       if (this.#closed) return null;
-      if (owner?.client === this.#client) {
-        this.#hand(owner.next, owner.stamp, false);
-        return null;
-      }
-      replaces = owner !== null;
-      const kept = replaces ? await rescue.load() : null;
-      const lost = kept !== null && (kept.mutations.length > 0 || core.fresh());
-      if (lost) restored = await takeIn(kept.client, kept.mutations);
-      // The first batch of this database takes the place of all that is kept, in one step.
-      const { pending, syncing, conflict, failed } = core.status().outbox;
-      if (owner && pending + syncing + conflict + failed === 0) await rescue.reset(this.#client);
+      if (owner !== null && owner.client !== this.#client) return await this.#bringBack(rescue);
+      const { next, stamp, more } = owner ?? { next: 0, stamp: [0, 0], more: false };
+      this.#others = more || undefined;
+      this.#hand(next, stamp, false);
+      if (more) this.#tryAgain();
     } catch (error) {
-      this.#tell(error);
-      if (restored === null) this.#again(core, takeIn);
-      return restored;
+      this.#tell(`the rescue copy could not be read: ${error?.message ?? error}`, error);
+      this.#owner = this.#opening.then((opened) => opened?.peek());
+      this.#owner.catch(() => {});
+      this.#later(() => this.start(core, takeIn, recovered));
     }
-    if (this.#closed) return restored;
-    this.#hand(0, [0, 0], replaces);
-    return restored;
+    return null;
+  }
+
+  /** Takes in what is kept of other databases, as far as it goes; from then on the copy is this one's. */
+  async #bringBack(rescue) {
+    const kept = await rescue.load();
+    if (this.#closed || kept === null) return null;
+    const { client, mutations, others } = kept;
+    const isOwn = client === this.#client;
+    // The newest first: it is in the way of what is older.
+    const all = isOwn ? others : [{ client, mutations }, ...others];
+    const lost = mutations.length > 0 || this.#core.fresh();
+    const left = [];
+    let [taken, reason] = [0, null];
+    for (const { client: from, mutations: some } of all) {
+      const { count, left: numbers, why } = await this.#take(from, some);
+      taken += count;
+      reason ??= why;
+      const not = new Set(numbers);
+      const rest = some.filter(({ number }) => not.has(number));
+      if (rest.length > 0) left.push({ client: from, mutations: rest });
+    }
+    const of = (lists) => lists.reduce((sum, list) => sum + list.mutations.length, 0);
+    const [before, after] = [of(all), of(left)];
+    if (after > 0 && !this.#closed) {
+      this.#againMs = taken > 0 || !isOwn ? AGAIN_MS : Math.min(2 * this.#againMs, AGAIN_MS_MAX);
+      if (taken > 0 || !isOwn) {
+        const what = `${after} changes of the rescue copy cannot be taken in now`;
+        this.#tell(`${what}: ${reason?.message ?? reason}`, reason);
+      }
+      this.#tryAgain();
+    }
+    if (taken > 0 || (!isOwn && lost && after === 0)) this.#recovered(taken);
+    if (!isOwn || after < before) await this.#follow(rescue, left, after < before);
+    return taken > 0 || (lost && after === 0) ? taken : null;
+  }
+
+  async #take(client, mutations) {
+    try {
+      return await this.#takeIn(client, mutations);
+    } catch (error) {
+      return { count: 0, left: mutations.map(({ number }) => number), why: error };
+    }
+  }
+
+  /** The first batch of this database takes the place of all that is kept but what is left, in one step. */
+  async #follow(rescue, left, isLess) {
+    if (this.#closed) return;
+    this.#others = left;
+    const { pending, syncing, conflict, failed } = this.#core.status().outbox;
+    // There is no first batch yet.
+    if (pending + syncing + conflict + failed === 0 && (isLess || left.length === 0)) {
+      try {
+        await rescue.reset(this.#client, left);
+        this.#others = left.length > 0 || undefined;
+      } catch (error) {
+        this.#tellUnwritten(error);
+      }
+      if (this.#closed) return;
+    }
+    this.#hand(0, [0, 0], true);
   }
 
   #hand(...from) {
@@ -85,13 +146,24 @@ export class Lifeboat {
     this.#core.startRescue(...from);
   }
 
-  #again(core, takeIn) {
+  #later(work) {
     if (this.#closed) return;
-    this.#timer = setTimeout(() => {
-      this.#owner = this.#opening.then((rescue) => rescue?.peek());
-      // What fails is told, and tried again, by itself.
-      this.start(core, takeIn).catch(() => {});
-    }, AGAIN_MS);
+    clearTimeout(this.#again);
+    // What fails is told, and tried again, by itself.
+    this.#again = setTimeout(() => work().catch(() => {}), this.#againMs);
+  }
+
+  /** One tab does: what it has taken in may have been settled since, and must not come back again. */
+  #tryAgain() {
+    this.#later(async () => {
+      const rescue = await this.#opening;
+      try {
+        if (this.#core.status().leader) await this.#bringBack(rescue);
+        else this.#tryAgain();
+      } catch {
+        this.#tryAgain();
+      }
+    });
   }
 
   /** One batch; resolves when it is kept, or it is known that it cannot be now. */
@@ -105,16 +177,18 @@ export class Lifeboat {
     const alone = this.#alone;
     // Another tab may be late with what it wrote before.
     const since = alone() ? stamp : [stamp[0] - LATE_MS, 0];
+    const others = this.#others;
     let isNew;
     try {
       const rescue = await this.#opening;
-      isNew = await rescue.write({ ...batch, client: this.#client, stamp: since, alone });
+      isNew = await rescue.write({ ...batch, client: this.#client, stamp: since, others, alone });
     } catch (error) {
-      this.#tell(error);
+      this.#tellUnwritten(error);
       this.#handAgain();
       return;
     }
     this.#failed = false;
+    if (this.#others === others) this.#others = others === true || others?.length > 0 || undefined;
     this.#from = isNew ? [0, [0, 0], false] : [batch.next, since, false];
     if (isNew) this.#handAgain();
     else this.#wait = WRITE_AGAIN_MS;
@@ -143,16 +217,20 @@ export class Lifeboat {
   async close() {
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#again);
     const rescue = await this.#opening;
     rescue?.close();
   }
 
-  #tell(error) {
+  #tellUnwritten(error) {
+    this.#tell(`the rescue copy could not be written: ${error?.message ?? error}`, error);
+  }
+
+  #tell(text, cause) {
     // What was closed before it was ready has not failed.
     if (this.#failed || this.#closed) return;
     this.#failed = true;
-    const message = `the rescue copy could not be written: ${error?.message ?? error}`;
-    const { code, hint, retryable } = fail("rescue-failed", message, error);
+    const { code, message, hint, retryable } = fail("rescue-failed", text, cause);
     this.#report({ code, message, hint, retryable, at: Date.now() });
   }
 }

@@ -394,13 +394,13 @@ export class SyncManager {
 
   /** A database without anything may be one that the browser has thrown away. */
   async #startRescue(durability) {
-    const told = this.#rescue.start(this.#core, async (client, kept) => {
-      const backup = { landfall: 1, name: this.name, user: this.user, client, mutations: kept };
-      const mutations = await takeIn(this, backup, true);
+    const { name, user } = this;
+    const take = (client, mutations) =>
+      takeIn(this, { landfall: 1, name, user, client, mutations }, true);
+    const told = this.#rescue.start(this.#core, take, (mutations) => {
       this.#recovered = { code: "store-recovered", at: Date.now(), mutations };
       this.#changed();
       this.#emit("recovered", this.#recovered);
-      return mutations;
     });
     if (this.#core.fresh()) return told;
     // What is written before it is ready, it is given then; only a strict acknowledgement needs it.

@@ -6,6 +6,9 @@
 // faster than the tab that wrote), and of two states of a mutation that of the tab which knew more of
 // the database's log (`seq`) stays. So a log read together with its own summary means the same. Two
 // things do begin anew: a line of another client, and a reset.
+//
+// A line may also have `others`, what is kept of databases before this one: `[]` forgets that, a list of
+// `{ client, mutations }` adds to it, and `true` says that there is some.
 
 /** So many mutations are in a line at most, so that damage takes no more than these. */
 const LINE_MUTATIONS_MAX = 256;
@@ -62,13 +65,30 @@ function shared(runs) {
   return lists;
 }
 
+/** What is kept of databases before this one, all of it. */
+function encodeOthers(head, others) {
+  const part = (list) => line({ ...head, put: [], gone: [], others: list });
+  let text = part([]);
+  for (const { mutations, ...same } of others) {
+    for (let at = 0; at < mutations.length; at += LINE_MUTATIONS_MAX) {
+      text += part([{ ...same, mutations: mutations.slice(at, at + LINE_MUTATIONS_MAX) }]);
+    }
+  }
+  return text;
+}
+
 /**
- * A batch as lines. `head` is `{ client, next, stamp, seq, reset? }`; a long batch ends in a short line.
+ * A batch as lines. `head` is `{ client, next, stamp, seq, reset?, others? }`; a long batch ends in a short line.
  * `runs` are mutations as well, see `unpacked`, none longer than a line. `seqs`: where each mutation of `put`
  * has a `seq` of its own. `alive`, `[below, first, last, first, last, …]`: of what is kept so far with a
- * number below the first, only what is in one of these stretches, in order, has not gone.
+ * number below the first, only what is in one of these stretches, in order, has not gone. `others` is all
+ * that is kept of databases before this one; left out, it stays as it is.
  */
-export function encode(head, put, gone, { runs = [], seqs, alive } = {}) {
+export function encode(head, put, gone, { runs = [], seqs, alive, others } = {}) {
+  if (others !== undefined) {
+    const marked = { ...head, others: others.length > 0 ? true : undefined };
+    return encodeOthers(head, others) + encode(marked, put, gone, { runs, seqs, alive });
+  }
   if (alive !== undefined) {
     return line({ ...head, put: [], gone: [], alive }) + encode(head, put, gone, { runs, seqs });
   }
@@ -91,8 +111,8 @@ export function lastLine(text) {
 }
 
 /**
- * What the lines amount to: `{ client, next, stamp, puts, seqs, early, damaged }`; `client` null:
- * nothing.
+ * What the lines amount to: `{ client, next, stamp, puts, seqs, early, others, more, damaged }`; `client`
+ * null: nothing; `more`: the last line says that there are others.
  */
 export function replay(text) {
   let kept = empty(null);
@@ -115,8 +135,11 @@ export function replay(text) {
       seq = 0,
       seqs,
       alive,
+      others,
     } = JSON.parse(json);
     if (reset || client !== kept.client) kept = empty(client);
+    if (Array.isArray(others)) addOthers(kept, others);
+    kept.more = others !== undefined;
     kept.next = Math.max(kept.next, next);
     kept.stamp = stamp;
     if (alive) for (const number of dead(kept.puts, alive)) kept.puts.delete(number);
@@ -135,6 +158,15 @@ export function replay(text) {
   return kept;
 }
 
+function addOthers(kept, others) {
+  if (others.length === 0) kept.others = [];
+  for (const { mutations, ...same } of others) {
+    const last = kept.others.at(-1);
+    if (last?.client === same.client) last.mutations.push(...mutations);
+    else kept.others.push({ ...same, mutations });
+  }
+}
+
 /** The numbers of those that have gone, by what is alive. */
 function dead(puts, [below, ...ends]) {
   const numbers = [...puts.keys()].filter((number) => number < below).sort((a, b) => a - b);
@@ -146,13 +178,15 @@ function dead(puts, [below, ...ends]) {
 }
 
 function empty(client) {
-  return { client, next: 0, stamp: [0, 0], puts: new Map(), seqs: new Map(), gone: new Set() };
+  const maps = { puts: new Map(), seqs: new Map(), gone: new Set() };
+  return { client, next: 0, stamp: [0, 0], ...maps, others: [], more: false };
 }
 
 /** The shortest lines that replay to the same. */
-export function summary({ client, next, stamp, puts, seqs, early }) {
+export function summary({ client, next, stamp, puts, seqs, early, others }) {
   const numbers = [...puts.keys()];
   const known = numbers.map((number) => seqs.get(number));
   const gone = early.slice(-EARLY_GONE_MAX);
-  return encode({ client, next, stamp }, [...puts.values()], gone, { seqs: known });
+  const also = { seqs: known, others: others.length > 0 ? others : undefined };
+  return encode({ client, next, stamp }, [...puts.values()], gone, also);
 }

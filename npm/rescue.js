@@ -61,22 +61,22 @@ class Rescue {
     return this.#run(async () => {
       const kept = replay(await this.#store.all());
       this.#written = kept.puts.size;
-      const { client, next, stamp, puts, damaged } = kept;
+      const { client, next, stamp, puts, others, damaged } = kept;
       if (client === null && damaged === 0) return null;
       const mutations = [...puts.values()].sort((a, b) => a.number - b.number);
-      return { client, next, stamp, mutations, damaged };
+      return { client, next, stamp, mutations, others, more: others.length > 0, damaged };
     });
   }
 
   /**
    * Whose copy it is, from its newest entry alone: cheap however much is kept. `next` may lag behind
-   * what another tab wrote at the same time.
+   * what another tab wrote at the same time. `more`: there may be something of databases before that one.
    */
   async peek() {
-    const { client, next, stamp } = await this.#run(async () =>
+    const { client, next, stamp, more } = await this.#run(async () =>
       replay(lastLine(await this.#store.last())),
     );
-    return client === null ? this.load() : { client, next, stamp };
+    return client === null ? this.load() : { client, next, stamp, more };
   }
 
   /**
@@ -84,7 +84,8 @@ class Rescue {
    * what the platform says, e.g. of a quota. `left` mutations live after it; `alone()` says whether no
    * other tab writes here. `stamp` is the clock up to which nothing is missing, `[ms, counter]`; `seq` is
    * the newest entry of the log that the tab knows. `runs` are mutations as well, `alive` are all there
-   * are, see rescue-log.js.
+   * are, see rescue-log.js. `others` is what is kept of databases before this one, all of it, or true: what
+   * was said of that before.
    */
   write({
     client,
@@ -95,15 +96,22 @@ class Rescue {
     runs = [],
     gone = [],
     alive,
+    others,
     left,
     alone = () => false,
   }) {
     // Made into text at once: what the caller does to its objects later is not ours.
-    const head = { client, next, stamp };
-    const line = encode({ ...head, seq }, put, [...gone], { runs, alive });
+    const said = others === true ? undefined : others;
+    const head = { client, next, stamp, others: others === true || undefined };
+    const line = encode({ ...head, seq }, put, [...gone], { runs, alive, others: said });
     const count = runs.reduce((sum, run) => sum + run.count, put.length);
     this.#written = Math.max(this.#written + count, left ?? 0);
-    this.#head = { ...head, left: left ?? Infinity, alone };
+    this.#head = {
+      ...head,
+      others: others === true || said?.length > 0,
+      left: left ?? Infinity,
+      alone,
+    };
     if (this.#isDue()) this.#tidySoon();
     return this.#run(() => this.#store.add(line));
   }
@@ -127,14 +135,14 @@ class Rescue {
   }
 
   async #tidy() {
-    const { client, next, stamp, left, alone } = this.#head;
+    const { client, next, stamp, others, left, alone } = this.#head;
     // Numbers from `next` on were given by a tab that nobody has heard of yet.
     const empty = (text) => {
       const last = replay(lastLine(text));
       const same = last.client === client && last.next <= next && last.damaged === 0;
-      return same ? encode({ client, next, stamp }, [], []) : null;
+      return same && !last.more ? encode({ client, next, stamp }, [], []) : null;
     };
-    if (left === 0 && alone() && (await this.#store.clear(empty))) {
+    if (left === 0 && !others && alone() && (await this.#store.clear(empty))) {
       this.#written = 0;
       return;
     }
@@ -145,9 +153,11 @@ class Rescue {
     });
   }
 
-  /** Forgets all, and keeps for this client from now on. */
-  reset(client) {
-    const line = encode({ client, next: 0, stamp: [0, 0], reset: true }, [], []);
+  /** Forgets all but `others`, and keeps for this client from now on. */
+  reset(client, others = []) {
+    const head = { client, next: 0, stamp: [0, 0] };
+    let line = encode({ ...head, reset: true }, [], []);
+    if (others.length > 0) line += encode(head, [], [], { others });
     return this.#run(async () => {
       await this.#store.swap(() => line);
       this.#written = 0;

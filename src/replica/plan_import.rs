@@ -7,7 +7,9 @@
 //! the way of a mutation from elsewhere: nothing is taken over then, and the message says what to do.
 //!
 //! A rescue copy may still have mutations that were confirmed right before a tab was closed. They show by
-//! later ones of their record, which would not be there, or not so, had they not gone.
+//! later ones of their record, which would not be there, or not so, had they not gone. Of a rescue copy what
+//! can be taken over is, in the state that the database would have it in: also of collections that are not
+//! declared any more. The rest is told ([`Left`]), and stays in the copy.
 
 use super::Replica;
 use super::collection::Record;
@@ -19,6 +21,7 @@ use crate::model::{
 use crate::ordered::{Numbers, Ordered};
 use crate::store::Fact;
 use crate::value::Value;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// The largest gap in our numbers that a backup may leave: a made-up one must not use them up.
@@ -46,6 +49,15 @@ fn alive(of_record: &[(usize, bool)]) -> Vec<usize> {
     }
 }
 
+/// What of a rescue copy could not be taken over: numbers there, and why it was the first of them.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// The numbers.
+    pub nos: Vec<MutationNo>,
+    /// The first fault.
+    pub why: Option<Error>,
+}
+
 /// Queued mutations from elsewhere.
 #[derive(Debug, Clone)]
 pub struct Import<V> {
@@ -55,6 +67,20 @@ pub struct Import<V> {
     pub mutations: Vec<Held<V>>,
     /// Whether it may have mutations that were confirmed meanwhile.
     pub late: bool,
+    /// Gets what cannot be taken over; without it that refuses all.
+    pub left: Option<Rc<RefCell<Left>>>,
+}
+
+/// One import under way.
+struct Taking {
+    import: (Rc<str>, bool),
+    first_no: MutationNo,
+    /// What was queued here before, by its ids on the wire.
+    known: Vec<Rc<str>>,
+    taken: Numbers,
+    /// Whether the backend's side of a record came with it. No page from here on tells that such a
+    /// record is gone, unless all are pulled anew.
+    unpulled: bool,
 }
 
 fn bad(at: usize, what: &str) -> Error {
@@ -167,16 +193,50 @@ impl<V: Value> Replica<V> {
         now: Now,
         plan: &mut Plan<V>,
     ) -> Result<()> {
-        let first_no = self.next_no;
         let known = self.outbox.iter().map(|m| m.wire_id(&self.client).into());
         let mut known: Vec<Rc<str>> = known.collect();
         known.sort();
-        let mut taken = Numbers::default();
-        // Whether the backend's side of a record came with it. No page from here on tells that such a
-        // record is gone, unless all are pulled anew.
-        let mut unpulled = false;
-        for (at, mut held) in self.alive_in(import.mutations, import.late) {
-            let m = &mut held.mutation;
+        let mut taking = Taking {
+            import: (import.client, import.late),
+            first_no: self.next_no,
+            known,
+            taken: Numbers::default(),
+            unpulled: false,
+        };
+        // It may be decided for the second time.
+        let mut left = Left::default();
+        for (at, held) in self.alive_in(import.mutations, import.late) {
+            let no = held.mutation.no;
+            // What is in the way of one is in the way of all of its record.
+            if let Err(error) = self.take_over(at, held, &mut taking, now, plan) {
+                if import.left.is_none() {
+                    return Err(error);
+                }
+                left.nos.push(no);
+                left.why.get_or_insert(error);
+            }
+        }
+        if let Some(told) = &import.left {
+            told.replace(left);
+        }
+        if taking.unpulled && self.checkpoint().is_some() {
+            self.put_true(self.no_checkpoint(), now, plan);
+        }
+        Ok(())
+    }
+
+    fn take_over(
+        &mut self,
+        at: usize,
+        mut held: Held<V>,
+        taking: &mut Taking,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) -> Result<()> {
+        let m = &mut held.mutation;
+        let (client, late) = &taking.import;
+        // The log, too, keeps what an app does not declare any more, or under another key field.
+        if !late {
             let collection = self.declared_collection(&m.collection)?;
             if let Some(value) = &m.value {
                 let key = checked_key(&collection.spec.key, value)?;
@@ -184,67 +244,64 @@ impl<V: Value> Replica<V> {
                     return Err(bad(at, "the record has another key"));
                 }
             }
-            let id = m.origin.clone();
-            let id = id.unwrap_or_else(|| wire_id(&import.client, m.no).into());
-            let own = parse_wire_id(&self.client, &id);
-            if known.binary_search(&id).is_ok() || own.is_some_and(|no| no < first_no) {
-                continue;
+        }
+        let id = m.origin.clone();
+        let id = id.unwrap_or_else(|| wire_id(client, m.no).into());
+        let own = parse_wire_id(&self.client, &id);
+        if taking.known.binary_search(&id).is_ok() || own.is_some_and(|no| no < taking.first_no) {
+            return Ok(());
+        }
+        let c = self.position(&m.collection);
+        let record = c.and_then(|c| self.collections[c].record(&m.key));
+        let record_version = record.map_or(Version(0), |r| r.version);
+        let pending = record.and_then(|r| r.pending.as_ref());
+        if record.is_some_and(|r| r.local.is_some()) {
+            let what = "the record is local-only here: promote or delete it first";
+            return Err(bad(at, what));
+        }
+        if let Some(pending) = pending {
+            let ours = taking.taken.contains(&pending.head);
+            if ours && (pending.tail.is_some() || !m.behind) {
+                return Err(bad(at, "the record has too many mutations"));
             }
-            let record = collection.record(&m.key);
-            let record_version = record.map_or(Version(0), |r| r.version);
-            let pending = record.and_then(|r| r.pending.as_ref());
-            if record.is_some_and(|r| r.local.is_some()) {
-                let what = "the record is local-only here: promote or delete it first";
+            let newer = |no: MutationNo| {
+                self.outbox
+                    .get(no)
+                    .is_some_and(|m| follows(m.origin.as_deref(), &id))
+            };
+            if !ours && (newer(pending.head) || pending.tail.is_some_and(newer)) {
+                return Ok(()); // a later change from the same place is here: this one was settled
+            }
+            if !ours {
+                let what = "the record has unsynced changes here: sync or discard them first";
                 return Err(bad(at, what));
             }
-            if let Some(pending) = pending {
-                let ours = taken.contains(&pending.head);
-                if ours && (pending.tail.is_some() || !m.behind) {
-                    return Err(bad(at, "the record has too many mutations"));
-                }
-                let newer = |no: MutationNo| {
-                    self.outbox
-                        .get(no)
-                        .is_some_and(|m| follows(m.origin.as_deref(), &id))
-                };
-                if !ours && (newer(pending.head) || pending.tail.is_some_and(newer)) {
-                    continue; // a later change from the same place is here: this one was settled
-                }
-                if !ours {
-                    let what = "the record has unsynced changes here: sync or discard them first";
-                    return Err(bad(at, what));
-                }
-            }
-            // What is known here of the backend's record may be newer.
-            if let Some(record) =
-                record.filter(|r| r.version >= held.version && r.version > Version(0))
-            {
-                held.shadow = record.remote().cloned();
-                held.version = record.version;
-            }
-            if m.behind && pending.is_none() {
-                // The one before it was confirmed meanwhile.
-                m.base.clone_from(&held.shadow);
-                m.base_version = held.version;
-            }
-            m.behind = pending.is_some();
-            // It may have left from there since: what is written now must not travel under its id.
-            m.sent |= m.state == MutationState::Pending && !m.behind;
-            let fresh = self.next_no;
-            let kept = own.filter(|no| (fresh..fresh + GAP_MAX).contains(no));
-            m.no = kept.unwrap_or(fresh);
-            // What is behind another carries no mark: that its id has been elsewhere tells its origin.
-            m.origin = (kept.is_none() || m.behind).then_some(id);
-            // Not by the device's own clock, which may be wrong by hours.
-            self.hlc = self.hlc.witness(m.at, now.hlc.ms);
-            taken.insert(m.no, 0);
-            plan.count += 1;
-            unpulled |= held.shadow.is_some() && record_version < held.version;
-            self.put_true(Fact::Held(Box::new(held)), now, plan);
         }
-        if unpulled && self.checkpoint().is_some() {
-            self.put_true(self.no_checkpoint(), now, plan);
+        // What is known here of the backend's record may be newer.
+        if let Some(record) = record.filter(|r| r.version >= held.version && r.version > Version(0))
+        {
+            held.shadow = record.remote().cloned();
+            held.version = record.version;
         }
+        if m.behind && pending.is_none() {
+            // The one before it was confirmed meanwhile.
+            m.base.clone_from(&held.shadow);
+            m.base_version = held.version;
+        }
+        m.behind = pending.is_some();
+        // It may have left from there since: what is written now must not travel under its id.
+        m.sent |= m.state == MutationState::Pending && !m.behind;
+        let fresh = self.next_no;
+        let kept = own.filter(|no| (fresh..fresh + GAP_MAX).contains(no));
+        m.no = kept.unwrap_or(fresh);
+        // What is behind another carries no mark: that its id has been elsewhere tells its origin.
+        m.origin = (kept.is_none() || m.behind).then_some(id);
+        // Not by the device's own clock, which may be wrong by hours.
+        self.hlc = self.hlc.witness(m.at, now.hlc.ms);
+        taking.taken.insert(m.no, 0);
+        plan.count += 1;
+        taking.unpulled |= held.shadow.is_some() && record_version < held.version;
+        self.put_true(Fact::Held(Box::new(held)), now, plan);
         Ok(())
     }
 }

@@ -250,12 +250,28 @@ impl Core {
     }
 
     /// Takes mutations over that another database has handed out. `late`: some may have been confirmed
-    /// since. Calls `done(error, count)`.
+    /// since, and what cannot be taken over is left. Calls `done(error, count, left)`: `[why, number, …]`.
     pub fn import(&self, client: &str, mutations: &Array, late: bool, done: Function) {
-        match writes::import(client, mutations, late) {
-            Ok(import) => self.submit(Intent::Import(import), done),
-            Err(error) => answer(&done, Err(error)),
-        }
+        let (import, strange) = match writes::import(client, mutations, late) {
+            Ok(both) => both,
+            Err(error) => return answer(&done, Err(error)),
+        };
+        let left = import.left.clone().unwrap_or_default();
+        let tell = move |result| {
+            let Ok(count) = result else {
+                return answer(&done, result);
+            };
+            let told = left.take();
+            let why = strange.why.or(told.why);
+            let left = Array::of1(&why.map_or(JsValue::NULL, thrown));
+            for no in strange.nos.iter().chain(&told.nos) {
+                left.push(&(*no as f64).into());
+            }
+            // The loader's callback only settles a promise.
+            let (nothing, count) = (JsValue::NULL, (count as f64).into());
+            let _ = done.call3(&JsValue::UNDEFINED, &nothing, &count, &left);
+        };
+        self.manager.submit(Intent::Import(import), Box::new(tell));
     }
 
     pub(super) fn submit(&self, intent: Intent<Row>, done: Function) {

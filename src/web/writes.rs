@@ -1,14 +1,14 @@
 //! Writes, transactions and backups as JavaScript hands them over.
 
 use super::codec_mutation::mutation_from_js;
-use super::glue::{get, get_text};
+use super::glue::{get, get_number, get_text};
 use super::value::{Row, Rows};
 use super::view::error_of;
 use crate::driver::Migrate;
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, Name};
 use crate::replica::plan::{Read, Transaction, Write, WriteOptions, check_key};
-use crate::replica::plan_import::Import;
+use crate::replica::plan_import::{Import, Left};
 use crate::shown::Names;
 use crate::store::Keys;
 use js_sys::{Array, Function};
@@ -175,20 +175,42 @@ pub(super) fn transaction(
     })
 }
 
-/// The mutations of a backup; the first fault refuses them all.
-pub(super) fn import(client: &str, mutations: &Array, late: bool) -> Result<Import<Row>> {
+/// The mutations of a backup; the first fault refuses them all. Of a rescue copy (`late`) what cannot be
+/// read is left, with all of its record.
+pub(super) fn import(client: &str, mutations: &Array, late: bool) -> Result<(Import<Row>, Left)> {
     let mut held = Vec::with_capacity(mutations.length() as usize);
+    let (mut left, mut strange) = (Left::default(), Vec::new());
     for (at, mutation) in mutations.iter().enumerate() {
-        held.push(mutation_from_js(&mutation, false).map_err(|field| {
-            let message = format!("backup: mutations[{at}].{field} is not as it was exported");
-            Error::new(Code::InvalidOptions, message)
-        })?);
+        match mutation_from_js(&mutation, false) {
+            Ok(one) => held.push(one),
+            Err(field) => {
+                let message = format!("backup: mutations[{at}].{field} is not as it was exported");
+                let error = Error::new(Code::InvalidOptions, message);
+                if !late {
+                    return Err(error);
+                }
+                left.why.get_or_insert(error);
+                left.nos
+                    .extend(get_number(&mutation, "number").map(|no| no as u64));
+                strange.push(get_text(&mutation, "key"));
+            }
+        }
     }
-    Ok(Import {
+    held.retain(|one| {
+        let stays = !strange
+            .iter()
+            .flatten()
+            .any(|key| **key == *one.mutation.key);
+        left.nos.extend((!stays).then_some(one.mutation.no));
+        stays
+    });
+    let import = Import {
         client: client.into(),
         mutations: held,
         late,
-    })
+        left: late.then(Rc::default),
+    };
+    Ok((import, left))
 }
 
 /// The app's migration; records stay as they are where there is none.

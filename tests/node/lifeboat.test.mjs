@@ -3,58 +3,123 @@ import test from "node:test";
 import { Lifeboat } from "../../npm/lifeboat.js";
 
 /** A rescue copy in memory, and a core whose database is another one than the copy's. */
-function wiped({ fresh }) {
-  const kept = { client: "old", next: 3, stamp: [1, 0], mutations: [{ number: 2 }] };
+function wiped({ fresh, mutations = [{ number: 2 }], pending = 1 }) {
+  const kept = { client: "old", next: 3, stamp: [1, 0], mutations, others: [] };
+  const written = [];
   const rescue = {
     peek: async () => kept,
     load: async () => kept,
-    reset: async () => {},
+    reset: async (...how) => void written.push(["reset", ...how]),
+    async write({ client, others }) {
+      written.push([client, others]);
+      // The first batch of another client takes the place of all.
+      if (client !== kept.client) Object.assign(kept, { client, mutations: [], others: [] });
+      if (Array.isArray(others)) kept.others = others;
+      return false;
+    },
     close() {},
   };
   const started = [];
   const core = {
     client: () => "new",
     fresh: () => fresh,
-    status: () => ({ outbox: { pending: 1, syncing: 0, conflict: 0, failed: 0 } }),
+    status: () => ({ leader: true, outbox: { pending, syncing: 0, conflict: 0, failed: 0 } }),
     startRescue: (...how) => started.push(how),
   };
   const told = [];
-  const report = (error) => told.push(error.code);
-  const boat = new Lifeboat(
-    "db",
-    "relaxed",
-    () => true,
-    report,
-    async () => rescue,
-  );
-  return { boat, core, started, told };
+  const report = (error) => told.push([error.code, error.message]);
+  const open = async () => rescue;
+  const boat = new Lifeboat("db", "relaxed", () => true, report, open);
+  const recovered = [];
+  const start = (takeIn) => boat.start(core, takeIn, (count) => recovered.push(count));
+  const write = (next) => boat.write({ next, stamp: [next, 0], put: [] });
+  return { kept, boat, start, write, written, started, told, recovered };
+}
+
+const all = async (_, mutations) => ({ count: mutations.length, left: [], why: null });
+
+async function turns() {
+  for (let turn = 0; turn < 50; turn++) await null;
 }
 
 test("a copy that cannot be taken in stays, and is tried again until it is in", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  const { boat, core, started, told } = wiped({ fresh: true });
+  const { start, started, told, recovered } = wiped({ fresh: true });
   let tries = 0;
   const taken = [];
   const takeIn = async (client, mutations) => {
     if (++tries < 3) throw new Error("the disk is full");
     taken.push(client);
-    return mutations.length;
+    return all(client, mutations);
   };
-  assert.equal(await boat.start(core, takeIn), null);
-  assert.deepEqual([started, told], [[], ["rescue-failed"]]);
+  assert.equal(await start(takeIn), null);
+  const what = "1 changes of the rescue copy cannot be taken in now: the disk is full";
+  assert.deepEqual(told, [["rescue-failed", what]]);
   for (let i = 0; i < 2; i++) {
     t.mock.timers.tick(5_000);
-    for (let turn = 0; turn < 20; turn++) await null;
+    await turns();
   }
-  assert.deepEqual(taken, ["old"]);
-  assert.deepEqual(started, [[0, [0, 0], true]], "the new database takes the place of the old");
+  assert.deepEqual([taken, recovered], [["old"], [1]]);
+  assert.deepEqual(
+    started,
+    Array(3).fill([0, [0, 0], true]),
+    "what is written is kept all the time",
+  );
   assert.equal(tries, 3);
 });
 
+test("what cannot be taken in stays beside what is written, and is tried again by itself", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const mutations = [2, 3, 4].map((number) => ({ number }));
+  const { kept, boat, start, write, written, told, recovered } = wiped({ fresh: true, mutations });
+  let inTheWay = [3];
+  const takeIn = async (_, some) => {
+    const left = some.map(({ number }) => number).filter((number) => inTheWay.includes(number));
+    return { count: some.length - left.length, left, why: left.length > 0 ? "in the way" : null };
+  };
+  assert.equal(await start(takeIn), 2);
+  await write(5);
+  await write(6);
+  const left = [{ client: "old", mutations: [{ number: 3 }] }];
+  assert.deepEqual(written, [
+    ["new", left],
+    ["new", true],
+  ]);
+  assert.deepEqual(told.length, 1);
+  t.mock.timers.tick(5_000);
+  await turns();
+  await write(7);
+  assert.deepEqual([kept.others, written[2]], [left, ["new", true]], "it is still there");
+  inTheWay = [];
+  t.mock.timers.tick(10_000);
+  await turns();
+  await write(8);
+  await write(9);
+  assert.deepEqual(written.slice(3), [
+    ["new", []],
+    ["new", undefined],
+  ]);
+  assert.deepEqual([recovered, told.length], [[2, 1], 1]);
+  t.mock.timers.tick(500_000);
+  await boat.close();
+});
+
+test("what was left before is tried again after a start", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { kept, start, started, written, recovered } = wiped({ fresh: false, pending: 0 });
+  const others = [{ client: "older", mutations: [{ number: 1 }] }];
+  Object.assign(kept, { client: "new", mutations: [], others, more: true });
+  assert.equal(await start(all), null);
+  assert.deepEqual(started, [[3, [1, 0], false]]);
+  t.mock.timers.tick(5_000);
+  await turns();
+  assert.deepEqual([recovered, written], [[1], [["reset", "new", []]]]);
+});
+
 test("a database that has begun without the copy takes it in at the next start", async () => {
-  const { boat, core, started } = wiped({ fresh: false });
-  assert.equal(await boat.start(core, async (_, mutations) => mutations.length), 1);
-  assert.equal(started.length, 1);
+  const { start, started, recovered } = wiped({ fresh: false });
+  assert.equal(await start(all), 1);
+  assert.deepEqual([recovered, started.length], [[1], 1]);
 });
 
 /** A boat for a database that the copy knows, and what has been done with it. */

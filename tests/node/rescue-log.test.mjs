@@ -172,3 +172,21 @@ test("what is alive tells what has gone of what is there so far", () => {
   const cut = alive(10, 2, 3);
   assert.deepEqual(kept(text + cut.slice(0, 30)), kept(text));
 });
+
+test("what is kept of databases before stays beside the batches, and in a summary", () => {
+  const others = [
+    { client: "x", mutations: puts(...range(1, 300)) },
+    { client: "y", mutations: puts(1) },
+  ];
+  const first =
+    encode({ ...head, client: "old" }, puts(5), []) + encode(head, puts(1), [], { others });
+  const text = first + encode({ ...head, others: true }, puts(2), [1]);
+  for (const read of [first, text, summary(replay(text))]) {
+    assert.deepEqual([replay(read).others, replay(read).more], [others, true]);
+  }
+  assert.deepEqual(kept(text), [2]);
+  const over = text + encode(head, [], [], { others: [] });
+  assert.deepEqual([replay(over).others, replay(over).more, kept(over)], [[], false, [2]]);
+  assert.ok(!summary(replay(over)).includes("others"));
+  assert.deepEqual(replay(text + encode({ ...head, client: "b" }, [], [])).others, []);
+});

@@ -158,6 +158,7 @@ async fn bring_back(fleet: &Rc<Fleet>, (c, tab): Asker, manager: &Tabs) -> bool 
             client: owner,
             mutations,
             late: true,
+            left: None,
         };
         if let Err(error) = take_in(manager, import).await {
             // A disk that fails, a newer app beside this one, or a change of this database's own that
@@ -295,6 +296,7 @@ pub(crate) fn import(fleet: &Rc<Fleet>, (c, t): (usize, usize), nth: usize) {
         client: client.clone(),
         mutations: mutations.iter().cloned().map(copy).collect(),
         late: false,
+        left: None,
     };
     let done = Box::new(move |result: Result<usize, Error>| {
         told.say(|| format!("c{c} tab {tab}: the backup is taken in: {result:?}"));

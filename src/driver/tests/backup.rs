@@ -17,6 +17,7 @@ async fn import(m: &TestManager, client: &str, mutations: Vec<Held<Record>>) -> 
         client,
         mutations,
         late: false,
+        left: None,
     };
     submit(m, Intent::Import(import)).await
 }

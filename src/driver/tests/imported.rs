@@ -2,10 +2,11 @@
 
 use super::rig::*;
 use crate::engine::Event;
+use crate::error::Code;
 use crate::model::Held;
 use crate::options::Strategy;
 use crate::replica::plan::Intent;
-use crate::replica::plan_import::Import;
+use crate::replica::plan_import::{Import, Left};
 use serde_json::json;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ async fn take_in(m: &TestManager, mutations: Vec<Held<Record>>) {
         client: "a".into(),
         mutations,
         late: true,
+        left: None,
     };
     submit(m, Intent::Import(import)).await.unwrap();
 }
@@ -263,5 +265,56 @@ fn a_creation_that_came_with_a_copy_is_found_under_the_key_it_was_given() {
         until(&m, "parked", |s| s.failed == 1).await;
         until(&m, "confirmed", |s| s.failed == 0).await;
         assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+    });
+}
+
+/// Opened by a version of the app that declares only `sites`.
+async fn without_notes(device: &mut Device) -> TestManager {
+    device.specs.retain(|spec| *spec.name == *"sites");
+    device.open_idle().await
+}
+
+#[test]
+fn of_a_copy_all_is_taken_in_that_can_be() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let m = offline(&server).await;
+        create(&m, "notes", site("n", 1)).await.unwrap();
+        for key in ["x", "y", "z"] {
+            create(&m, "sites", site(key, 1)).await.unwrap();
+        }
+        let mut copy = m.unsynced();
+        m.signal(Event::Close);
+        // The key field was another one then.
+        copy[3].mutation.value = Some(Rc::new(json!({"old": "z"})));
+
+        let mut wiped = Device::new("b", &server, 2);
+        let m = without_notes(&mut wiped).await;
+        create(&m, "sites", site("x", 2)).await.unwrap();
+        let left = Rc::new(RefCell::new(Left::default()));
+        let import = Import {
+            client: "a".into(),
+            mutations: copy,
+            late: true,
+            left: Some(left.clone()),
+        };
+        let mut rest = import.clone();
+        rest.mutations.retain(|held| *held.mutation.key == *"x");
+        let taken = submit(&m, Intent::Import(import)).await;
+        assert_eq!(taken, Ok(3));
+        assert_eq!(left.borrow().nos, [2], "a change of our own is in the way");
+        let why = left.borrow().why.clone().unwrap();
+        assert_eq!(why.code, Code::InvalidOptions);
+        assert_eq!(m.status().pending, 4);
+        let z = m.find_mutation("a.4").unwrap();
+        submit(&m, Intent::Discard(z)).await.unwrap();
+        // As in a log with changes of a collection that is not declared any more: they are sent.
+        server.borrow_mut().down = false;
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        assert!(server.borrow().has("notes", "n"));
+        // Nothing is in the way any more.
+        assert_eq!(submit(&m, Intent::Import(rest)).await, Ok(1));
+        assert_eq!(left.borrow().nos, [0; 0]);
     });
 }

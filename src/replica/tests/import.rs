@@ -25,6 +25,7 @@ fn import(story: &mut Story, from: &str, mutations: Vec<Held<Record>>) -> Result
         client,
         mutations,
         late: false,
+        left: None,
     }));
     plan.map(|plan| plan.count)
 }

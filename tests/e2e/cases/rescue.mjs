@@ -555,6 +555,78 @@ async function silentAndStrict(rig) {
   assert.deepEqual(await savedFrom(rig, page), ["a", "b", "c"]);
 }
 
+/** In the page: what `step` finds and does in a database with these collections, which is closed then. */
+async function visitOnce([user, names, step, more]) {
+  const backend = { push: () => Promise.reject(new TypeError("offline")) };
+  backend.pull = backend.push;
+  const collections = Object.fromEntries(names.map((name) => [name, { key: "id" }]));
+  const options = { name: "copies", user, backend, collections, ...more };
+  const db = await window.landfall.open(options);
+  const errors = [];
+  db.on("error", ({ code }) => code !== "network" && errors.push(code));
+  const pause = () => new Promise((resolve) => setTimeout(resolve, 300));
+  await pause();
+  const found = {};
+  for (const name of names) {
+    found[name] = (await db.collection(name).all()).map(({ id }) => id).join(" ");
+  }
+  const { pending } = db.status.outbox;
+  for (const [name, id, how] of step) await db.collection(name).put({ id }, how);
+  await pause();
+  await db.close();
+  return { ...found, pending, errors };
+}
+
+async function visitor(rig) {
+  const page = await rig.tab();
+  const at = (names, step = [], more = {}) =>
+    page.evaluate(visitOnce, [rig.user, names, step, more]);
+  const wipe = async () => {
+    await page.evaluate(throwAway);
+    await page.reload();
+    await page.waitForFunction(() => window.landfall);
+  };
+  return { at, wipe };
+}
+
+/** A version of the app that does not declare a collection any more takes its changes in all the same. */
+async function undeclared(rig) {
+  const { at, wipe } = await visitor(rig);
+  const both = ["sites", "old"];
+  await at(both, [
+    ["sites", "a"],
+    ["old", "o"],
+  ]);
+  await wipe();
+  const second = await at(["sites"], [["sites", "b"]]);
+  assert.deepEqual(second, { sites: "a", pending: 2, errors: [] });
+  await wipe();
+  const third = await at(both);
+  assert.deepEqual(third, { sites: "a b", old: "o", pending: 3, errors: [] });
+}
+
+/** A change that cannot come back now stays in the copy, and keeps neither the others nor later ones out. */
+async function inTheWay(rig) {
+  const { at, wipe } = await visitor(rig);
+  await at(
+    ["sites"],
+    [
+      ["sites", "a"],
+      ["sites", "x"],
+    ],
+  );
+  await wipe();
+  // Before the copy is looked at there is a draft under the same key.
+  await at(["sites"], [["sites", "x", { localOnly: true }]], { rescue: false });
+  const then = await at(["sites"], [["sites", "b"]]);
+  assert.deepEqual(then, { sites: "a x", pending: 1, errors: ["rescue-failed"] });
+  const again = await at(["sites"], [["sites", "c"]]);
+  assert.deepEqual([again.sites, again.pending], ["a b x", 2]);
+  await wipe();
+  const last = await at(["sites"]);
+  assert.deepEqual(last, { sites: "a b c x", pending: 4, errors: [] });
+}
+
 /** One byte, in the file in which Chromium has all databases of the origin. */
 async function damageDatabase(profile, port) {
   const folder = join(profile, "Default/IndexedDB", `http_127.0.0.1_${port}.indexeddb.leveldb`);
@@ -587,5 +659,7 @@ export const rescue = [
     name: "rescue copy: whole when the page was left, and the database thrown away",
     run: leftAtOnce,
   },
+  { name: "rescue copy: changes of a collection that is not declared any more", run: undeclared },
+  { name: "rescue copy: what is in the way of one change keeps no other out", run: inTheWay },
   { name: "rescue copy: killed, and the database thrown away", run: killed },
 ];
