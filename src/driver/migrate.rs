@@ -5,15 +5,16 @@
 //! nothing has happened and the next start begins again.
 
 use super::writer::entries;
-use super::{Backend, Clock, FIRST_VERSION, Manager};
+use super::{Backend, Clock, Manager};
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::model::Name;
-use crate::replica::Replica;
 use crate::replica::plan::Now;
+use crate::replica::{FIRST_VERSION, Replica};
 use crate::store::{AppendError, Fact, Store};
 use crate::value::Value;
+use std::rc::Rc;
 
 /// Turns a record of a collection, of an older version of the data, into one of this version.
 pub type Migrate<V> = Box<dyn Fn(&Name, &V, u32) -> Result<V>>;
@@ -26,10 +27,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             if self.0.outdated.get() {
                 return Err(self.newer());
             }
-            let Some(from) = self.outdated_from() else {
+            let stored = self.0.seq.get() > 0;
+            if !stored || !self.0.replica.borrow().needs_migration(self.0.version) {
                 return Ok(());
-            };
-            match self.migrate_from(from, migrate).await {
+            }
+            match self.migrate_all(migrate).await {
                 Err(AppendError::Taken) => {}
                 Err(AppendError::Failed(error)) => return Err(error),
                 Ok(()) => return Ok(()),
@@ -39,17 +41,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         Err(Error::new(Code::WriteContention, message))
     }
 
-    /// The version of the stored data, if it is older than the app's.
-    fn outdated_from(&self) -> Option<u32> {
-        let stored = self.0.replica.borrow().data_version().max(FIRST_VERSION);
-        (self.0.seq.get() > 0 && stored < self.0.version).then_some(stored)
-    }
-
-    async fn migrate_from(
-        &self,
-        from: u32,
-        migrate: &Migrate<V>,
-    ) -> std::result::Result<(), AppendError> {
+    async fn migrate_all(&self, migrate: &Migrate<V>) -> std::result::Result<(), AppendError> {
         let missing = self.0.replica.borrow().missing_at_all();
         self.fetch_values(missing).await?;
         let (after, commit) = {
@@ -63,7 +55,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 hlc,
                 random: 0.0,
             };
-            match replica.plan_migration(from, self.0.version, migrate, now) {
+            match replica.plan_migration(self.0.version, migrate, now) {
                 Ok(plan) => {
                     let summary = replica.summary();
                     let commit = entries(plan.facts, at_ms, hlc, &summary);
@@ -100,7 +92,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         if !fresh || version == FIRST_VERSION {
             return None;
         }
-        let fact = Fact::Schema { version };
+        let older = Rc::from([]);
+        let fact = Fact::Schema { version, older };
         replica.apply(&fact, now.at_ms, now.hlc);
         Some(fact)
     }

@@ -29,9 +29,9 @@ use crate::hlc::Hlc;
 use crate::model::{Change, MutationNo, Name, Page, Verdict};
 use crate::options::{self, CollectionSpec};
 use crate::ordered::Numbers;
-use crate::replica::Replica;
 use crate::replica::fold::Sizes;
 use crate::replica::plan::Notice;
+use crate::replica::{FIRST_VERSION, Replica};
 use crate::store::{Base, Seq, Store, Summary};
 use crate::value::Value;
 use futures_channel::oneshot;
@@ -128,9 +128,6 @@ pub struct Settings {
     /// The version of the app's data.
     pub version: u32,
 }
-
-/// The version of data that says nothing of its version.
-const FIRST_VERSION: u32 = 1;
 
 /// How far a direction has come in this cycle.
 #[derive(Debug, Clone, Copy, Default)]

@@ -134,6 +134,7 @@ impl<V: Value> Replica<V> {
         if self.data_version > 0 {
             state.push(Fact::Schema {
                 version: self.data_version,
+                older: self.older.clone(),
             });
         }
         let summary = self.summary();

@@ -36,7 +36,7 @@ use crate::limits;
 use crate::model::{Held, Key, Mutation, MutationNo, MutationState, Name};
 use crate::options::CollectionSpec;
 use crate::ordered::{Gap, Numbers, Ordered};
-use crate::store::{Fact, SegmentId, Summary};
+use crate::store::{Fact, Older, SegmentId, Summary};
 use crate::value::Value;
 use collection::{Collection, Record};
 use outbox::Outbox;
@@ -48,6 +48,9 @@ pub(crate) fn damaged(collection: &str) -> Error {
     let message = format!("{collection}: a stored record is damaged");
     Error::new(Code::DatabaseDamaged, message)
 }
+
+/// The version of data that says nothing of its version.
+pub const FIRST_VERSION: u32 = 1;
 
 /// One database's state.
 #[derive(Debug)]
@@ -67,6 +70,7 @@ pub struct Replica<V> {
     next_no: MutationNo,
     pulled_ms: Option<f64>,
     data_version: u32,
+    older: Older,
     max_attempts: u32,
     /// The server's clock minus ours, once it is known.
     offset_ms: Option<f64>,
@@ -109,6 +113,7 @@ struct Undo<V> {
     next_no: MutationNo,
     pulled_ms: Option<f64>,
     data_version: u32,
+    older: Older,
 }
 
 #[derive(Debug)]
@@ -136,6 +141,7 @@ impl<V: Value> Replica<V> {
             next_no: 1,
             pulled_ms: None,
             data_version: 0,
+            older: Rc::from([]),
             max_attempts,
             offset_ms: None,
             seen_ms: 0.0,
@@ -225,6 +231,15 @@ impl<V: Value> Replica<V> {
         self.data_version
     }
 
+    /// The version of a collection's data; the first one until another was stored.
+    #[must_use]
+    pub fn data_version_of(&self, name: &str) -> u32 {
+        let older = self.older.iter().find(|(older, _)| **older == *name);
+        older.map_or(self.data_version.max(FIRST_VERSION), |(_, version)| {
+            *version
+        })
+    }
+
     /// The clock's last reading.
     #[must_use]
     pub fn hlc(&self) -> Hlc {
@@ -266,6 +281,7 @@ impl<V: Value> Replica<V> {
             next_no: self.next_no,
             pulled_ms: self.pulled_ms,
             data_version: self.data_version,
+            older: self.older.clone(),
         });
     }
 
@@ -287,6 +303,7 @@ impl<V: Value> Replica<V> {
         self.next_no = undo.next_no;
         self.pulled_ms = undo.pulled_ms;
         self.data_version = undo.data_version;
+        self.older = undo.older;
     }
 
     /// Whether all of these are marked as sent by what is stored. A mark that is being stored may
@@ -598,7 +615,10 @@ impl<V: Value> Replica<V> {
                 key,
                 value,
             } => self.apply_local(collection, key, value.as_ref()),
-            Fact::Schema { version } => self.data_version = *version,
+            Fact::Schema { version, older } => {
+                self.data_version = *version;
+                self.older = older.clone();
+            }
             Fact::Run(run) => self.apply_run(run, at_ms, hlc),
         }
     }

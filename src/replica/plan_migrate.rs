@@ -5,9 +5,9 @@
 //! it changed, the fields that the migration has made different from its migrated base: a field that
 //! was renamed leaves under its old name and arrives under its new one.
 
-use super::Replica;
-use super::collection::Record;
+use super::collection::{Collection, Record};
 use super::plan::{Now, Plan, checked_key};
+use super::{FIRST_VERSION, Replica};
 use crate::conflict::same;
 use crate::error::{Code, Error, Result};
 use crate::model::{Held, Key, Mutation, Name};
@@ -60,14 +60,23 @@ fn with_differences<V: Value>(names: &Names, a: &V, b: Option<&V>) -> Names {
 }
 
 impl<V: Value> Replica<V> {
+    /// Whether a declared collection is of an older version than this.
+    #[must_use]
+    pub fn needs_migration(&self, to: u32) -> bool {
+        let declared = self.collections.iter().filter(|c| c.declared);
+        self.data_version.max(FIRST_VERSION) < to
+            || declared
+                .into_iter()
+                .any(|c| self.data_version_of(&c.spec.name) < to)
+    }
+
     /// Migrates everything of the declared collections and makes it true, within
-    /// [`Replica::begin`] and [`Replica::commit`].
+    /// [`Replica::begin`] and [`Replica::commit`]. The others stay of the version that they are of.
     ///
     /// # Errors
     /// `migration-failed`, naming the record; the caller rolls back.
     pub fn plan_migration(
         &mut self,
-        from: u32,
         to: u32,
         migrate: &dyn Fn(&Name, &V, u32) -> Result<V>,
         now: Now,
@@ -77,14 +86,23 @@ impl<V: Value> Replica<V> {
             let step = Step {
                 name: &collection.spec.name,
                 key_field: &collection.spec.key,
-                from,
+                from: self.data_version_of(&collection.spec.name),
                 migrate,
             };
+            if step.from == to {
+                continue;
+            }
             for (key, record) in collection.records() {
                 self.migrate_record(&step, key, record, &mut facts)?;
             }
         }
-        facts.push(Fact::Schema { version: to });
+        let others = self.collections.iter().filter(|c| !c.declared);
+        let of = |c: &Collection<V>| (c.spec.name.clone(), self.data_version_of(&c.spec.name));
+        let older = others.map(of).filter(|(_, version)| *version < to);
+        facts.push(Fact::Schema {
+            version: to,
+            older: older.collect(),
+        });
         let mut plan = Plan::default();
         for fact in facts {
             self.put_true(fact, now, &mut plan);

@@ -439,7 +439,10 @@ fn all_facts<V: Value>(record: &impl Fn(u32) -> V) -> Vec<Fact<V>> {
             key: "r1".into(),
             value: None,
         },
-        Fact::Schema { version: 3 },
+        Fact::Schema {
+            version: 3,
+            older: Rc::from([("sites".into(), 2)]),
+        },
         Fact::Rekeyed {
             collection: "sites".into(),
             field: "id".into(),
@@ -530,7 +533,7 @@ fn shape<V: Value>(fact: &Fact<V>) -> String {
             key,
             value,
         } => format!("local {collection} {key} {}", one(value)),
-        Fact::Schema { version } => format!("schema {version}"),
+        Fact::Schema { version, older } => format!("schema {version} {older:?}"),
         Fact::Run(run) => format!("a run of {}", run.values.len()),
         Fact::Rekeyed {
             collection,

@@ -65,6 +65,9 @@ pub enum Gone {
     Joined(MutationNo),
 }
 
+/// Collections whose data is of an older version than the rest, and the version that it is of.
+pub type Older = Rc<[(Name, u32)]>;
+
 /// One thing that has become true.
 #[derive(Debug, Clone)]
 pub enum Fact<V> {
@@ -109,6 +112,8 @@ pub enum Fact<V> {
     Schema {
         /// The version.
         version: u32,
+        /// Collections that are of an older one, because whoever migrated did not declare them.
+        older: Older,
     },
     /// A mutation is gone; its record is what the backend has.
     Cancelled {

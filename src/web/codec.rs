@@ -469,9 +469,16 @@ fn encode_fact(fact: &Fact<Row>) -> Object {
             set(&out, "to", &keys(&to));
             out
         }
-        Fact::Schema { version } => {
+        Fact::Schema { version, older } => {
             let out = object("schema");
             set(&out, "version", &JsValue::from(*version));
+            if !older.is_empty() {
+                let versions = Object::new();
+                for (collection, version) in older.iter() {
+                    set(&versions, collection, &JsValue::from(*version));
+                }
+                set(&out, "older", &versions);
+            }
             out
         }
     }

@@ -411,9 +411,25 @@ fn read_single(kind: &str, fact: &JsValue) -> Result<Fact<Row>> {
                 pairs: from.map(Key::from).zip(to.map(Key::from)).collect(),
             }
         }
-        "schema" => Fact::Schema {
-            version: u32::try_from(need_whole(fact, "version")?).map_err(|_| damaged("version"))?,
-        },
+        "schema" => {
+            let version = |of: &JsValue, field: &str| {
+                u32::try_from(need_whole(of, field)?).map_err(|_| damaged("version"))
+            };
+            let versions = get(fact, "older");
+            let names = match versions.is_object() {
+                true => glue::names(&versions),
+                false => Array::new(),
+            };
+            let one = |name: JsValue| {
+                let name: Name = name.as_string().unwrap_or_default().into();
+                let version = version(&versions, &name)?;
+                Ok((name, version))
+            };
+            Fact::Schema {
+                version: version(fact, "version")?,
+                older: names.iter().map(one).collect::<Result<_>>()?,
+            }
+        }
         other => return Err(damaged(other)),
     })
 }

@@ -264,3 +264,46 @@ fn what_shows_instead_of_hidden_changes_is_migrated_too() {
         assert_eq!(dump(&m, "sites").await, stored);
     });
 }
+
+#[test]
+fn a_collection_that_was_not_declared_at_a_migration_is_migrated_once_it_is() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let mut device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        create(&m, "notes", site("n", 1)).await.unwrap();
+        create(&m, "sites", site("s", 1)).await.unwrap();
+        drop(m);
+        // Each version notes where it has been.
+        device.migrate = Rc::new(|_, value, from| {
+            let mut new = (**value).clone();
+            new[format!("v{from}")] = json!(true);
+            Ok(Rc::new(new))
+        });
+        let both = device.specs.clone();
+        let declared = |names: &[&str]| {
+            let is = |spec: &&crate::options::CollectionSpec| names.contains(&&*spec.name);
+            both.iter().filter(is).cloned().collect::<Vec<_>>()
+        };
+        // Other pages of the app declare less, and are opened first.
+        for (version, names) in [
+            (2, &["sites"][..]),
+            (3, &["sites"]),
+            (3, &["sites", "notes"]),
+        ] {
+            (device.version, device.specs) = (version, declared(names));
+            let m = device.try_open().await.unwrap();
+            settle(&m).await;
+            m.fold().await.unwrap();
+        }
+        let m = device.open_idle().await;
+        settle(&m).await;
+        let sites = [r#"{"id":"s","n":1,"v1":true,"v2":true}"#];
+        assert_eq!(dump(&m, "sites").await, sites);
+        let notes = [r#"{"id":"n","n":1,"v1":true}"#];
+        assert_eq!(dump(&m, "notes").await, notes, "once, from its own version");
+        let queued = m.outbox(&Default::default()).into_iter();
+        let queued = queued.map(|e| e.mutation.value.unwrap().to_string());
+        assert_eq!(queued.collect::<Vec<_>>(), [notes, sites].concat());
+    });
+}

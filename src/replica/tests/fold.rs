@@ -93,16 +93,17 @@ fn a_compaction_tells_what_is_local_and_what_is_below_it() {
         let text = |fact: Fact<Record>| match fact {
             Fact::Remote { key, version, .. } => Some(format!("{key} {}", version.0)),
             Fact::Local { key, .. } => Some(format!("{key} local")),
-            Fact::Schema { version } => Some(format!("schema {version}")),
+            Fact::Schema { version, older } => Some(format!("schema {version} {older:?}")),
             _ => None,
         };
         let facts = facts.flat_map(|entry| entry.facts);
         facts.filter_map(text).collect::<Vec<_>>()
     };
     assert_eq!(told(&story), ["over 3", "alone local", "over local"]);
-    let schema = Fact::Schema { version: 1 };
+    let older = Rc::from([("notes".into(), 1)]);
+    let schema = Fact::Schema { version: 2, older };
     story.replica.apply(&schema, 1.0, Hlc::default());
-    assert_eq!(told(&story).last().unwrap(), "schema 1");
+    assert_eq!(told(&story).last().unwrap(), r#"schema 2 [("notes", 1)]"#);
 }
 
 #[test]
