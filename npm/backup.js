@@ -1,6 +1,7 @@
 // What is not synced, taken out of a database and into another; and the end of a database.
 
 import { fail, toError } from "./errors.js";
+import { setVersion } from "./rescue-log.js";
 
 const FORMAT = 1;
 /** How long other tabs may take to close. */
@@ -17,7 +18,7 @@ function need(ok, message) {
 
 /** A backup that JSON can carry; everything in it was copied. */
 export function backupOf(manager, core) {
-  const { client, mutations } = core.unsynced();
+  const { client, mutations, version, older } = core.unsynced();
   return JSON.parse(
     JSON.stringify({
       landfall: FORMAT,
@@ -25,6 +26,8 @@ export function backupOf(manager, core) {
       user: manager.user,
       client,
       exportedAt: Date.now(),
+      version,
+      older,
       mutations,
     }),
   );
@@ -45,6 +48,7 @@ export function checkBackup(manager, backup) {
   const known = typeof copy.client === "string" && CLIENT.test(copy.client);
   need(known, "client is missing, or not as it was exported");
   need(Array.isArray(copy.mutations), "mutations is a list");
+  need(copy.version === undefined || Number.isInteger(copy.version), "version is a whole number");
   return copy;
 }
 
@@ -56,7 +60,8 @@ export function checkBackup(manager, backup) {
 export function takeIn(manager, backup, late = false) {
   return new Promise((resolve, reject) => {
     manager.now((core) => {
-      const { client, mutations } = checkBackup(manager, backup);
+      const { client, mutations, version, older } = checkBackup(manager, backup);
+      for (const mutation of mutations) setVersion(mutation, version, older);
       const done = (error, count, [why, ...left] = []) => {
         if (error) reject(toError(error));
         else resolve(late ? { count, left, why } : count);

@@ -551,6 +551,10 @@ export interface Backup {
   /** The database it comes from: part of the id of each mutation. */
   readonly client: string;
   readonly exportedAt: number;
+  /** Of the app's data, as in `open`; a backup without it (from before there was one) is taken as it is. */
+  readonly version?: number;
+  /** Collections that are of an older one. */
+  readonly older?: { readonly [collection: string]: number };
   readonly mutations: readonly object[];
 }
 
@@ -611,7 +615,8 @@ export interface SyncManager<Types = Record<string, RecordData>> {
   exportUnsynced(): Promise<Backup>;
   /**
    * Takes over what a backup of this app and user has and this database does not know, all or none;
-   * answers how many changes that were.
+   * answers how many changes that were. What is of an older version of the data is migrated; what is of a newer
+   * one refuses (`database-newer`).
    */
   importUnsynced(backup: Backup): Promise<number>;
   /**

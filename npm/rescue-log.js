@@ -50,6 +50,16 @@ function unpacked({ first, count, keys, rows, ...same }) {
   return names.map((key, at) => ({ number: first + at, key, record: rows[at], ...PLAIN, ...same }));
 }
 
+/**
+ * Has a mutation say of which version of the app's data it is, if it is known: `older` has the collections
+ * that are of another one than the rest.
+ */
+export function setVersion(mutation, version, older) {
+  if (mutation === null || typeof mutation !== "object") return;
+  const own = older && Object.hasOwn(older, mutation.collection) && older[mutation.collection];
+  if (version !== undefined) mutation.dataVersion ??= own || version;
+}
+
 /** Runs in lists of at most a line's mutations. */
 function shared(runs) {
   const lists = [];
@@ -78,8 +88,8 @@ function encodeOthers(head, others) {
 }
 
 /**
- * A batch as lines. `head` is `{ client, next, stamp, seq, reset?, others? }`; a long batch ends in a short line.
- * `runs` are mutations as well, see `unpacked`, none longer than a line. `seqs`: where each mutation of `put`
+ * A batch as lines. `head` is `{ client, next, stamp, seq, version, older?, reset?, others? }`; a long
+ * batch ends in a short line. `runs` are mutations as well, see `unpacked`, none longer than a line. `seqs`: where each mutation of `put`
  * has a `seq` of its own. `alive`, `[below, first, last, first, last, …]`: of what is kept so far with a
  * number below the first, only what is in one of these stretches, in order, has not gone. `others` is all
  * that is kept of databases before this one; left out, it stays as it is.
@@ -136,6 +146,8 @@ export function replay(text) {
       seqs,
       alive,
       others,
+      version,
+      older,
     } = JSON.parse(json);
     if (reset || client !== kept.client) kept = empty(client);
     if (Array.isArray(others)) addOthers(kept, others);
@@ -146,6 +158,7 @@ export function replay(text) {
     const keep = (mutation, known) => {
       const { number } = mutation;
       if (known < (kept.seqs.get(number) ?? 0)) return;
+      setVersion(mutation, version, older);
       kept.puts.set(number, mutation);
       kept.seqs.set(number, known);
     };

@@ -84,7 +84,7 @@ class Rescue {
    * what the platform says, e.g. of a quota. `left` mutations live after it; `alone()` says whether no
    * other tab writes here. `stamp` is the clock up to which nothing is missing, `[ms, counter]`; `seq` is
    * the newest entry of the log that the tab knows. `runs` are mutations as well, `alive` are all there
-   * are, see rescue-log.js. `others` is what is kept of databases before this one, all of it, or true: what
+   * are, see rescue-log.js; `version` and `older` say of which version of the app's data. `others` is what is kept of databases before this one, all of it, or true: what
    * was said of that before.
    */
   write({
@@ -97,13 +97,19 @@ class Rescue {
     gone = [],
     alive,
     others,
+    version,
+    older,
     left,
     alone = () => false,
   }) {
     // Made into text at once: what the caller does to its objects later is not ours.
     const said = others === true ? undefined : others;
     const head = { client, next, stamp, others: others === true || undefined };
-    const line = encode({ ...head, seq }, put, [...gone], { runs, alive, others: said });
+    const line = encode({ ...head, seq, version, older }, put, [...gone], {
+      runs,
+      alive,
+      others: said,
+    });
     const count = runs.reduce((sum, run) => sum + run.count, put.length);
     this.#written = Math.max(this.#written + count, left ?? 0);
     this.#head = {

@@ -11,6 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::model::Name;
 use crate::replica::plan::Now;
+use crate::replica::plan_import::{Import, Left};
 use crate::replica::{FIRST_VERSION, Replica};
 use crate::store::{AppendError, Fact, Store};
 use crate::value::Value;
@@ -21,7 +22,7 @@ pub type Migrate<V> = Box<dyn Fn(&Name, &V, u32) -> Result<V>>;
 
 impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// Loads everything and migrates it where that is needed.
-    pub(super) async fn migrate(&self, migrate: &Migrate<V>) -> Result<()> {
+    pub(super) async fn migrate(&self) -> Result<()> {
         for _ in 0..limits::APPEND_RETRIES_MAX {
             self.catch_up().await?;
             if self.0.outdated.get() {
@@ -31,7 +32,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             if !stored || !self.0.replica.borrow().needs_migration(self.0.version) {
                 return Ok(());
             }
-            match self.migrate_all(migrate).await {
+            match self.migrate_all().await {
                 Err(AppendError::Taken) => {}
                 Err(AppendError::Failed(error)) => return Err(error),
                 Ok(()) => return Ok(()),
@@ -41,7 +42,16 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         Err(Error::new(Code::WriteContention, message))
     }
 
-    async fn migrate_all(&self, migrate: &Migrate<V>) -> std::result::Result<(), AppendError> {
+    /// Brings mutations from elsewhere to the app's version of its data, see [`Replica::migrate_import`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn migrate_import(&self, import: &mut Import<V>, versions: &[Option<u32>]) -> Result<Left> {
+        let (replica, migrate) = (self.0.replica.borrow(), &self.0.migrate);
+        replica.migrate_import(import, versions, self.0.version, migrate)
+    }
+
+    async fn migrate_all(&self) -> std::result::Result<(), AppendError> {
         let missing = self.0.replica.borrow().missing_at_all();
         self.fetch_values(missing).await?;
         let (after, commit) = {
@@ -55,7 +65,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 hlc,
                 random: 0.0,
             };
-            match replica.plan_migration(self.0.version, migrate, now) {
+            match replica.plan_migration(self.0.version, &self.0.migrate, now) {
                 Ok(plan) => {
                     let summary = replica.summary();
                     let commit = entries(plan.facts, at_ms, hlc, &summary);

@@ -190,6 +190,7 @@ struct Inner<V, S, B, C> {
     /// The version of the app's data, as this app knows it.
     version: u32,
     /// The data is of a newer version: nothing is written any more.
+    migrate: Migrate<V>,
     outdated: Cell<bool>,
     error_at_ms: Cell<f64>,
     strict_rescue: bool,
@@ -284,6 +285,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             store_error: RefCell::new(None),
             watchers: RefCell::default(),
             version: settings.version,
+            migrate,
             outdated: Cell::new(false),
             error_at_ms: Cell::new(0.0),
             strict_rescue: settings.strict_rescue,
@@ -292,7 +294,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             manager.0.loaded.set(true);
         } else if manager.0.version > FIRST_VERSION {
             // Whether the data is of this version shows only when all of it is read.
-            crate::rare(manager.migrate(&migrate)).await?;
+            crate::rare(manager.migrate()).await?;
         } else {
             manager.submit_catch_up();
         }

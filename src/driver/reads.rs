@@ -8,7 +8,7 @@ use crate::model::{Held, Key, Mutation, MutationNo, MutationState, Name};
 use crate::replica::collection::Collection;
 use crate::replica::index::Query;
 use crate::replica::plan::Intent;
-use crate::store::Store;
+use crate::store::{Older, Store};
 use crate::value::Value;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -192,6 +192,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     #[must_use]
     pub fn unsynced(&self) -> Vec<Held<V>> {
         self.0.replica.borrow().all_held()
+    }
+
+    /// The version of the data in that, and collections that are of an older one.
+    #[must_use]
+    pub fn data_versions(&self) -> (u32, Older) {
+        self.0.replica.borrow().data_versions()
     }
 
     /// `synced`, `pending`, `syncing`, `conflict`, `failed` or `local`; none where there is no record.

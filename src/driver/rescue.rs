@@ -8,7 +8,7 @@ use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Held, MutationNo};
 use crate::replica::Alive;
-use crate::store::{Seq, Store};
+use crate::store::{Older, Seq, Store};
 use crate::value::Value;
 use futures_channel::oneshot;
 use futures_util::future::select;
@@ -34,6 +34,8 @@ pub struct RescueBatch<V> {
     pub seq: Seq,
     /// Mutations in the outbox.
     pub left: usize,
+    /// The version of the data in it, and collections that are of an older one.
+    pub versions: (u32, Older),
 }
 
 /// Batches on their way into the copy, and who waits for each.
@@ -243,6 +245,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             next_no,
             seq: self.0.seq.get(),
             left: replica.outbox.len(),
+            versions: replica.data_versions(),
         };
         Some((batch, more))
     }

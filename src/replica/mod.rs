@@ -231,6 +231,12 @@ impl<V: Value> Replica<V> {
         self.data_version
     }
 
+    /// The version of the app's data, and collections that are of an older one.
+    #[must_use]
+    pub fn data_versions(&self) -> (u32, Older) {
+        (self.data_version.max(FIRST_VERSION), self.older.clone())
+    }
+
     /// The version of a collection's data; the first one until another was stored.
     #[must_use]
     pub fn data_version_of(&self, name: &str) -> u32 {

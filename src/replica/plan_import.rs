@@ -69,6 +69,8 @@ pub struct Import<V> {
     pub late: bool,
     /// Gets what cannot be taken over; without it that refuses all.
     pub left: Option<Rc<RefCell<Left>>>,
+    /// What is to be known of versions of the data first: see [`Replica::migrate_import`].
+    pub schema: Option<Fact<V>>,
 }
 
 /// One import under way.
@@ -203,6 +205,9 @@ impl<V: Value> Replica<V> {
             taken: Numbers::default(),
             unpulled: false,
         };
+        if let Some(schema) = import.schema {
+            self.put_true(schema, now, plan);
+        }
         // It may be decided for the second time.
         let mut left = Left::default();
         for (at, held) in self.alive_in(import.mutations, import.late) {

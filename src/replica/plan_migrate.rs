@@ -3,10 +3,12 @@
 //!
 //! Queued mutations keep their ids, their place and their state. A partial update sends, beside what
 //! it changed, the fields that the migration has made different from its migrated base: a field that
-//! was renamed leaves under its old name and arrives under its new one.
+//! was renamed leaves under its old name and arrives under its new one. What comes from elsewhere (a rescue
+//! copy, a backup) is migrated in the same way before it is taken over.
 
 use super::collection::{Collection, Record};
 use super::plan::{Now, Plan, checked_key};
+use super::plan_import::{Import, Left};
 use super::{FIRST_VERSION, Replica};
 use crate::conflict::same;
 use crate::error::{Code, Error, Result};
@@ -64,10 +66,8 @@ impl<V: Value> Replica<V> {
     #[must_use]
     pub fn needs_migration(&self, to: u32) -> bool {
         let declared = self.collections.iter().filter(|c| c.declared);
-        self.data_version.max(FIRST_VERSION) < to
-            || declared
-                .into_iter()
-                .any(|c| self.data_version_of(&c.spec.name) < to)
+        self.data_version.max(FIRST_VERSION) < to || { declared }
+            .any(|c| self.data_version_of(&c.spec.name) < to)
     }
 
     /// Migrates everything of the declared collections and makes it true, within
@@ -108,6 +108,102 @@ impl<V: Value> Replica<V> {
             self.put_true(fact, now, &mut plan);
         }
         Ok(plan)
+    }
+
+    /// Brings queued mutations from elsewhere to this version of the data: `versions` are what each is of,
+    /// where that is known. Answers those that cannot be, for a rescue copy; the first of them refuses a backup.
+    ///
+    /// # Errors
+    /// `database-newer`, `migration-failed`.
+    #[inline(never)]
+    pub fn migrate_import(
+        &self,
+        import: &mut Import<V>,
+        versions: &[Option<u32>],
+        to: u32,
+        migrate: &dyn Fn(&Name, &V, u32) -> Result<V>,
+    ) -> Result<Left> {
+        let mut left = Left::default();
+        let mut older = Vec::new();
+        // As they were, and as they are.
+        let mut done: Vec<(Mutation<V>, Held<V>)> = Vec::new();
+        let all = std::mem::take(&mut import.mutations);
+        for (held, version) in all.into_iter().zip(versions) {
+            let (old, from) = (held.mutation.clone(), version.unwrap_or(to));
+            match self.migrated_held(held, (from, to), &done, &mut older, migrate) {
+                Ok(held) => done.push((old, held)),
+                Err(error) if import.late => {
+                    left.nos.push(old.no);
+                    left.why.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        import.mutations = done.into_iter().map(|(_, held)| held).collect();
+        if !older.is_empty() {
+            older.extend(self.older.iter().cloned());
+            let (version, older) = (to, older.into());
+            import.schema = Some(Fact::Schema { version, older });
+        }
+        Ok(left)
+    }
+
+    fn migrated_held(
+        &self,
+        held: Held<V>,
+        (from, to): (u32, u32),
+        done: &[(Mutation<V>, Held<V>)],
+        older: &mut Vec<(Name, u32)>,
+        migrate: &dyn Fn(&Name, &V, u32) -> Result<V>,
+    ) -> Result<Held<V>> {
+        let m = &held.mutation;
+        let newer = |known: u32| {
+            let Mutation {
+                collection, key, ..
+            } = m;
+            let what =
+                format!("{collection}: the change of \"{key}\" is of version {from} of the data");
+            Error::new(Code::DatabaseNewer, format!("{what}, not {known}"))
+        };
+        if from > to {
+            return Err(newer(to));
+        }
+        let Some(collection) = self.collection(&m.collection) else {
+            // It stays of its version, with all of its collection.
+            let said = older.iter().find(|(name, _)| *name == m.collection);
+            let here = match (said, self.position(&m.collection)) {
+                (Some((_, version)), _) => *version,
+                (None, Some(_)) => self.data_version_of(&m.collection),
+                (None, None) => {
+                    older.extend((from < to).then(|| (m.collection.clone(), from)));
+                    from
+                }
+            };
+            return if here == from {
+                Ok(held)
+            } else {
+                Err(newer(here))
+            };
+        };
+        if from == to {
+            return Ok(held);
+        }
+        let step = Step {
+            name: &collection.spec.name,
+            key_field: &collection.spec.key,
+            from,
+            migrate,
+        };
+        let same =
+            |(old, _): &&(Mutation<V>, Held<V>)| old.collection == m.collection && old.key == m.key;
+        let before = m.behind.then(|| done.iter().rfind(same)).flatten();
+        let before =
+            before.and_then(|(old, new)| old.value.clone().zip(new.mutation.value.clone()));
+        Ok(Held {
+            mutation: migrated(&step, m, before.as_ref())?,
+            shadow: step.maybe(&m.key, held.shadow.as_ref())?,
+            version: held.version,
+        })
     }
 
     fn migrate_record(

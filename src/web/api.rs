@@ -3,6 +3,7 @@
 
 use super::backend::JsBackend;
 use super::clock::WebClock;
+use super::codec::set_versions;
 use super::codec_mutation::mutation_to_js;
 use super::glue::{get, set};
 use super::host::Host;
@@ -236,7 +237,7 @@ impl Core {
         self.sound(collection, self.shown(found))
     }
 
-    /// Everything that the backend has not confirmed: `{ client, mutations }`.
+    /// Everything that the backend has not confirmed: `{ client, mutations, version, older? }`.
     pub fn unsynced(&self) -> Object {
         let out = Object::new();
         set(&out, "client", &JsValue::from_str(&self.manager.client()));
@@ -246,14 +247,22 @@ impl Core {
         let write = |row: &Row| self.shown(Some(row.clone()));
         let mutations: Array = held.iter().map(|h| mutation_to_js(h, &write)).collect();
         set(&out, "mutations", &mutations);
+        let (version, older) = self.manager.data_versions();
+        set_versions(&out, version, &older);
         out
     }
 
     /// Takes mutations over that another database has handed out. `late`: some may have been confirmed
-    /// since, and what cannot be taken over is left. Calls `done(error, count, left)`: `[why, number, …]`.
+    /// since, and what cannot be taken over is left. Calls `done(error, count, left)`: `[why, number, …]`. Each
+    /// says of which version of the app's data it is (`dataVersion`); one that does not is taken as it is.
     pub fn import(&self, client: &str, mutations: &Array, late: bool, done: Function) {
-        let (import, strange) = match writes::import(client, mutations, late) {
-            Ok(both) => both,
+        let read =
+            writes::import(client, mutations, late).and_then(|(mut import, versions, left)| {
+                let more = self.manager.migrate_import(&mut import, &versions)?;
+                Ok((import, left, more))
+            });
+        let (import, strange, newer) = match read {
+            Ok(all) => all,
             Err(error) => return answer(&done, Err(error)),
         };
         let left = import.left.clone().unwrap_or_default();
@@ -262,9 +271,9 @@ impl Core {
                 return answer(&done, result);
             };
             let told = left.take();
-            let why = strange.why.or(told.why);
+            let why = strange.why.or(newer.why).or(told.why);
             let left = Array::of1(&why.map_or(JsValue::NULL, thrown));
-            for no in strange.nos.iter().chain(&told.nos) {
+            for no in strange.nos.iter().chain(&newer.nos).chain(&told.nos) {
                 left.push(&(*no as f64).into());
             }
             // The loader's callback only settles a promise.

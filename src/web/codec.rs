@@ -22,7 +22,7 @@ use crate::conflict::Conflict;
 use crate::error::{Code, Error, Result};
 use crate::model::{Action, MutationNo, Name};
 use crate::shown::{Names, Shown};
-use crate::store::{Entry, FORMAT, Fact, Gone, Summary, singles};
+use crate::store::{Entry, FORMAT, Fact, Gone, Older, Summary, singles};
 use crate::value::Value;
 use js_sys::{Array, Float64Array, Object};
 use std::rc::Rc;
@@ -471,16 +471,21 @@ fn encode_fact(fact: &Fact<Row>) -> Object {
         }
         Fact::Schema { version, older } => {
             let out = object("schema");
-            set(&out, "version", &JsValue::from(*version));
-            if !older.is_empty() {
-                let versions = Object::new();
-                for (collection, version) in older.iter() {
-                    set(&versions, collection, &JsValue::from(*version));
-                }
-                set(&out, "older", &versions);
-            }
+            set_versions(&out, *version, older);
             out
         }
+    }
+}
+
+/// Of which version the data is, and collections that are of an older one.
+pub(super) fn set_versions(out: &Object, version: u32, older: &Older) {
+    set(out, "version", &JsValue::from(version));
+    if !older.is_empty() {
+        let versions = Object::new();
+        for (collection, version) in older.iter() {
+            set(&versions, collection, &JsValue::from(*version));
+        }
+        set(out, "older", &versions);
     }
 }
 

@@ -5,7 +5,7 @@
 //! (one after the other), keys and records differ; any other one is an object of its own
 //! (`codec_mutation.rs`).
 
-use super::codec::RowList;
+use super::codec::{RowList, set_versions};
 use super::codec_mutation::mutation_to_js;
 use super::glue::{name, set};
 use super::value::Row;
@@ -16,7 +16,7 @@ use crate::model::Mutation;
 use js_sys::{Array, Float64Array, Object};
 use wasm_bindgen::JsValue;
 
-/// `{ put, runs, gone, alive, next, stamp, seq, left }`; `alive`: `[below, first, last, first, last, …]`.
+/// `{ put, runs, gone, alive, next, stamp, seq, left, version, older? }`; `alive`: `[below, first, last, first, last, …]`.
 pub(super) fn batch_to_js(batch: &RescueBatch<Row>) -> Object {
     let (put, runs) = (Array::new(), Array::new());
     let mut run: Option<Run> = None;
@@ -56,6 +56,7 @@ pub(super) fn batch_to_js(batch: &RescueBatch<Row>) -> Object {
     set(&out, "stamp", &stamp);
     set(&out, "seq", &(batch.seq as f64).into());
     set(&out, "left", &(batch.left as f64).into());
+    set_versions(&out, batch.versions.0, &batch.versions.1);
     out
 }
 

@@ -570,6 +570,7 @@ fn a_rescue_batch_has_new_records_as_runs_and_anything_else_whole() {
         next_no: 9,
         seq: 2,
         left: 7,
+        versions: (2, Rc::from([("sites".into(), 1)])),
     };
     let out = rescue::batch_to_js(&batch);
     let runs: Array = get(&out, "runs").unchecked_into();
@@ -583,6 +584,8 @@ fn a_rescue_batch_has_new_records_as_runs_and_anything_else_whole() {
     assert_eq!(said("rows")[3], r#"["{\"id\":\"r8\",\"n\":8}"]"#);
     let put: Array = get(&out, "put").unchecked_into();
     assert_eq!(put.length(), 1);
+    assert_eq!(get(&out, "version"), 2);
+    assert_eq!(get(&get(&out, "older"), "sites"), 1);
     assert_eq!(get(&put.get(0), "attempts"), 1);
     assert_eq!(get(&get(&out, "gone"), "0"), 7);
     let alive: Array = get(&out, "alive").unchecked_into();

@@ -177,12 +177,16 @@ pub(super) fn transaction(
 
 /// The mutations of a backup; the first fault refuses them all. Of a rescue copy (`late`) what cannot be
 /// read is left, with all of its record.
-pub(super) fn import(client: &str, mutations: &Array, late: bool) -> Result<(Import<Row>, Left)> {
+pub(super) fn import(
+    client: &str,
+    mutations: &Array,
+    late: bool,
+) -> Result<(Import<Row>, Vec<Option<u32>>, Left)> {
     let mut held = Vec::with_capacity(mutations.length() as usize);
     let (mut left, mut strange) = (Left::default(), Vec::new());
     for (at, mutation) in mutations.iter().enumerate() {
         match mutation_from_js(&mutation, false) {
-            Ok(one) => held.push(one),
+            Ok(one) => held.push((one, get_number(&mutation, "dataVersion").map(|v| v as u32))),
             Err(field) => {
                 let message = format!("backup: mutations[{at}].{field} is not as it was exported");
                 let error = Error::new(Code::InvalidOptions, message);
@@ -196,7 +200,7 @@ pub(super) fn import(client: &str, mutations: &Array, late: bool) -> Result<(Imp
             }
         }
     }
-    held.retain(|one| {
+    held.retain(|(one, _)| {
         let stays = !strange
             .iter()
             .flatten()
@@ -204,13 +208,15 @@ pub(super) fn import(client: &str, mutations: &Array, late: bool) -> Result<(Imp
         left.nos.extend((!stays).then_some(one.mutation.no));
         stays
     });
+    let (held, versions) = held.into_iter().unzip();
     let import = Import {
         client: client.into(),
         mutations: held,
         late,
         left: late.then(Rc::default),
+        schema: None,
     };
-    Ok((import, left))
+    Ok((import, versions, left))
 }
 
 /// The app's migration; records stay as they are where there is none.

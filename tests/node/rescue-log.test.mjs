@@ -190,3 +190,22 @@ test("what is kept of databases before stays beside the batches, and in a summar
   assert.ok(!summary(replay(over)).includes("others"));
   assert.deepEqual(replay(text + encode({ ...head, client: "b" }, [], [])).others, []);
 });
+
+test("each mutation says of which version of the data it is, as its line did", () => {
+  const one = (number, collection) => ({ number, collection });
+  const versions = (text) =>
+    [...replay(text).puts.values()].map(({ number, dataVersion }) => [number, dataVersion]);
+  const first = encode({ ...head, version: 1 }, [one(1, "sites"), one(2, "notes")], []);
+  const second = { ...head, version: 2, older: { notes: 1 } };
+  const third = encode(second, [one(1, "sites"), one(4, "notes")], [], { runs: [run(5, 1)] });
+  const text = first + third;
+  const known = [
+    [1, 2],
+    [2, 1],
+    [4, 1],
+    [5, 2],
+  ];
+  assert.deepEqual(versions(text), known);
+  assert.deepEqual(versions(summary(replay(text))), known);
+  assert.ok(!("dataVersion" in replay(encode(head, puts(1), [])).puts.get(1)));
+});

@@ -159,6 +159,7 @@ async fn bring_back(fleet: &Rc<Fleet>, (c, tab): Asker, manager: &Tabs) -> bool 
             mutations,
             late: true,
             left: None,
+            schema: None,
         };
         if let Err(error) = take_in(manager, import).await {
             // A disk that fails, a newer app beside this one, or a change of this database's own that
@@ -297,6 +298,7 @@ pub(crate) fn import(fleet: &Rc<Fleet>, (c, t): (usize, usize), nth: usize) {
         mutations: mutations.iter().cloned().map(copy).collect(),
         late: false,
         left: None,
+        schema: None,
     };
     let done = Box::new(move |result: Result<usize, Error>| {
         told.say(|| format!("c{c} tab {tab}: the backup is taken in: {result:?}"));

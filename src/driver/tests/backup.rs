@@ -18,6 +18,7 @@ async fn import(m: &TestManager, client: &str, mutations: Vec<Held<Record>>) -> 
         mutations,
         late: false,
         left: None,
+        schema: None,
     };
     submit(m, Intent::Import(import)).await
 }

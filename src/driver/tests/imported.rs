@@ -17,6 +17,7 @@ async fn take_in(m: &TestManager, mutations: Vec<Held<Record>>) {
         mutations,
         late: true,
         left: None,
+        schema: None,
     };
     submit(m, Intent::Import(import)).await.unwrap();
 }
@@ -297,6 +298,7 @@ fn of_a_copy_all_is_taken_in_that_can_be() {
             mutations: copy,
             late: true,
             left: Some(left.clone()),
+            schema: None,
         };
         let mut rest = import.clone();
         rest.mutations.retain(|held| *held.mutation.key == *"x");

@@ -3,8 +3,10 @@
 use super::hidden::{HIDDEN, LOCAL, patch, write};
 use super::rig::*;
 use crate::engine::{Event, Phase};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
+use crate::model::Held;
 use crate::replica::plan::{Intent, Write};
+use crate::replica::plan_import::{Import, Left};
 use crate::store::memory::Fault as Disk;
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
@@ -305,5 +307,114 @@ fn a_collection_that_was_not_declared_at_a_migration_is_migrated_once_it_is() {
         let queued = m.outbox(&Default::default()).into_iter();
         let queued = queued.map(|e| e.mutation.value.unwrap().to_string());
         assert_eq!(queued.collect::<Vec<_>>(), [notes, sites].concat());
+    });
+}
+
+/// Takes over what another database has queued, of this version of the data.
+async fn take_in(
+    m: &TestManager,
+    mutations: &[Held<Record>],
+    (version, late): (Option<u32>, bool),
+) -> Result<(usize, Left)> {
+    let mut import = Import {
+        client: "a".into(),
+        mutations: mutations.to_vec(),
+        late,
+        left: None,
+        schema: None,
+    };
+    let left = m.migrate_import(&mut import, &vec![version; mutations.len()])?;
+    Ok((submit(m, Intent::Import(import)).await?, left))
+}
+
+#[test]
+fn what_comes_from_an_older_version_of_the_data_is_migrated() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = filled(&server).await;
+        let m = device.open_idle().await;
+        settle(&m).await;
+        update(&m, "sites", "s", json!({"n": 5})).await.unwrap();
+        submit(&m, Intent::MarkSent(vec![3])).await.unwrap();
+        update(&m, "sites", "s", json!({"n": 6})).await.unwrap();
+        let copy = m.unsynced();
+        assert_eq!(copy.len(), 4);
+        assert!(copy[3].mutation.behind);
+        m.signal(Event::Close);
+        for late in [false, true] {
+            let mut fresh = Device::new("b", &server, 2);
+            to_two(&mut fresh);
+            let m = fresh.open_idle().await;
+            let (count, left) = take_in(&m, &copy, (Some(1), late)).await.unwrap();
+            assert_eq!((count, left.nos), (4, vec![]));
+            let truth = [
+                r#"{"id":"new","size":20}"#,
+                r#"{"b":0,"id":"s","size":60}"#,
+                r#"{"b":1,"id":"u","size":10}"#,
+            ];
+            assert_eq!(dump(&m, "sites").await, truth);
+            let all = m.unsynced();
+            assert_eq!(all[0].mutation.base.as_ref().unwrap()["size"], 10);
+            assert_eq!(all[0].shadow.as_ref().unwrap()["size"], 10);
+            let changed = all[3].mutation.changed.clone().unwrap();
+            assert!(changed.iter().any(|name| **name == *"size"), "{changed:?}");
+        }
+        // Not migrated: what is of this version, and what does not say.
+        for version in [Some(2), None] {
+            let mut fresh = Device::new("b", &server, 2);
+            to_two(&mut fresh);
+            let m = fresh.open_idle().await;
+            take_in(&m, &copy[..2], (version, true)).await.unwrap();
+            let row = m.unsynced()[1].mutation.value.clone().unwrap();
+            assert_eq!(*row, site("new", 2), "{version:?}");
+        }
+    });
+}
+
+#[test]
+fn what_comes_from_a_newer_version_of_the_data_is_not_taken_in() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = filled(&server).await;
+        let m = device.open_idle().await;
+        settle(&m).await;
+        let copy = m.unsynced();
+        m.signal(Event::Close);
+        let m = Device::new("b", &server, 2).open_idle().await;
+        let error = take_in(&m, &copy, (Some(2), false)).await.unwrap_err();
+        assert_eq!(error.code, Code::DatabaseNewer);
+        let (count, left) = take_in(&m, &copy, (Some(2), true)).await.unwrap();
+        assert_eq!((count, left.nos), (0, vec![1, 2]));
+        assert_eq!(left.why.unwrap().code, Code::DatabaseNewer);
+    });
+}
+
+#[test]
+fn what_comes_of_an_undeclared_collection_is_migrated_once_it_is_declared() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        create(&m, "sites", site("s", 1)).await.unwrap();
+        create(&m, "notes", site("n", 1)).await.unwrap();
+        let copy = m.unsynced();
+        m.signal(Event::Close);
+        let mut fresh = Device::new("b", &server, 2);
+        fresh.version = 2;
+        fresh.migrate = Rc::new(|_, value, from| {
+            let mut new = (**value).clone();
+            new[format!("v{from}")] = json!(true);
+            Ok(Rc::new(new))
+        });
+        let both = fresh.specs.clone();
+        fresh.specs.retain(|spec| *spec.name == *"sites");
+        let m = fresh.open_idle().await;
+        let (count, _) = take_in(&m, &copy, (Some(1), true)).await.unwrap();
+        assert_eq!(count, 2);
+        assert_eq!(m.data_versions(), (2, Rc::from([("notes".into(), 1)])));
+        fresh.specs = both;
+        let m = fresh.try_open().await.unwrap();
+        assert_eq!(dump(&m, "notes").await, [r#"{"id":"n","n":1,"v1":true}"#]);
+        assert_eq!(dump(&m, "sites").await, [r#"{"id":"s","n":1,"v1":true}"#]);
     });
 }

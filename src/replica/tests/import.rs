@@ -26,6 +26,7 @@ fn import(story: &mut Story, from: &str, mutations: Vec<Held<Record>>) -> Result
         mutations,
         late: false,
         left: None,
+        schema: None,
     }));
     plan.map(|plan| plan.count)
 }

@@ -627,6 +627,52 @@ async function inTheWay(rig) {
   assert.deepEqual(last, { sites: "a b c x", pending: 4, errors: [] });
 }
 
+/** Changes of an older version of the data are migrated, from the copy and from a backup; newer ones wait. */
+async function olderVersion(rig) {
+  const page = await rig.tab();
+  const at = (version, backup) =>
+    page.evaluate(
+      async ([user, of, given]) => {
+        const collections = { sites: { key: "id" } };
+        const sites = ({ name, ...rest }) => ({ ...rest, title: name });
+        const options = { name: "versions", user, collections, version: of, migrate: { sites } };
+        const db = await window.landfall.open(options);
+        const refused = given && (await db.importUnsynced(given).catch(({ code }) => code));
+        const all = await db.collection("sites").all();
+        const id = given ? "1" : "0";
+        if (of === 1) await db.collection("sites").put({ id, name: "one" });
+        const out = await db.exportUnsynced();
+        await db.close();
+        return { all, refused, out };
+      },
+      [rig.user, version, backup],
+    );
+  const again = async () => {
+    await page.evaluate(throwAway);
+    await page.reload();
+    await page.waitForFunction(() => window.landfall);
+  };
+  const first = await at(1);
+  await again();
+  const second = await at(2);
+  assert.deepEqual(second.all, [{ id: "0", title: "one" }]);
+  assert.deepEqual([first.out.version, second.out.version], [1, 2]);
+  await again();
+  // A page of the older app leaves it where it is.
+  const older = await at(1, second.out);
+  assert.deepEqual([older.all, older.refused], [[], "database-newer"]);
+  await again();
+  const newer = await at(2);
+  const both = ["0", "1"].map((id) => ({ id, title: "one" }));
+  assert.deepEqual(newer.all, both);
+  await page.evaluate(throwAway);
+  // Without its copy.
+  rig.user = `${rig.user}-2`;
+  await at(2);
+  const imported = await at(2, { ...first.out, user: rig.user });
+  assert.deepEqual([imported.refused, imported.all], [1, [{ id: "0", title: "one" }]]);
+}
+
 /** One byte, in the file in which Chromium has all databases of the origin. */
 async function damageDatabase(profile, port) {
   const folder = join(profile, "Default/IndexedDB", `http_127.0.0.1_${port}.indexeddb.leveldb`);
@@ -661,5 +707,6 @@ export const rescue = [
   },
   { name: "rescue copy: changes of a collection that is not declared any more", run: undeclared },
   { name: "rescue copy: what is in the way of one change keeps no other out", run: inTheWay },
+  { name: "rescue copy: changes of an older version of the data are migrated", run: olderVersion },
   { name: "rescue copy: killed, and the database thrown away", run: killed },
 ];
