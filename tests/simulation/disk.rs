@@ -246,7 +246,7 @@ fn name(fact: &Fact<Record>) -> String {
         Fact::Run(run) => format!("run-of-{}", run.values.len()),
         Fact::Held(held) => format!("held-{}", held.mutation.no),
         Fact::Local { key, .. } => format!("local-{key}"),
-        Fact::Schema { version } => format!("schema-{version}"),
+        Fact::Schema { version, .. } => format!("schema-{version}"),
         Fact::Cancelled { no, why } => format!("cancelled-{no}-{why:?}"),
         Fact::Sent { nos } => format!("sent-{nos:?}"),
         Fact::Acked { no, .. } => format!("acked-{no}"),

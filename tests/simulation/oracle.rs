@@ -484,7 +484,7 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                         device.origins.insert(m.no, origin.clone());
                     }
                 }
-                Fact::Schema { version } => {
+                Fact::Schema { version, .. } => {
                     device.schema = Some((*version, tab));
                     oracle.losses.schemas.insert(client, (*version, tab));
                 }
