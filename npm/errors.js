@@ -30,7 +30,7 @@ export function toError(parts) {
 }
 
 const HINTS = {
-  "invalid-options": "Correct the options of open(); the message names the field.",
+  "invalid-options": "Correct the options or the query; the message names the field.",
   "invalid-record": "Store plain objects of JSON values; the message names the path.",
   "invalid-key":
     "Give every record a string key of 1 to 512 bytes, for example crypto.randomUUID().",

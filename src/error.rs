@@ -55,8 +55,8 @@ macro_rules! codes {
 }
 
 codes! {
-    /// `open` was given options that cannot work.
-    InvalidOptions "invalid-options" false "Correct the options of open(); the message names the field.";
+    /// Options or a query that cannot work.
+    InvalidOptions "invalid-options" false "Correct the options or the query; the message names the field.";
     /// The record is not a plain JSON object.
     InvalidRecord "invalid-record" false "Store plain objects of JSON values; the message names the path.";
     /// The key is missing, empty, too long or not a string.
