@@ -124,7 +124,7 @@ impl<V: Value> Replica<V> {
         migrate: &dyn Fn(&Name, &V, u32) -> Result<V>,
     ) -> Result<Left> {
         let mut left = Left::default();
-        let mut older = Vec::new();
+        let (mut older, mut failed) = (Vec::new(), Vec::new());
         // As they were, and as they are.
         let mut done: Vec<(Mutation<V>, Held<V>)> = Vec::new();
         let all = std::mem::take(&mut import.mutations);
@@ -135,11 +135,22 @@ impl<V: Value> Replica<V> {
                 Err(error) if import.late => {
                     left.nos.push(old.no);
                     left.why.get_or_insert(error);
+                    failed.push((old.collection, old.key));
                 }
                 Err(error) => return Err(error),
             }
         }
-        import.mutations = done.into_iter().map(|(_, held)| held).collect();
+        for (old, held) in done {
+            // What stands behind one that is left must not overtake it.
+            if failed
+                .iter()
+                .any(|(name, key)| *name == old.collection && *key == old.key)
+            {
+                left.nos.push(old.no);
+            } else {
+                import.mutations.push(held);
+            }
+        }
         if !older.is_empty() {
             older.extend(self.older.iter().cloned());
             let (version, older) = (to, older.into());

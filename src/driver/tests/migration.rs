@@ -386,6 +386,19 @@ fn what_comes_from_a_newer_version_of_the_data_is_not_taken_in() {
         let (count, left) = take_in(&m, &copy, (Some(2), true)).await.unwrap();
         assert_eq!((count, left.nos), (0, vec![1, 2]));
         assert_eq!(left.why.unwrap().code, Code::DatabaseNewer);
+        // Nor what stands behind it.
+        let mut behind = copy[0].clone();
+        (behind.mutation.no, behind.mutation.behind) = (3, true);
+        let mut import = Import {
+            client: "a".into(),
+            mutations: vec![copy[0].clone(), copy[1].clone(), behind],
+            late: true,
+            left: None,
+            schema: None,
+        };
+        let versions = [Some(2), Some(1), Some(1)];
+        let left = m.migrate_import(&mut import, &versions).unwrap();
+        assert_eq!((left.nos, import.mutations.len()), (vec![1, 3], 1));
     });
 }
 
