@@ -84,7 +84,12 @@ export class Lifeboat {
   /** Takes in what is kept of other databases, as far as it goes; from then on the copy is this one's. */
   async #bringBack(rescue) {
     const kept = await rescue.load();
-    if (this.#closed || kept === null) return null;
+    if (this.#closed) return null;
+    if (kept === null) {
+      // It is gone meanwhile.
+      this.#hand(0, [0, 0], true);
+      return null;
+    }
     const { client, mutations, others } = kept;
     const isOwn = client === this.#client;
     // The newest first: it is in the way of what is older.
@@ -104,11 +109,12 @@ export class Lifeboat {
     const [before, after] = [of(all), of(left)];
     if (after > 0 && !this.#closed) {
       this.#againMs = taken > 0 || !isOwn ? AGAIN_MS : Math.min(2 * this.#againMs, AGAIN_MS_MAX);
-      if (taken > 0 || !isOwn) {
-        const what = `${after} changes of the rescue copy cannot be taken in now`;
-        this.#tell(`${what}: ${reason?.message ?? reason}`, reason);
-      }
       this.#tryAgain();
+    }
+    if (reason !== null && (taken > 0 || !isOwn)) {
+      // Nothing is left where all of it is damaged.
+      const what = after > 0 ? `${after} changes of the rescue copy` : "the rescue copy";
+      this.#tell(`${what} cannot be taken in now: ${reason?.message ?? reason}`, reason);
     }
     if (taken > 0 || (!isOwn && lost && after === 0)) this.#recovered(taken);
     if (!isOwn || after < before) await this.#follow(rescue, left, after < before);

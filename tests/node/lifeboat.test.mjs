@@ -6,9 +6,11 @@ import { Lifeboat } from "../../npm/lifeboat.js";
 function wiped({ fresh, mutations = [{ number: 2 }], pending = 1 }) {
   const kept = { client: "old", next: 3, stamp: [1, 0], mutations, others: [] };
   const written = [];
+  let isGone = false;
+  const gone = () => (isGone = true);
   const rescue = {
     peek: async () => kept,
-    load: async () => kept,
+    load: async () => (isGone ? null : kept),
     reset: async (...how) => void written.push(["reset", ...how]),
     async write({ client, others }) {
       written.push([client, others]);
@@ -33,7 +35,7 @@ function wiped({ fresh, mutations = [{ number: 2 }], pending = 1 }) {
   const recovered = [];
   const start = (takeIn) => boat.start(core, takeIn, (count) => recovered.push(count));
   const write = (next) => boat.write({ next, stamp: [next, 0], put: [] });
-  return { kept, boat, start, write, written, started, told, recovered };
+  return { kept, gone, boat, start, write, written, started, told, recovered };
 }
 
 const all = async (_, mutations) => ({ count: mutations.length, left: [], why: null });
@@ -114,6 +116,19 @@ test("what was left before is tried again after a start", async (t) => {
   t.mock.timers.tick(5_000);
   await turns();
   assert.deepEqual([recovered, written], [[1], [["reset", "new", []]]]);
+});
+
+test("a copy that is damaged altogether, or gone meanwhile, keeps nothing of what follows out", async () => {
+  const damaged = wiped({ fresh: true, mutations: [] });
+  damaged.kept.client = null;
+  await damaged.start(async () => {
+    throw new Error("client is missing");
+  });
+  assert.deepEqual([damaged.started.length, damaged.told.length], [1, 1]);
+  const gone = wiped({ fresh: true });
+  gone.gone();
+  await gone.start(all);
+  assert.deepEqual([gone.started.length, gone.told], [1, []]);
 });
 
 test("a database that has begun without the copy takes it in at the next start", async () => {
