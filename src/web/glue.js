@@ -138,8 +138,14 @@ export function joinedRows(texts) {
   let lines = 1;
   for (let at = joined.indexOf("\n"); at >= 0; at = joined.indexOf("\n", at + 1)) lines++;
   if (lines === texts.length) return joined;
-  // Of a backup that somebody has laid out, for one. Within a string JSON has none.
-  return texts.map((text) => String(text).replaceAll("\n", " ")).join(SEPARATOR);
+  // Of a backup that somebody has laid out, for one.
+  return texts.map(inOneLine).join(SEPARATOR);
+}
+
+function inOneLine(text) {
+  const record = parsed(text);
+  // Damaged, or none.
+  return record === null ? String(text).replaceAll("\n", " ") : JSON.stringify(record);
 }
 
 const isBraced = (text) => text.startsWith("{") && text.endsWith("}");
