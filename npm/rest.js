@@ -131,7 +131,7 @@ export function rest(options) {
         const { signal } = pulled?.checkpoint === checkpoint ? pulled : {};
         if (!signal || signal.aborted) return poke();
         // A page that was asked for ahead, and that nobody wants after all, has brought nothing.
-        signal.addEventListener("abort", poke, { once: true });
+        signal.addEventListener("abort", () => poke(), { once: true });
       };
       readEvents(response.body, heard).then(lost, lost);
     } finally {

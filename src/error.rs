@@ -80,7 +80,7 @@ codes! {
     /// The browser closed the database under us.
     DatabaseLost "database-lost" true "The connection is opened again by itself; if it stays, reload the page.";
     /// An entry of the database could not be read; it was set aside.
-    DatabaseDamaged "database-damaged" false "The damaged entry is kept in the quarantine store; export what is unsynced and report it.";
+    DatabaseDamaged "database-damaged" false "What is damaged is set aside and the rest is whole; export what is unsynced and report it.";
     /// No room on the disk or for this origin.
     QuotaExceeded "quota-exceeded" true "Free some space on the device; what was stored before is safe, this write was not stored.";
     /// IndexedDB failed in another way.

@@ -515,6 +515,27 @@ fn a_mutation_from_somebody_is_not_believed() {
     }
 }
 
+#[wasm_bindgen_test]
+fn what_cannot_be_read_of_a_copy_holds_back_its_record_and_no_other() {
+    let of = |number: u32, fields: &[(&str, JsValue)]| {
+        let it = held();
+        glue::set(&it, "number", &number.into());
+        for (field, value) in fields {
+            glue::set(&it, field, value);
+        }
+        it
+    };
+    let all = Array::of4(
+        &of(7, &[("attempts", JsValue::NULL)]),
+        &of(8, &[]),
+        &of(9, &[("collection", "notes".into())]),
+        &of(10, &[("key", "r2".into()), ("record", record(2).json())]),
+    );
+    let (import, _, left) = super::writes::import("c", &all, true).unwrap();
+    let taken: Vec<_> = import.mutations.iter().map(|m| m.mutation.no).collect();
+    assert_eq!((taken, left.nos), (vec![9, 10], vec![7, 8]));
+}
+
 /// A mutation as it comes from a bulk of creations.
 fn new_record(number: u32) -> crate::model::Held<Row> {
     let object = held();

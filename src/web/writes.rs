@@ -196,15 +196,18 @@ pub(super) fn import(
                 left.why.get_or_insert(error);
                 left.nos
                     .extend(get_number(&mutation, "number").map(|no| no as u64));
-                strange.push(get_text(&mutation, "key"));
+                strange.push((
+                    get_text(&mutation, "collection"),
+                    get_text(&mutation, "key"),
+                ));
             }
         }
     }
     held.retain(|(one, _)| {
-        let stays = !strange
-            .iter()
-            .flatten()
-            .any(|key| **key == *one.mutation.key);
+        let m = &one.mutation;
+        let same = |text: &Option<String>, name: &str| text.as_deref().is_none_or(|t| t == name);
+        let stays = !{ strange.iter() }
+            .any(|(c, key)| key.is_some() && same(c, &m.collection) && same(key, &m.key));
         left.nos.extend((!stays).then_some(one.mutation.no));
         stays
     });
