@@ -102,6 +102,7 @@ export class SyncManager {
       committed: (collections, notices, own) => this.#committed(collections, notices, own),
       status: () => this.#changed(),
       folded: () => this.#sweep(),
+      turn: () => this.#tabs?.turn(),
       decide: (name, ...rest) => decide(handlers.get(name), schemas.get(name), name, ...rest),
       rescue: (batch) => this.#rescue.write(batch),
       failed: (error) => this.#emit("error", { ...error, at: Date.now() }),
@@ -138,6 +139,7 @@ export class SyncManager {
       wrote: (notices) => this.#wroteElsewhere(notices),
       asked: () => this.#tellTabs(),
       leave: () => this.close(),
+      crowded: () => this.#core?.signal("crowded"),
       request: (what) => {
         if (!this.#isLeader()) return;
         this.#core.signal(what);

@@ -80,7 +80,11 @@ export class Presence {
   }
 }
 
+/** A tab that has its turn, and was stopped meanwhile, is not waited for longer. */
+const TURN_MS = 1_000;
+
 export class Tabs {
+  #database;
   #presence;
   #channel = null;
   #release = null;
@@ -88,8 +92,9 @@ export class Tabs {
   /** Whether another tab was ever heard of: a tab that is alone has nobody to tell. */
   company = false;
 
-  /** `on` has `lead()`, `wrote(notices)`, `status(status)`, `asked()`, `request(what)` and `leave()`. */
+  /** `on` has `lead()`, `wrote(notices)`, `status(status)`, `asked()`, `request(what)`, `leave()` and `crowded()`. */
   constructor(database, presence, on) {
+    this.#database = database;
     this.#presence = presence;
     if (typeof BroadcastChannel === "function") {
       this.#channel = new BroadcastChannel(database);
@@ -103,6 +108,7 @@ export class Tabs {
           on.asked();
         } else if (data?.kind === "request") on.request(data.what);
         else if (data?.kind === "leave") on.leave();
+        else if (data?.kind === "crowded") on.crowded();
       };
     }
     this.send("hello");
@@ -128,6 +134,21 @@ export class Tabs {
   alone(limitMs, run) {
     this.send("leave");
     return this.#presence.whenAlone(limitMs, run);
+  }
+
+  /**
+   * Waits for this tab's turn of writing, and tells the others to wait for theirs. Answers what ends it, or
+   * nothing where it cannot be had: what is written is right without it, but may come late.
+   */
+  turn() {
+    this.send("crowded");
+    if (!locks()) return Promise.resolve();
+    return new Promise((resolve) => {
+      const signal = AbortSignal.timeout(TURN_MS);
+      locks()
+        .request(`${this.#database}:turn`, { signal }, () => new Promise(resolve))
+        .catch(() => resolve());
+    });
   }
 
   /** Sends what only those need to know who are there already. */

@@ -53,6 +53,9 @@ pub const FOLD_FACTS_MIN: usize = 2_000;
 pub const FOLD_ENTRIES_MIN: usize = 200;
 /// Quiet time after a write before a compaction begins, so that it never competes with a burst.
 pub const FOLD_QUIET_MS: f64 = 1_000.0;
+/// Times that a quiet second is waited for: an app that always writes has none, and its log would grow
+/// without end.
+pub const FOLD_WAITS_MAX: u32 = 30;
 /// Pause after a commit before the rescue copy is written: a burst becomes one batch, and it is
 /// there within 100 ms.
 pub const RESCUE_DELAY_MS: f64 = 40.0;
@@ -67,6 +70,10 @@ pub const RESCUE_RUN_MAX: usize = 256;
 /// Times a write is planned again because another tab was faster. Each time means that the other
 /// tab made progress, so reaching this means many hundred writers.
 pub const APPEND_RETRIES_MAX: u32 = 200;
+/// Turns that a tab takes once it was overtaken, or another was, before it writes without again.
+pub const TURNS: u32 = 4;
+/// Groups of writes in one turn, if they follow on each other: to have a turn costs more than to write.
+pub const TURN_GROUPS: u32 = 8;
 /// Bytes of a key: it is repeated in mutations, references and URLs.
 pub const KEY_BYTES_MAX: usize = 512;
 /// Bytes of a collection's name, and of the names of app and user.

@@ -78,7 +78,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         let manager = self.clone();
         self.0.clock.spawn(Box::pin(async move {
-            loop {
+            for _ in 0..limits::FOLD_WAITS_MAX {
                 let quiet_ms = manager.now_ms() - manager.0.written_ms.get();
                 if !(0.0..limits::FOLD_QUIET_MS).contains(&quiet_ms) {
                     break;

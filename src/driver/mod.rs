@@ -26,6 +26,7 @@ use crate::conflict::{Answer, Question};
 use crate::engine::{Config, Engine, Event, Failure, Phase, View};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
+use crate::limits;
 use crate::model::{Change, MutationNo, Name, Page, Verdict};
 use crate::options::{self, CollectionSpec};
 use crate::ordered::Numbers;
@@ -104,6 +105,10 @@ pub trait Listener<V>: 'static {
     fn failed(&self, error: &Error);
     /// A compaction has left something behind that can be swept away once no other tab is open.
     fn folded(&self) {}
+    /// Waits for this tab's turn, and has the others wait for theirs. None where turns cannot be had.
+    fn turn(&self) -> Pin<Box<dyn Future<Output = Option<WriteTurn>>>> {
+        Box::pin(async { None })
+    }
     /// Asks the app's function about a conflict.
     fn decide(&self, _question: Question<V>) -> Pin<Box<dyn Future<Output = Result<Answer<V>>>>> {
         Box::pin(async { Ok(Answer::Park) })
@@ -113,6 +118,9 @@ pub trait Listener<V>: 'static {
         Box::pin(async {})
     }
 }
+
+/// One tab's turn of writing. It is over when this is dropped.
+pub type WriteTurn = Box<dyn std::any::Any>;
 
 /// What an app sets when it opens a database.
 #[derive(Debug, Clone)]
@@ -154,6 +162,10 @@ struct Inner<V, S, B, C> {
     unfolded: Cell<(usize, usize)>,
     /// When the log last grew.
     written_ms: Cell<f64>,
+    /// For so many turns this tab waits among those that write at the same time.
+    turns: Cell<u32>,
+    /// Its turn, and the groups that are left of it.
+    turn: RefCell<Option<(WriteTurn, u32)>>,
     folding: Cell<bool>,
     /// A compaction or a sweep is under way: one would delete what the other has just written.
     compacting: Rc<Cell<bool>>,
@@ -262,6 +274,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             sizes: RefCell::default(),
             unfolded: Cell::new((0, 0)),
             written_ms: Cell::new(0.0),
+            turns: Cell::new(0),
+            turn: RefCell::new(None),
             folding: Cell::new(false),
             compacting: Rc::default(),
             rescuing: Cell::new(false),
@@ -317,6 +331,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             self.submit_catch_up();
         }
         self.run(event);
+    }
+
+    /// Another tab was overtaken: who writes takes turns for a while.
+    pub fn take_turns(&self) {
+        self.0.turns.set(limits::TURNS);
     }
 
     /// This database's id.

@@ -118,9 +118,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             let jobs = std::mem::take(&mut *self.0.writer.queue.borrow_mut());
             if jobs.is_empty() {
                 self.0.writer.running.set(false);
-                return;
+                return self.end_turn();
             }
             self.write_group(jobs).await;
+            self.use_turn();
         }
     }
 
@@ -158,6 +159,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     async fn commit(&self, intents: &[Intent<V>], mut dones: Vec<Done>, mut is_current: bool) {
         for _ in 0..limits::APPEND_RETRIES_MAX {
+            if self.0.turns.get() > 0 && self.0.turn.borrow().is_none() {
+                match crate::rare(self.take_turn()).await {
+                    Ok(taken) => is_current |= taken,
+                    Err(error) => return refuse(dones, &error),
+                }
+            }
             if self.0.outdated.get() {
                 return refuse(dones, &self.newer());
             }
@@ -216,6 +223,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 }
                 Err(AppendError::Taken) => {
                     self.0.replica.borrow_mut().rollback();
+                    self.take_turns();
                     if let Err(error) = self.catch_up().await {
                         return refuse(dones, &error);
                     }
@@ -232,6 +240,41 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             "other tabs were faster too many times",
         );
         refuse(dones, &error);
+    }
+
+    /// Waits for this tab's turn, and takes in what was written until then. Without turns, whoever has just
+    /// written is ahead of those who have to read that first, again and again.
+    async fn take_turn(&self) -> Result<bool> {
+        self.0.turns.update(|left| left - 1);
+        let Some(turn) = self.0.listener.turn().await else {
+            self.0.turns.set(0);
+            return Ok(false);
+        };
+        self.0.turn.replace(Some((turn, limits::TURN_GROUPS)));
+        self.catch_up().await.map(|()| true)
+    }
+
+    /// Ends this tab's turn when it is used up.
+    fn use_turn(&self) {
+        let mut turn = self.0.turn.borrow_mut();
+        if let Some((_, left)) = &mut *turn {
+            *left -= 1;
+        }
+        turn.take_if(|(_, left)| *left == 0);
+    }
+
+    /// Ends this tab's turn, if nothing is written by those who have just heard that what they wrote is stored.
+    fn end_turn(&self) {
+        if self.0.turn.borrow().is_none() {
+            return;
+        }
+        let manager = self.clone();
+        self.0.clock.spawn(Box::pin(async move {
+            manager.0.clock.pause().await;
+            if !manager.0.writer.running.get() {
+                manager.0.turn.take();
+            }
+        }));
     }
 
     /// One after the other: only whoever needs what is damaged is refused.

@@ -442,6 +442,7 @@ impl Core {
             "pause" => Event::Pause,
             "sync" => Event::Sync,
             "poke" => Event::Poke,
+            "crowded" => return self.manager.take_turns(),
             "lead" => Event::Leader(true),
             "follow" => Event::Leader(false),
             _ => Event::Tick,

@@ -6,7 +6,7 @@ use super::glue::get;
 use super::value::Row;
 use super::{rescue, view};
 use crate::conflict::Question;
-use crate::driver::{Listener, RescueBatch};
+use crate::driver::{Listener, RescueBatch, WriteTurn};
 use crate::error::Error;
 use crate::model::Name;
 use crate::replica::plan::Notice;
@@ -18,7 +18,7 @@ use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-/// The loader's callbacks: `{ watched, committed(collections, notices, own), status(), failed(error) }`;
+/// The loader's callbacks: `{ watched, committed(collections, notices, own), status(), failed(error), turn() }`;
 /// where `watched` is false, nobody wants notices. `reached` is what `reach` has answered, if it was asked.
 pub(super) struct Host {
     pub(super) object: JsValue,
@@ -35,6 +35,16 @@ impl Host {
         function
             .apply(&self.object, &arguments)
             .unwrap_or(JsValue::UNDEFINED)
+    }
+}
+
+/// Ends a turn of writing when it is dropped.
+struct Ending(Function);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // The loader's callback only lets a lock go.
+        let _ = self.0.call0(&JsValue::UNDEFINED);
     }
 }
 
@@ -61,6 +71,15 @@ impl Listener<Row> for Host {
 
     fn folded(&self) {
         self.call("folded", &[]);
+    }
+
+    fn turn(&self) -> Pin<Box<dyn Future<Output = Option<WriteTurn>>>> {
+        let turn = self.call("turn", &[]);
+        Box::pin(async move {
+            let end = JsFuture::from(turn.dyn_into::<Promise>().ok()?).await;
+            let end = end.ok()?.dyn_into::<Function>().ok()?;
+            Some(Box::new(Ending(end)) as WriteTurn)
+        })
     }
 
     fn decide(&self, question: Question<Row>) -> Decision {

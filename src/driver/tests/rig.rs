@@ -5,7 +5,7 @@ pub(super) use super::server::*;
 
 use crate::conflict::{Answer, Question};
 use crate::driver::{
-    Clock, Listener, Manager, OutboxFilter, OutboxView, RescueBatch, Settings, Status,
+    Clock, Listener, Manager, OutboxFilter, OutboxView, RescueBatch, Settings, Status, WriteTurn,
 };
 use crate::engine::{Config, Event};
 use crate::error::{Error, Result};
@@ -109,6 +109,22 @@ pub(super) fn at_once(
     Rc::new(move |question| Box::pin(std::future::ready(answer(question))))
 }
 
+/// Tells when a turn of writing begins and ends.
+struct Turn(Rc<Told>);
+
+impl Turn {
+    fn new(told: Rc<Told>) -> Self {
+        told.0.borrow_mut().push("turn".into());
+        Self(told)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.0.borrow_mut().push("turn over".into());
+    }
+}
+
 impl Listener<Record> for Ear {
     fn committed(&self, touched: &[Name], notices: &[Notice<Record>], own: bool) {
         if own {
@@ -140,6 +156,11 @@ impl Listener<Record> for Ear {
 
     fn decide(&self, question: Question<Record>) -> Decision {
         self.1(question)
+    }
+
+    fn turn(&self) -> Pin<Box<dyn Future<Output = Option<WriteTurn>>>> {
+        let turn = Turn::new(self.0.clone());
+        Box::pin(async { Some(Box::new(turn) as WriteTurn) })
     }
 
     fn rescue(&self, batch: RescueBatch<Record>) -> Pin<Box<dyn Future<Output = ()>>> {

@@ -2,6 +2,7 @@
 
 use super::rig::*;
 use crate::engine::Event;
+use crate::limits;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -37,5 +38,22 @@ fn a_tab_that_is_behind_deletes_nothing_that_it_has_not_read() {
         let again = device.open_idle().await;
         settle(&again).await;
         assert_eq!(dump(&again, "sites").await, both);
+    });
+}
+
+/// A second without a write is waited for, but not for ever.
+#[test]
+fn an_app_that_never_stops_writing_has_its_log_compacted() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        server.borrow_mut().down = true;
+        let device = Device::new("a", &server, 1);
+        let m = device.open().await;
+        for n in 0..2 * limits::FOLD_ENTRIES_MIN as u64 {
+            put(&m, "sites", site("x", n)).await.unwrap();
+            pass(500).await;
+        }
+        m.sweep().await.unwrap();
+        assert!(device.store.sizes().0 < limits::FOLD_ENTRIES_MIN);
     });
 }

@@ -336,3 +336,34 @@ fn what_was_created_and_deleted_here_is_deleted_where_the_backend_has_it_meanwhi
         assert!(!server.borrow().has("notes", "n"));
     });
 }
+
+/// Whoever has just written would be the faster one again and again.
+#[test]
+fn a_tab_that_was_overtaken_takes_turns_with_the_other_for_a_while() {
+    run(async {
+        let (_, device) = offline();
+        let (one, two) = (device.open_idle().await, device.open_idle().await);
+        create(&one, "sites", site("x", 1)).await.unwrap();
+        assert_eq!(*device.told.0.borrow(), ["touched sites"]);
+        device.told.0.borrow_mut().clear();
+        create(&two, "sites", site("y", 1)).await.unwrap();
+        pass(1).await;
+        assert_eq!(
+            device.told.0.borrow().join(", "),
+            "turn, touched sites, turn over"
+        );
+        // What has come until its turn is taken in before anything is decided.
+        create(&one, "sites", site("z", 1)).await.unwrap();
+        let refused = create(&two, "sites", site("z", 2)).await.unwrap_err();
+        assert_eq!(refused.code, Code::AlreadyExists);
+        // What follows at once has the same turn, up to a number; and no more turns are taken after a while.
+        device.told.0.borrow_mut().clear();
+        for n in 0..100 {
+            put(&two, "sites", site("y", n)).await.unwrap();
+        }
+        pass(1).await;
+        let count = |what: &str| device.told.0.borrow().iter().filter(|t| *t == what).count();
+        assert!((2..10).contains(&count("turn")), "{}", count("turn"));
+        assert_eq!(count("turn"), count("turn over"));
+    });
+}

@@ -153,6 +153,28 @@ async function twoThousandUpdates(rig) {
   }
 }
 
+/** Whoever has just written is the faster one to write again: both come to their turn all the same. */
+async function bothInTurn(rig) {
+  const context = await rig.device();
+  const open = [await rig.tab(context), await rig.tab(context)];
+  for (const page of open) await rig.open(page, { autoStart: false });
+  const write = (page) =>
+    page.evaluate(async () => {
+      const over = new BroadcastChannel("over");
+      let [count, isOver] = [0, false];
+      over.onmessage = () => (isOver = true);
+      const one = async () => {
+        for (; !isOver && count < 1_000; count += 1)
+          await window.lab.sites.put({ id: `${count % 100}`, name: "" });
+      };
+      await Promise.all([one(), one(), one()]);
+      over.postMessage("over");
+      return count;
+    });
+  const counts = await Promise.all(open.map(write));
+  assert.ok(Math.min(...counts) > 300, `${counts} writes in the same time`);
+}
+
 /** A tab that thinks itself alone tells nobody of its writes; who comes then still misses none. */
 async function lateTab(rig) {
   const context = await rig.device();
@@ -190,6 +212,7 @@ async function lateTab(rig) {
 
 export const tabs = [
   { name: "tabs: two thousand updates of the same records", run: twoThousandUpdates },
+  { name: "tabs: who writes all the time leaves the others their turn", run: bothInTurn },
   { name: "tabs: who comes late misses nothing", run: lateTab },
   { name: "two tabs: each sees both, counts agree, one leader, applied once", run: twoTabs },
   { name: "two tabs create the same key: one is told", run: sameRecord },
