@@ -67,8 +67,8 @@ impl<'a> Flying<'a> {
 enum Kept {
     /// One waits for something that is under way or will come.
     Waits,
-    /// One is parked, or waits for a mutation that is: for the user.
-    Parked,
+    /// One is parked, or waits for a mutation that is: for the user, or a change of one of these.
+    Parked(Vec<MutationNo>),
 }
 
 impl<V: Value> Replica<V> {
@@ -95,7 +95,7 @@ impl<V: Value> Replica<V> {
         let waits = !in_flight.is_empty()
             || !self.unanswered.is_empty()
             || self.lanes.apart()
-            || self.outbox.next_due_ms().is_some_and(|at| at > now_ms) && !self.only_meetings();
+            || self.outbox.any_due_after(now_ms) && !self.only_meetings();
         if batch.nos.is_empty() && !waits {
             self.fill(&mut batch, false);
         }
@@ -144,10 +144,21 @@ impl<V: Value> Replica<V> {
 
     fn fill(&self, batch: &mut Batch<'_>, together: bool) {
         let mut flying = Flying::new(batch.in_flight);
-        for no in self.outbox.ready() {
+        let mut stuck = self.stuck.borrow_mut();
+        let mut places = self.outbox.ready(None);
+        // The place just before, if what is there is stuck.
+        let mut before = None;
+        while let Some(place) = places.next() {
             if batch.nos.len() >= batch.max {
                 return;
             }
+            if let Some(last) = stuck.end(place) {
+                debug_assert!(self.is_stuck(place, last));
+                before = Some(last);
+                places = self.outbox.ready(before);
+                continue;
+            }
+            let (just_before, no) = (before.take(), place.1);
             // What is in flight stands first, and is passed over at every look.
             if flying.contains(no) {
                 continue;
@@ -172,7 +183,17 @@ impl<V: Value> Replica<V> {
                 }
                 Some(Err(Kept::Waits)) if !together && self.may_go(m, batch, &[]) => {}
                 None if self.may_go(m, batch, &[]) => {}
-                _ => continue,
+                kept => {
+                    let on = match kept {
+                        Some(Err(Kept::Parked(along))) => along,
+                        _ => self.stuck_on(m).into_iter().collect(),
+                    };
+                    if !on.is_empty() {
+                        stuck.add(just_before, place, &on);
+                        before = Some(place);
+                    }
+                    continue;
+                }
             }
             let mut bytes = weight(members, batch.bytes_max);
             let room = batch.nos.len() + members.len() <= batch.max
@@ -210,8 +231,8 @@ impl<V: Value> Replica<V> {
     /// The members of a group in an order in which they can go. A backend that takes all or none leaves
     /// the others here when it has refused one: without it, half a transaction would take effect.
     fn members(&self, group: &Rc<str>, batch: &Batch<'_>) -> Result<Vec<&Mutation<V>>, Kept> {
-        if self.outbox.stopped(group).is_some() {
-            return Err(Kept::Parked);
+        if let Some(stopped) = self.outbox.stopped(group) {
+            return Err(Kept::Parked(vec![stopped.no]));
         }
         let mut left: Vec<&Mutation<V>> = self.outbox.group(group).collect();
         let inside = |no: MutationNo| {
@@ -234,13 +255,8 @@ impl<V: Value> Replica<V> {
                 !goes
             });
             if ordered.len() == before {
-                let parked = |m: &&Mutation<V>| self.blocked_by(m).is_some();
-                let kept = if left.iter().any(parked) {
-                    Kept::Parked
-                } else {
-                    Kept::Waits
-                };
-                return Err(kept);
+                let parked = left.iter().find_map(|m| self.blocked_along(m));
+                return Err(parked.map_or(Kept::Waits, Kept::Parked));
             }
         }
         Ok(ordered)

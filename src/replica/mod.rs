@@ -25,6 +25,7 @@ mod references;
 mod rekey;
 mod repull;
 mod runs;
+mod stuck;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
 mod waits;
@@ -82,6 +83,7 @@ pub struct Replica<V> {
     /// Mutations that came, changed or went since they were last asked for, if anybody asks.
     touched: Option<Vec<MutationNo>>,
     referrers: RefCell<Option<waits::Referrers>>,
+    stuck: RefCell<stuck::Stuck>,
     unanswered: Numbers,
     lanes: lanes::Lanes,
     repull: Option<repull::Repull>,
@@ -149,6 +151,7 @@ impl<V: Value> Replica<V> {
             reading: 0,
             touched: None,
             referrers: RefCell::default(),
+            stuck: RefCell::default(),
             unanswered: Numbers::default(),
             lanes: lanes::Lanes::default(),
             repull: None,
@@ -353,8 +356,8 @@ impl<V: Value> Replica<V> {
                     if mutation.is_none() {
                         self.tries.remove(&no); // another may get the number
                     }
-                    self.outbox.set(no, mutation);
-                    self.note_referrer(no);
+                    let before = self.outbox.set(no, mutation);
+                    self.note_change(no, before.map(|m| m.priority));
                 }
                 Step::Alias(c, from, before) => self.collections[c].set_alias(&from, before),
             }
@@ -499,7 +502,7 @@ impl<V: Value> Replica<V> {
             touched.push(no);
         }
         let before = self.outbox.set(no, mutation.map(Box::new));
-        self.note_referrer(no);
+        self.note_change(no, before.as_ref().map(|m| m.priority));
         if let Some(undo) = &mut self.undo {
             undo.steps.push(Step::Mutation(no, before));
         }

@@ -26,11 +26,14 @@ pub struct Outbox<V> {
     lists: Lists,
 }
 
+/// Where a mutation is in the queue: negated priority, then number.
+pub(super) type Place = (i32, MutationNo);
+
 /// Numbers of mutations that have something in common.
 #[derive(Debug, Default)]
 struct Lists {
-    /// Pending heads in the order in which they are pushed: negated priority, then number.
-    ready: LazilyOrdered<(i32, MutationNo), ()>,
+    /// Pending heads in the order in which they are pushed.
+    ready: LazilyOrdered<Place, ()>,
     /// Those that were put off; few at any time.
     deferred: Numbers,
     /// Those that have met a conflict and wait for the app.
@@ -69,9 +72,11 @@ impl<V> Outbox<V> {
         self.entries.chunks().map(runs::changed_or_part)
     }
 
-    /// What could be pushed now but for references, pauses and what is in flight: their numbers.
-    pub fn ready(&self) -> impl Iterator<Item = MutationNo> {
-        self.lists.ready.iter().map(|((_, no), ())| *no)
+    /// What could be pushed now but for references, pauses and what is in flight: their places after this one.
+    pub(super) fn ready(&self, after: Option<Place>) -> impl Iterator<Item = Place> {
+        let after = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let ready = self.lists.ready.range(after, Bound::Unbounded);
+        ready.map(|(place, ())| *place)
     }
 
     /// What has met a conflict and waits for the app, in order.
@@ -117,6 +122,13 @@ impl<V> Outbox<V> {
     pub fn deferred(&self) -> impl Iterator<Item = &Mutation<V>> {
         let deferred = self.lists.deferred.iter();
         deferred.filter_map(|(no, _)| self.get(*no))
+    }
+
+    /// Whether any of those that were put off is not due yet.
+    #[must_use]
+    pub fn any_due_after(&self, now_ms: f64) -> bool {
+        let mut deferred = self.deferred();
+        deferred.any(|m| m.next_attempt_ms.is_some_and(|at| at > now_ms))
     }
 
     /// When the first of those that were put off is due, ms since 1970.

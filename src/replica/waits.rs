@@ -128,7 +128,7 @@ impl<V: Value> Replica<V> {
     }
 
     /// The creations of the records that a mutation's record refers to.
-    fn creations(&self, m: &Mutation<V>) -> Vec<MutationNo> {
+    pub(super) fn creations(&self, m: &Mutation<V>) -> Vec<MutationNo> {
         let collection = self.collection(&m.collection);
         let (Some(collection), Some(value)) = (collection, &m.value) else {
             return Vec::new();
@@ -216,12 +216,18 @@ impl<V: Value> Replica<V> {
     /// being sent, directly or through what it waits for.
     #[must_use]
     pub fn blocked_by(&self, m: &Mutation<V>) -> Option<MutationNo> {
+        self.blocked_along(m)?.last().copied()
+    }
+
+    /// The same, with all that was looked at on the way: as long as none of it changes, that is so.
+    pub(super) fn blocked_along(&self, m: &Mutation<V>) -> Option<Vec<MutationNo>> {
         let mut seen = vec![m.no];
         let mut at = 0;
         while at < seen.len() && at < CHAIN_MAX {
             let m = self.outbox.get(seen[at])?;
             if m.state != MutationState::Pending && at > 0 {
-                return Some(m.no);
+                seen.truncate(at + 1);
+                return Some(seen);
             }
             let mut next = self.creations(m);
             next.extend(self.before_deletion(m));

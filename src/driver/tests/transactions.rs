@@ -284,6 +284,26 @@ fn a_group_that_meets_a_conflict_goes_again_as_one() {
     });
 }
 
+/// A busy record may come to a conflict many times in a row.
+#[test]
+fn what_is_kept_back_with_a_refused_change_is_not_parked_for_that() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().all_or_none = true;
+        server.borrow_mut().poison.insert("bad".into(), true);
+        let m = device.open().await;
+        let group = vec![new("sites", site("y", 1)), new("sites", site("bad", 1))];
+        transact(&m, group, vec![]).await.unwrap();
+        until(&m, "parked", |s| s.failed > 0).await;
+        pass(60_000).await;
+        assert_eq!(queue(&m), ["1 create pending", "2 create failed"]);
+        server.borrow_mut().poison.clear();
+        submit(&m, Intent::Retry(None)).await.unwrap();
+        synced(&m).await;
+        assert_eq!(server.borrow().dump("sites").len(), 2);
+    });
+}
+
 #[test]
 fn a_group_that_no_request_can_hold_is_not_held_together() {
     run(async {
