@@ -159,6 +159,19 @@ async function afloat(answers) {
   return { boat, write, written, started, told };
 }
 
+test("batches arrive in the order in which they were made", async () => {
+  // The first one takes the place of another database's copy, and is the only one that has all of it.
+  let release;
+  const slow = new Promise((resolve) => (release = resolve));
+  const { write, written } = await afloat([slow, false]);
+  const both = Promise.all([write(4), write(5)]);
+  await turns();
+  assert.deepEqual(written, [4]);
+  release(false);
+  await both;
+  assert.deepEqual(written, [4, 5]);
+});
+
 test("what could not be written is handed over again, from the last that was", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const full = () => new DOMException("full", "QuotaExceededError");

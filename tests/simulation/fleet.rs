@@ -13,6 +13,7 @@ use super::oracle::{self};
 use super::record::Record;
 use super::wide::Wide;
 use super::world::{EPOCH_MS, World};
+use futures_channel::oneshot;
 use landfall::conflict::{Answer, Question};
 use landfall::driver::{Clock, Listener, Manager, OutboxFilter, OutboxView, RescueBatch, Settings};
 use landfall::engine::{Config, Event};
@@ -99,6 +100,8 @@ struct Ear {
     fleet: Weak<Fleet>,
     client: usize,
     tab: Group,
+    /// Whether its last batch for the rescue copy has arrived: none is faster than the one before it.
+    arrived: RefCell<Option<oneshot::Receiver<()>>>,
 }
 
 impl Listener<Record> for Ear {
@@ -117,10 +120,12 @@ impl Listener<Record> for Ear {
     fn status_changed(&self) {}
 
     fn rescue(&self, batch: RescueBatch<Record>) -> Pin<Box<dyn Future<Output = ()>>> {
-        match self.fleet.upgrade() {
-            Some(fleet) => Box::pin(keep::rescue(fleet, (self.client, self.tab), batch)),
-            None => Box::pin(async {}),
-        }
+        let Some(fleet) = self.fleet.upgrade() else {
+            return Box::pin(async {});
+        };
+        let (arrives, arrived) = oneshot::channel();
+        let turn = (self.arrived.replace(Some(arrived)), arrives);
+        Box::pin(keep::rescue(fleet, (self.client, self.tab), batch, turn))
     }
 
     fn decide(
@@ -283,6 +288,7 @@ impl Fleet {
             fleet: Rc::downgrade(self),
             client,
             tab: id,
+            arrived: RefCell::default(),
         };
         let store = SimStore::new(world, client, id);
         let backend = SimBackend::new(world, client, id);

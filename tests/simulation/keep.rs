@@ -88,11 +88,23 @@ fn copy(mut held: Held<Record>) -> Held<Record> {
     held
 }
 
-/// A batch is written a moment later, whole or not at all.
-pub(crate) async fn rescue(fleet: Rc<Fleet>, (c, tab): Asker, batch: RescueBatch<Record>) {
+/// The batch before, and to whom it is told that this one has arrived.
+type Turn = (Option<oneshot::Receiver<()>>, oneshot::Sender<()>);
+
+/// A batch is written a moment later, after the tab's last one, whole or not at all.
+pub(crate) async fn rescue(
+    fleet: Rc<Fleet>,
+    (c, tab): Asker,
+    batch: RescueBatch<Record>,
+    (before, _arrives): Turn,
+) {
     let world = &fleet.world;
     let client = world.clients[c].id.borrow().clone();
     world.exec.sleep(world.chance.below(6)).await;
+    if let Some(before) = before {
+        // Dropped when it has.
+        let _ = before.await;
+    }
     let alone = fleet.devices.borrow()[c].tabs.len() == 1;
     world.say(|| {
         let put: Vec<_> = batch.put.iter().map(|h| h.mutation.no).collect();
