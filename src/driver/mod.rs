@@ -385,7 +385,6 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 .into_iter()
                 .flatten()
                 .reduce(f64::min),
-            pull_ms: replica.missed_until_ms(),
         }
     }
 }

@@ -389,8 +389,24 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             if result.is_ok() {
                 self.0.filling.take();
             }
+            self.miss_for_a_while();
         }
         self.stored(result.map(|_| ()));
+    }
+
+    /// What a pull from the beginning has not brought may still come.
+    fn miss_for_a_while(&self) {
+        let Some(over) = self.0.replica.borrow().begin_to_miss() else {
+            return;
+        };
+        let manager = self.clone();
+        self.0.clock.spawn(Box::pin(async move {
+            manager.0.clock.sleep(limits::MISSED_MS).await;
+            over.set(true);
+            if Rc::strong_count(&over) > 1 {
+                manager.run(Event::Poke);
+            }
+        }));
     }
 
     async fn fetch(

@@ -32,8 +32,6 @@ pub struct View {
     pub ready: bool,
     /// When a mutation that was put off is due, ms since 1970.
     pub due_ms: Option<f64>,
-    /// When a pull is wanted whatever the interval, ms since 1970.
-    pub pull_ms: Option<f64>,
 }
 
 /// What has happened.

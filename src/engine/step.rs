@@ -335,10 +335,6 @@ impl Engine {
             if self.config.interval_ms > 0.0 {
                 self.wish(now_ms + self.config.interval_ms);
             }
-            // One that has just ended did not bring it about: at once would be a circle.
-            if let Some(pull_ms) = view.pull_ms {
-                self.wish(pull_ms.max(now_ms + limits::POKE_GAP_MS));
-            }
             if self.due_ms.is_some_and(|due| due <= now_ms) {
                 self.step(now_ms, view, effects);
             }

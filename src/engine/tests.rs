@@ -7,12 +7,10 @@ use crate::limits;
 const NOTHING: View = View {
     ready: false,
     due_ms: None,
-    pull_ms: None,
 };
 const READY: View = View {
     ready: true,
     due_ms: None,
-    pull_ms: None,
 };
 
 fn engine() -> Engine {
@@ -307,7 +305,6 @@ fn what_is_due_but_cannot_go_does_not_spin() {
     let waiting = View {
         ready: false,
         due_ms: Some(500.0),
-        pull_ms: None,
     };
     let (requests, wake) = at(&mut e, 2_000.0, waiting, Event::Tick);
     assert_eq!(
@@ -475,7 +472,6 @@ fn what_was_put_off_goes_when_it_is_due() {
     let put_off = View {
         ready: true,
         due_ms: Some(2_500.0),
-        pull_ms: None,
     };
     let mut e = rested();
     assert_eq!(
@@ -496,30 +492,6 @@ fn without_an_interval_nothing_is_pulled_unasked() {
     at(&mut e, 0.0, NOTHING, Event::Leader(true));
     at(&mut e, 1.0, NOTHING, Event::Pulled { has_more: false });
     assert_eq!(at(&mut e, 2.0, NOTHING, Event::Stored), (vec![], None));
-}
-
-#[test]
-fn a_pull_is_wanted_whatever_the_interval() {
-    let config = Config {
-        interval_ms: 0.0,
-        has_backend: true,
-        auto_start: true,
-    };
-    let mut e = Engine::new(config, true);
-    let wanted = View {
-        pull_ms: Some(60_000.0),
-        ..NOTHING
-    };
-    let _ = at(&mut e, 1_000.0, wanted, Event::Leader(true));
-    let _ = at(&mut e, 1_100.0, wanted, Event::Pulled { has_more: false });
-    let (_, wake) = at(&mut e, 1_200.0, wanted, Event::Stored);
-    assert_eq!(wake, Some(60_000.0));
-    let (requests, _) = at(&mut e, 60_000.0, wanted, Event::Tick);
-    assert_eq!(requests, ["pull"]);
-    // It may have brought nothing about: not at once again.
-    let _ = at(&mut e, 60_010.0, wanted, Event::Pulled { has_more: false });
-    let (requests, wake) = at(&mut e, 60_020.0, wanted, Event::Stored);
-    assert_eq!((requests, wake), (vec![], Some(60_520.0)));
 }
 
 #[test]

@@ -15,11 +15,11 @@
 
 use super::Replica;
 use super::plan::{Now, Plan};
-use crate::limits;
 use crate::model::{Key, MutationState, Name, Pulled, Refusal, Version};
 use crate::ordered::Ordered;
 use crate::store::Fact;
 use crate::value::Value;
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// A pull from the beginning over records that are here already.
@@ -29,8 +29,10 @@ pub(super) struct Repull {
     missed: Ordered<(usize, Key), Version>,
     /// Where its pages ended; a page may be planned more than once.
     reached: Vec<Rc<str>>,
-    /// When the last page had come.
-    ended_ms: Option<f64>,
+    /// The last page has come,
+    ended: bool,
+    /// so long ago that what is missed is given up.
+    over: Rc<Cell<bool>>,
 }
 
 impl<V: Value> Replica<V> {
@@ -55,10 +57,13 @@ impl<V: Value> Replica<V> {
         self.repull.is_some()
     }
 
-    /// When what is missed is given up: a pull is wanted then. None before the last page has come.
+    /// Once the last page has come: what is to be set [`crate::limits::MISSED_MS`] later, before one more pull. Nothing
+    /// here looks at the device's clock for that: it may jump.
     #[must_use]
-    pub fn missed_until_ms(&self) -> Option<f64> {
-        Some(self.repull.as_ref()?.ended_ms? + limits::MISSED_MS)
+    pub fn begin_to_miss(&self) -> Option<Rc<Cell<bool>>> {
+        let repull = self.repull.as_ref()?;
+        let is_new = repull.ended && Rc::strong_count(&repull.over) == 1;
+        is_new.then(|| repull.over.clone())
     }
 
     /// A page of it could not be stored, or a checkpoint was: the next pull begins there.
@@ -94,7 +99,8 @@ impl<V: Value> Replica<V> {
         self.repull = (!missed.is_empty()).then_some(Repull {
             missed,
             reached: Vec::new(),
-            ended_ms: None,
+            ended: false,
+            over: Rc::default(),
         });
     }
 
@@ -125,10 +131,8 @@ impl<V: Value> Replica<V> {
         if has_more {
             return false;
         }
-        // Where the clock was set back nobody knows how long it has been: it counts anew.
-        let ended_ms = repull.ended_ms.get_or_insert(now.at_ms);
-        *ended_ms = ended_ms.min(now.at_ms);
-        if !repull.missed.is_empty() && now.at_ms - *ended_ms < limits::MISSED_MS {
+        repull.ended = true;
+        if !repull.missed.is_empty() && !repull.over.get() {
             return false;
         }
         let missed = self.repull.take().map(|repull| repull.missed);

@@ -212,6 +212,23 @@ fn what_is_held_back_for_a_while_stays() {
     });
 }
 
+#[test]
+fn what_is_held_back_stays_for_as_long_whatever_the_clock_says() {
+    run(async {
+        for hours in [2.0, -2.0] {
+            let (server, device, m) = filled().await;
+            server.borrow_mut().lose("sites", "3");
+            synced(&m).await;
+            device.skew_ms.set(hours * 3_600_000.0);
+            synced(&m).await;
+            let count = || m.status().collections[0].count;
+            assert_eq!(count(), 10, "{hours} h: it is only missed");
+            pass(limits::MISSED_MS as u64 + 1_000).await;
+            assert_eq!(count(), 9, "{hours} h");
+        }
+    });
+}
+
 /// A deletion of what the backend has no memory of is confirmed all the same.
 #[test]
 fn what_is_deleted_and_was_purged_does_not_come_back() {
