@@ -225,8 +225,9 @@ impl<V: Value> Replica<V> {
         // may have brought a newer state since; then the next push meets a conflict, as it should.
         let mut base = (pending.shadow.clone(), record.version);
         if let Some((version, stored)) = acked {
-            if gone.origin.is_some() && version <= record.version {
-                self.note_imported(&gone);
+            if stored.is_none() && self.is_unsure(&gone) {
+                let behind = pending.tail.is_some_and(|tail| tail != no);
+                self.note_imported(&gone, if behind { version } else { Version(0) });
             }
             let value = stored.clone().or_else(|| gone.value.clone());
             base = (value.filter(|_| gone.action != Action::Delete), version);

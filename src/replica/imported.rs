@@ -4,10 +4,12 @@
 //! sent it after the copy was made. The backend answers a repeat with the first result, so "success" says
 //! that something arrived under this id, not that it was what is here. So the record keeps its version from
 //! before, and the page that has the new one tells what is there. What is written in between meets a
-//! conflict, which is none where it is with what was just confirmed.
+//! conflict, which is none where it is with what was just confirmed. What was written before it was confirmed
+//! is sent on top of it; the success of that says as little of the rest of the record, and until a page has
+//! told, one of the same version is listened to.
 
 use super::Replica;
-use crate::model::{Key, Mutation, Name, Version};
+use crate::model::{Key, Mutation, Name, Pulled, Version};
 use crate::ordered::Ordered;
 use crate::store::{Fact, Gone};
 use crate::value::Value;
@@ -15,29 +17,43 @@ use std::rc::Rc;
 
 #[derive(Debug, Default)]
 pub(super) struct Imported {
-    /// Confirmed records whose version no page has brought yet, with the clock reading of what is here of
-    /// them. The log tells of them, a compaction does not: whoever starts again after one in between meets
-    /// conflicts.
-    confirmed: Ordered<(Name, Key), String>,
+    /// Confirmed records of which no page has told yet, with the clock reading of what is here of them, and the
+    /// version of which a page may still tell: 0 where that is newer than what is here. The log tells of them,
+    /// a compaction does not: whoever starts again after one in between meets conflicts.
+    confirmed: Ordered<(Name, Key), (String, Version)>,
     /// Who has made what came.
     authors: Vec<Rc<str>>,
 }
 
 impl<V: Value> Replica<V> {
-    /// What follows from the success of a mutation that has nothing behind it.
-    pub(super) fn answer_to_imported(&self, m: &Mutation<V>, version: Version) -> Fact<V> {
+    /// Whether the success of a mutation does not say what the backend has now.
+    pub(super) fn is_unsure(&self, m: &Mutation<V>) -> bool {
+        m.origin.is_some() || {
+            let confirmed = &self.imported.confirmed;
+            !confirmed.is_empty() && confirmed.contains(&(m.collection.clone(), m.key.clone()))
+        }
+    }
+
+    /// What follows from such a success. What is `behind` is sent on top of that version, whatever it is.
+    pub(super) fn answer_to_imported(
+        &self,
+        m: &Mutation<V>,
+        version: Version,
+        behind: bool,
+    ) -> Fact<V> {
         let record = self
             .collection(&m.collection)
             .and_then(|c| c.record(&m.key));
         let known = record.map_or(Version(0), |r| r.version);
-        if version > Version(0) && known >= version {
+        if version > Version(0) && (known == version || known > version && !behind) {
             // A page has brought what is there.
             let (no, why) = (m.no, Gone::Same);
             return Fact::Cancelled { no, why };
         }
+        let version = if behind { version } else { known.min(version) };
         Fact::Acked {
             no: m.no,
-            version: known.min(version),
+            version,
             value: None,
         }
     }
@@ -56,19 +72,25 @@ impl<V: Value> Replica<V> {
         all.any(|author| at.ends_with(&**author))
     }
 
-    /// A mutation was confirmed without the version that the backend has now.
-    pub(super) fn note_imported(&mut self, m: &Mutation<V>) {
+    /// A mutation was confirmed, and nobody has said what the backend has now.
+    pub(super) fn note_imported(&mut self, m: &Mutation<V>, version: Version) {
         let place = (m.collection.clone(), m.key.clone());
-        self.imported
-            .confirmed
-            .insert(place, m.at_text(&self.client));
+        let here = (m.at_text(&self.client), version);
+        self.imported.confirmed.insert(place, here);
+    }
+
+    /// Whether a page tells for the first time what this version is.
+    pub(super) fn is_untold(&self, change: &Pulled<V>) -> bool {
+        let place = (change.collection.clone(), change.key.clone());
+        let here = self.imported.confirmed.get(&place);
+        here.is_some_and(|(_, version)| *version == change.version)
     }
 
     /// Whether a conflict is with what was confirmed here: then there is only a newer version.
     pub(super) fn was_imported(&self, m: &Mutation<V>, remote_at: Option<&Rc<str>>) -> bool {
         let place = (m.collection.clone(), m.key.clone());
         let here = self.imported.confirmed.get(&place);
-        here.is_some_and(|at| remote_at.is_some_and(|remote| **remote == **at))
+        here.is_some_and(|(at, _)| remote_at.is_some_and(|remote| **remote == **at))
     }
 
     /// The backend has told what it has, and nothing is queued on what was here before.

@@ -37,9 +37,11 @@ impl<V: Value> Replica<V> {
         match verdict {
             Verdict::Success { version, data } => {
                 let (tail, stored) = (self.tail_of(&m), data.clone());
-                let fact = match (&tail, data) {
-                    (None, None) if m.origin.is_some() => self.answer_to_imported(&m, version),
-                    (_, value) => Fact::Acked { no, version, value },
+                let fact = match data {
+                    None if self.is_unsure(&m) => {
+                        self.answer_to_imported(&m, version, tail.is_some())
+                    }
+                    value => Fact::Acked { no, version, value },
                 };
                 self.put_true(fact, now, plan);
                 self.drop_if_stored(tail, stored.as_ref(), now, plan);
@@ -266,9 +268,11 @@ impl<V: Value> Replica<V> {
             }
         }
         let record = collection.record(&change.key);
-        // Of the same version with content in place of none: it was forgotten, and is back.
+        // Of the same version with content in place of none: it was forgotten, and is back. Or nobody has
+        // told yet what it is.
         let back = |r: &Record<V>| {
-            r.version == change.version && r.remote().is_none() && change.data.is_some()
+            let back = r.remote().is_none() && change.data.is_some();
+            r.version == change.version && (back || self.is_untold(&change))
         };
         let seen = record.is_some_and(|r| r.version >= change.version && !back(r));
         let mut queued = record.is_some_and(|r| r.pending.is_some());

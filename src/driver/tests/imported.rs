@@ -1,9 +1,10 @@
 //! What came from elsewhere may have arrived from there, and in another form than the copy has it.
 
 use super::rig::*;
+use crate::driver::OutboxFilter;
 use crate::engine::Event;
 use crate::error::Code;
-use crate::model::Held;
+use crate::model::{Held, Verdict, Version};
 use crate::options::Strategy;
 use crate::replica::plan::Intent;
 use crate::replica::plan_import::{Import, Left};
@@ -65,6 +66,73 @@ fn a_copy_older_than_what_was_sent_shows_what_was_sent() {
         synced(&m).await;
         assert_eq!(dump(&m, "sites").await, truth);
         assert!(m.conflicts().is_empty());
+    });
+}
+
+/// Nobody knows what the backend has under the id; what is written on it goes on top of that, and shows so.
+#[test]
+fn what_is_written_on_a_copy_older_than_what_was_sent_shows_on_top_of_that() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let m = offline(&server).await;
+        update(&m, "sites", "s", json!({"a": 1})).await.unwrap();
+        let copy = m.unsynced();
+        update(&m, "sites", "s", json!({"b": 2})).await.unwrap();
+        server.borrow_mut().down = false;
+        m.signal(Event::Sync);
+        synced(&m).await;
+
+        let wiped = Device::new("b", &server, 2);
+        let m = wiped.open_idle().await;
+        take_in(&m, copy.clone()).await;
+        update(&m, "sites", "s", json!({"c": 3})).await.unwrap();
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        let truth = [r#"{"a":1,"b":2,"c":3,"id":"s"}"#];
+        assert_eq!(server.borrow().dump("sites"), truth);
+        assert_eq!(dump(&m, "sites").await, truth);
+        assert!(m.conflicts().is_empty());
+    });
+}
+
+/// As before, but it is given up, or a page comes first.
+#[test]
+fn a_page_tells_what_was_sent_also_of_the_version_that_was_confirmed() {
+    run(async {
+        for page_first in [false, true] {
+            let server = Rc::new(RefCell::new(Server::default()));
+            let m = offline(&server).await;
+            update(&m, "sites", "s", json!({"a": 1})).await.unwrap();
+            let copy = m.unsynced();
+            update(&m, "sites", "s", json!({"b": 2})).await.unwrap();
+            server.borrow_mut().down = false;
+            m.signal(Event::Sync);
+            synced(&m).await;
+            let truth = server.borrow().dump("sites");
+
+            let wiped = Device::new("b", &server, 2);
+            let m = wiped.open_idle().await;
+            if page_first {
+                m.signal(Event::Leader(true));
+                synced(&m).await;
+                m.signal(Event::Pause);
+            }
+            take_in(&m, copy).await;
+            update(&m, "sites", "s", json!({"c": 3})).await.unwrap();
+            let behind = m.outbox(&OutboxFilter::default())[1].mutation.no;
+            let success = Verdict::Success {
+                version: Version(2),
+                data: None,
+            };
+            submit(&m, Intent::Verdicts(vec![(1, success)]))
+                .await
+                .unwrap();
+            submit(&m, Intent::Discard(behind)).await.unwrap();
+            m.signal(Event::Leader(true));
+            m.signal(Event::Resume);
+            synced(&m).await;
+            assert_eq!(dump(&m, "sites").await, truth, "{page_first}");
+        }
     });
 }
 
