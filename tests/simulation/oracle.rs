@@ -14,7 +14,7 @@ use super::world::World;
 use landfall::error::Error;
 use landfall::hlc::Hlc;
 use landfall::model::{Action, Change, Verdict};
-use landfall::store::{Entry, Fact};
+use landfall::store::{Entry, Fact, Gone};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -508,6 +508,18 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                             // Version 0: confirmed, but what is there a page has to tell.
                             *known = (version.0, *live && version.0 > 0);
                         }
+                    }
+                }
+                Fact::Cancelled {
+                    no,
+                    why: Gone::Discarded,
+                } => {
+                    // What was written before this, and after it was asked for, is given up with it.
+                    let place = device.places.get(no).map(|(place, _)| place.clone());
+                    let asked =
+                        |place: &Place| oracle.discards.contains_key(&(client, place.clone()));
+                    if let Some(place) = place.filter(asked) {
+                        oracle.discarded(client, &place);
                     }
                 }
                 Fact::Refused { no, attempts, .. } => {
