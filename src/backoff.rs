@@ -13,6 +13,13 @@ pub fn pause_ms(failures: u32, random: f64) -> f64 {
     (ceiling * random.clamp(0.0, 1.0)).floor()
 }
 
+/// Until when a pause lasts that was to end `at_ms`; none where it is over. One that would be longer than any
+/// is over as well: the clock was set back since.
+#[must_use]
+pub fn lasts_until(at_ms: f64, now_ms: f64) -> Option<f64> {
+    Some(at_ms).filter(|at| (0.0..=BACKOFF_CAP_MS).contains(&(at - now_ms)) && *at > now_ms)
+}
+
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use super::pause_ms;

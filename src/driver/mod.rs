@@ -22,6 +22,7 @@ pub use reads::{CollectionStatus, OutboxFilter, OutboxView, Status};
 pub use rescue::RescueBatch;
 pub use writer::Done;
 
+use crate::backoff::lasts_until;
 use crate::conflict::{Answer, Question};
 use crate::engine::{Config, Engine, Event, Failure, Phase, View};
 use crate::error::{Code, Error, Result};
@@ -376,15 +377,16 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         let replica = self.0.replica.borrow();
         let in_flight = self.0.in_flight.borrow();
+        let now_ms = self.now_ms();
         let ready = !replica
-            .next_batch(self.now_ms(), &in_flight, 1, usize::MAX)
+            .next_batch(now_ms, &in_flight, 1, usize::MAX)
             .is_empty();
+        let dues = replica.outbox.dues().chain(replica.troubles_over_ms());
+        let dues = dues.map(|at| lasts_until(at, now_ms).unwrap_or(now_ms));
         View {
             ready,
-            due_ms: [replica.outbox.next_due_ms(), replica.trouble_over_ms()]
-                .into_iter()
-                .flatten()
-                .reduce(f64::min),
+            // What is due and cannot go must not hide what will be due.
+            due_ms: dues.filter(|at| ready || *at > now_ms).reduce(f64::min),
         }
     }
 }

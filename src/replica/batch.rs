@@ -2,6 +2,7 @@
 
 use super::Replica;
 use super::rekey::MEETING;
+use crate::backoff::lasts_until;
 use crate::limits;
 use crate::model::{Action, Change, Mutation, MutationNo, MutationState};
 use crate::ordered::{Iter, Numbers};
@@ -95,7 +96,11 @@ impl<V: Value> Replica<V> {
         let waits = !in_flight.is_empty()
             || !self.unanswered.is_empty()
             || self.lanes.apart()
-            || self.outbox.any_due_after(now_ms) && !self.only_meetings();
+            || self
+                .outbox
+                .dues()
+                .any(|at| lasts_until(at, now_ms).is_some())
+                && !self.only_meetings();
         if batch.nos.is_empty() && !waits {
             self.fill(&mut batch, false);
         }
@@ -223,7 +228,8 @@ impl<V: Value> Replica<V> {
         let covered = |no: MutationNo| with.iter().any(|m| m.no == no);
         !batch.in_flight.contains(&m.no)
             && !self.unanswered.contains(&m.no)
-            && m.next_attempt_ms.is_none_or(|at| at <= batch.now_ms)
+            && m.next_attempt_ms
+                .is_none_or(|at| lasts_until(at, batch.now_ms).is_none())
             && self.awaits(m, &covered).is_none()
             && !m.behind
     }

@@ -85,11 +85,9 @@ impl<V: Value> Replica<V> {
         self.lanes = Lanes::default();
     }
 
-    /// When the first of the collections in trouble is tried again, ms since 1970.
-    #[must_use]
-    pub fn trouble_over_ms(&self) -> Option<f64> {
-        let until = self.lanes.0.iter().map(|t| t.until_ms);
-        until.reduce(f64::min)
+    /// When each of the collections in trouble is tried again, ms since 1970.
+    pub fn troubles_over_ms(&self) -> impl Iterator<Item = f64> {
+        self.lanes.0.iter().map(|t| t.until_ms)
     }
 
     /// Whether a collection has to wait because it is in trouble.
@@ -99,7 +97,8 @@ impl<V: Value> Replica<V> {
                 let m = self.outbox.get(*no);
                 m.is_some_and(|m| m.collection == *name)
             };
-            trouble.until_ms > now_ms || in_flight.iter().any(|(no, _)| probing(no))
+            backoff::lasts_until(trouble.until_ms, now_ms).is_some()
+                || in_flight.iter().any(|(no, _)| probing(no))
         })
     }
 }

@@ -124,18 +124,9 @@ impl<V> Outbox<V> {
         deferred.filter_map(|(no, _)| self.get(*no))
     }
 
-    /// Whether any of those that were put off is not due yet.
-    #[must_use]
-    pub fn any_due_after(&self, now_ms: f64) -> bool {
-        let mut deferred = self.deferred();
-        deferred.any(|m| m.next_attempt_ms.is_some_and(|at| at > now_ms))
-    }
-
-    /// When the first of those that were put off is due, ms since 1970.
-    #[must_use]
-    pub fn next_due_ms(&self) -> Option<f64> {
-        let due = self.deferred().filter_map(|m| m.next_attempt_ms);
-        due.reduce(f64::min)
+    /// When each of those that were put off is due, ms since 1970.
+    pub fn dues(&self) -> impl Iterator<Item = f64> {
+        self.deferred().filter_map(|m| m.next_attempt_ms)
     }
 }
 

@@ -156,6 +156,24 @@ fn a_clock_that_was_set_back_is_noticed_without_a_write() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_prolongs_no_pause_of_a_mutation() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        server.borrow_mut().poison.insert("x".into(), true);
+        let device = Device::new("a", &server, 1);
+        device.skew_ms.set(DAY_MS);
+        let m = device.open().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let attempts = || m.outbox(&Default::default())[0].mutation.attempts;
+        until(&m, "refused once", |_| attempts() == 1).await;
+        server.borrow_mut().poison.clear();
+        device.skew_ms.set(0.0);
+        pass(60_000).await;
+        assert_eq!(server.borrow().dump("sites").len(), 1);
+    });
+}
+
+#[test]
 fn commits_of_one_millisecond_have_readings_of_their_own() {
     run(async {
         let server = Rc::new(RefCell::new(Server::default()));

@@ -3,7 +3,10 @@
 use super::hidden::{HIDDEN, LOCAL, patch};
 use super::rig::*;
 use crate::error::{Code, Result};
+use crate::hlc::Hlc;
+use crate::model::Refusal;
 use crate::replica::plan::{Intent, Read, Transaction, Write, WriteOptions};
+use crate::store::Fact;
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -323,6 +326,63 @@ fn a_group_that_no_request_can_hold_is_not_held_together() {
         let left = m.outbox(&Default::default());
         let waits = left.iter().map(|e| e.waits_for.as_deref());
         assert_eq!(waits.collect::<Vec<_>>(), [None, Some("a.1")]);
+    });
+}
+
+/// Each time another member meets a conflict, so that the others have been put off once or twice.
+#[test]
+fn a_group_goes_together_however_long_each_of_it_is_put_off() {
+    run(async {
+        for seed in 1..30 {
+            let server = Rc::new(RefCell::new(Server::default()));
+            let device = Device::new("a", &server, seed);
+            server.borrow_mut().all_or_none = true;
+            for key in ["b", "c"] {
+                server.borrow_mut().put("sites", site(key, 1), "0");
+            }
+            let m = device.open().await;
+            synced(&m).await;
+            server.borrow_mut().put("sites", site("c", 2), "0");
+            let options = WriteOptions::default();
+            let group = vec![
+                new("sites", site("a", 1)),
+                ("sites", patch("b", json!({ "n": 9 })), options),
+                ("sites", patch("c", json!({ "n": 9 })), options),
+            ];
+            transact(&m, group, vec![]).await.unwrap();
+            until(&m, "once", |_| server.borrow().groups_of_batches.len() == 1).await;
+            server.borrow_mut().put("sites", site("b", 2), "0");
+            until(&m, "all", |s| s.pending + s.syncing == 0).await;
+            let batches = server.borrow().groups_of_batches.clone();
+            assert!(batches.iter().all(|g| g.len() == 3), "{seed}: {batches:?}");
+        }
+    });
+}
+
+#[test]
+fn what_is_due_and_waits_for_its_group_does_not_hide_when_that_is_due() {
+    run(async {
+        let (_, device) = rig();
+        let m = device.open_idle().await;
+        let group = vec![new("sites", site("a", 1)), new("sites", site("b", 1))];
+        transact(&m, group, vec![]).await.unwrap();
+        submit(&m, Intent::MarkSent(vec![1, 2])).await.unwrap();
+        for (no, pause_ms) in [(1, 10.0), (2, 30_000.0)] {
+            let fact = Fact::Refused {
+                no,
+                refusal: Refusal {
+                    code: "busy".into(),
+                    message: "busy".into(),
+                },
+                attempts: 1,
+                next_attempt_ms: Some(m.now_ms() + pause_ms),
+            };
+            let mut replica = m.0.replica.borrow_mut();
+            replica.apply(&fact, 0.0, Hlc::default());
+        }
+        pass(1_000).await;
+        let view = m.view();
+        assert!(!view.ready && view.due_ms > Some(m.now_ms()), "{view:?}");
     });
 }
 

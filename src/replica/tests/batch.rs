@@ -68,7 +68,7 @@ fn groups_that_wait_for_each_other_go_once_nothing_else_can_help() {
     let put_off = story.put("notes", json!({ "id": "n", "siteId": "bad" }));
     story.sent(put_off);
     story.verdict(put_off, refused(true));
-    let due_ms = story.replica.outbox.next_due_ms().unwrap();
+    let due_ms = story.replica.outbox.dues().next().unwrap();
     let note = |id: &str, site: &str| ("notes", json!({ "id": id, "siteId": site }));
     story.group(&[site("p"), note("of-q", "q")]);
     story.group(&[site("q"), note("of-p", "p")]);
@@ -89,7 +89,7 @@ fn a_group_goes_apart_where_it_waits_for_a_creation_that_waits_for_it() {
     let then = Box::new(conflict(1, json!({ "id": "srv", "a": 7 })));
     let key = "srv".into();
     story.verdict(no, Verdict::Rekeyed { key, then });
-    let before = story.replica.outbox.next_due_ms().unwrap() - 1.0;
+    let before = story.replica.outbox.dues().next().unwrap() - 1.0;
     assert_eq!(story.next(before, &[], 9), group[..1]);
     assert!(story.next(before, &[99], 9).is_empty());
     let bad = story.put("sites", json!({ "id": "bad" }));
