@@ -19,8 +19,8 @@ use crate::store::{Fact, Gone};
 use crate::value::Value;
 use std::rc::Rc;
 
-/// What a backend says of a change that could have been made, but for another one of its transaction.
-const KEPT_BACK: &str = "aborted";
+/// What a backend says of a change that it would take, had it not refused another one of its group.
+const ABORTED: &str = "aborted";
 
 impl<V: Value> Replica<V> {
     pub(super) fn plan_verdict(
@@ -75,12 +75,11 @@ impl<V: Value> Replica<V> {
         now: Now,
         plan: &mut Plan<V>,
     ) {
-        // Another change of its transaction was refused: that one is tried again or parked, and this one
-        // goes with it, however often.
-        let kept_back = retryable && m.group.is_some() && *refusal.code == *KEPT_BACK;
-        let attempts = m.attempts + u32::from(!kept_back);
-        let again = retryable && (kept_back || attempts < self.max_attempts);
-        let pause_ms = backoff::pause_ms(attempts, now.random);
+        // Another one of its group is to blame.
+        let blamed = m.group.is_none() || !retryable || *refusal.code != *ABORTED;
+        let attempts = m.attempts + u32::from(blamed);
+        let again = retryable && attempts < self.max_attempts;
+        let pause_ms = backoff::pause_ms(attempts.max(1), now.random);
         let next_attempt_ms = again.then_some(now.at_ms + pause_ms);
         let fact = Fact::Refused {
             no: m.no,

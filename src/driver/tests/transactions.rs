@@ -359,6 +359,37 @@ fn a_group_goes_together_however_long_each_of_it_is_put_off() {
     });
 }
 
+/// Nothing of it is to blame that another member meets one conflict after the other.
+#[test]
+fn what_is_aborted_with_its_group_uses_up_no_attempts() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().all_or_none = true;
+        server.borrow_mut().put("sites", site("c", 1), "0");
+        let m = device.open().await;
+        synced(&m).await;
+        server.borrow_mut().put("sites", site("c", 2), "0");
+        let change = (
+            "sites",
+            patch("c", json!({ "n": 9 })),
+            WriteOptions::default(),
+        );
+        let group = vec![new("sites", site("a", 1)), change];
+        transact(&m, group, vec![]).await.unwrap();
+        for n in 1..6 {
+            until(&m, "again", |_| {
+                server.borrow().groups_of_batches.len() == n
+            })
+            .await;
+            server
+                .borrow_mut()
+                .put("sites", site("c", 2 + n as u64), "0");
+        }
+        until(&m, "all", |s| s.pending + s.syncing + s.failed == 0).await;
+        assert!(server.borrow().has("sites", "a"));
+    });
+}
+
 #[test]
 fn what_is_due_and_waits_for_its_group_does_not_hide_when_that_is_due() {
     run(async {
