@@ -542,9 +542,18 @@ fn is_local<V>(intent: &Intent<V>) -> bool {
 /// Of several writes that became one mutation within one commit, only the last needs to be stored.
 #[inline(never)]
 fn drop_superseded<V>(facts: &mut Vec<Fact<V>>) {
-    // A rewritten mutation may have another key than the one that it takes the place of.
-    let moves = |fact: &Fact<V>| matches!(fact, Fact::Rekeyed { .. } | Fact::Aliases { .. });
-    if facts.iter().any(moves) {
+    // What the backend says in between changes what a mutation is on top of, or its key: the first one counts.
+    let is_local = |fact: &Fact<V>| {
+        matches!(
+            fact,
+            Fact::Queued { .. }
+                | Fact::Cancelled { .. }
+                | Fact::Sent { .. }
+                | Fact::Local { .. }
+                | Fact::Schema { .. }
+        )
+    };
+    if !facts.iter().all(is_local) {
         return;
     }
     let queued = |fact: &Fact<V>| match fact {
@@ -567,15 +576,8 @@ fn drop_superseded<V>(facts: &mut Vec<Fact<V>>) {
             Fact::Queued {
                 replaces: Some(no), ..
             }
-            | Fact::Cancelled { no, .. }
-            | Fact::Acked { no, .. }
-            | Fact::Refused { no, .. }
-            | Fact::Waits { no }
-            | Fact::Rebased { no } => {
+            | Fact::Cancelled { no, .. } => {
                 last.remove(no);
-            }
-            Fact::Held(held) => {
-                last.remove(&held.mutation.no);
             }
             Fact::Sent { nos } => nos.iter().for_each(|no| {
                 last.remove(no);

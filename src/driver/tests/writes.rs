@@ -3,6 +3,7 @@
 use super::rig::*;
 use crate::engine::Event;
 use crate::error::Code;
+use crate::model::{Page, Pulled, Version};
 use crate::replica::plan::{Intent, Write, WriteOptions};
 use crate::store::memory::Fault as Disk;
 use serde_json::json;
@@ -365,5 +366,50 @@ fn a_tab_that_was_overtaken_takes_turns_with_the_other_for_a_while() {
         let count = |what: &str| device.told.0.borrow().iter().filter(|t| *t == what).count();
         assert!((2..10).contains(&count("turn")), "{}", count("turn"));
         assert_eq!(count("turn"), count("turn over"));
+    });
+}
+
+/// What a reopened database has must be what this tab has.
+#[test]
+fn a_page_between_two_writes_of_one_commit_changes_no_base() {
+    run(async {
+        let (server, device) = offline();
+        server.borrow_mut().down = false;
+        let record = |a: u64, b: u64| json!({ "id": "x", "a": a, "b": b });
+        server.borrow_mut().put("sites", record(1, 1), "0");
+        let m = device.open().await;
+        synced(&m).await;
+        m.signal(Event::Leader(false));
+        let page = Page {
+            changes: vec![Pulled {
+                collection: "sites".into(),
+                key: "x".into(),
+                version: Version(2),
+                data: Some(Rc::new(record(1, 2))),
+                at: Some("0000000000001-0000-z".into()),
+            }],
+            checkpoint: "0.9".into(),
+            has_more: false,
+            server_ms: None,
+        };
+        let since = m.0.replica.borrow().checkpoint();
+        let write = |a: u64| {
+            let write = super::hidden::patch("x", json!({ "a": a }));
+            Intent::Write("sites".into(), vec![write], WriteOptions::default())
+        };
+        let before = device.store.appends();
+        for intent in [write(2), Intent::Page(since, page), write(3)] {
+            m.submit(intent, Box::new(|_| {}));
+        }
+        settle(&m).await;
+        assert_eq!(device.store.appends(), before + 1, "one commit");
+        let again = device.open_idle().await;
+        settle(&again).await;
+        for tab in [&m, &again] {
+            let entry = tab.outbox(&Default::default()).remove(0).mutation;
+            let base = entry.base.map(|base| base.to_string());
+            assert_eq!(base.as_deref(), Some(r#"{"a":1,"b":1,"id":"x"}"#));
+            assert_eq!(entry.base_version, Version(1), "it meets a conflict");
+        }
     });
 }
