@@ -287,16 +287,19 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
 
     /// Tells who has asked, or lets them wait for the backend's word.
     fn answer(&self, commit: Commit<V>, dones: Vec<Done>) {
-        let facts = commit.entries.iter().flat_map(|entry| &entry.facts);
-        self.follow(facts);
+        let mut over = Vec::new();
         for ((done, result), hidden) in dones.into_iter().zip(commit.results).zip(commit.hidden) {
             match result {
                 Ok(count) if !hidden.is_empty() => {
                     self.0.watchers.borrow_mut().add(hidden, count, done);
                 }
-                result => done(result),
+                result => over.push((done, result)),
             }
         }
+        // What was written may have been decided by what came after it in this very commit.
+        let facts = commit.entries.iter().flat_map(|entry| &entry.facts);
+        self.follow(facts);
+        over.into_iter().for_each(|(done, result)| done(result));
     }
 
     fn follow<'a>(&self, facts: impl Iterator<Item = &'a Fact<V>>) {

@@ -3,6 +3,7 @@
 use super::rig::*;
 use crate::engine::Event;
 use crate::error::{Code, Error, Result};
+use crate::model::{Refusal, Verdict, Version};
 use crate::replica::plan::{Intent, Write, WriteOptions};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
@@ -425,5 +426,37 @@ fn a_change_that_joins_another_is_followed_there() {
         let lost = Some(Code::Conflict);
         assert_eq!((code(&head), code(&tail)), (lost, lost));
         assert_eq!(dump(&m, "sites").await, [r#"{"id":"x","n":9}"#]);
+    });
+}
+
+/// The change goes on as part of another, in the very commit that stores it.
+#[test]
+fn whoever_waits_follows_what_happens_in_the_commit_of_the_write() {
+    run(async {
+        let (_, device) = rig();
+        let m = device.open_idle().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        submit(&m, Intent::MarkSent(vec![1])).await.unwrap();
+        let told = start(&m, patch("x", json!({ "n": 2 })));
+        let refusal = Refusal {
+            code: "invalid".into(),
+            message: "no".into(),
+        };
+        let retryable = false;
+        let refused = Verdict::Failed { refusal, retryable };
+        m.submit(Intent::Verdicts(vec![(1, refused)]), Box::new(|_| {}));
+        settle(&m).await;
+        assert_eq!(queue(&m), ["3 create pending"]);
+        assert!(told.borrow().is_none(), "{told:?}");
+        submit(&m, Intent::MarkSent(vec![3])).await.unwrap();
+        let success = Verdict::Success {
+            version: Version(1),
+            data: None,
+        };
+        submit(&m, Intent::Verdicts(vec![(3, success)]))
+            .await
+            .unwrap();
+        settle(&m).await;
+        assert_eq!(*told.borrow(), Some(Ok(1)));
     });
 }
