@@ -244,8 +244,10 @@ impl<V: Value> Replica<V> {
             self.put_local(name, change, now, plan);
             return Ok(());
         }
-        if local_only {
-            if record.is_some_and(|r| r.value.is_some() || r.pending.is_some()) {
+        let is_known = record.is_some_and(|r| r.value.is_some() || r.pending.is_some());
+        // What a collection declares is about new records: one that was promoted, or pulled, is an ordinary one.
+        if local_only && (!is_known || options.local_only.is_some()) {
+            if is_known {
                 let key = &change.key;
                 let message = format!(
                     "{name}: the record \"{key}\" is synced, so it cannot be written with localOnly"

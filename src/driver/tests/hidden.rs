@@ -429,6 +429,25 @@ fn a_change_that_joins_another_is_followed_there() {
     });
 }
 
+#[test]
+fn what_was_promoted_is_an_ordinary_record_of_a_local_only_collection() {
+    run(async {
+        let (_, mut device) = rig();
+        device.specs[0].local_only = true;
+        let m = device.open_idle().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        write(&m, Write::Promote("x".into()), WriteOptions::default())
+            .await
+            .unwrap();
+        update(&m, "sites", "x", json!({ "n": 2 })).await.unwrap();
+        assert_eq!(queue(&m), ["1 create pending"]);
+        let local = write(&m, put(site("x", 3)), LOCAL).await;
+        assert_eq!(local.unwrap_err().code, Code::InvalidOptions);
+        delete(&m, "sites", "x").await.unwrap();
+        assert_eq!(queue(&m), [""; 0]);
+    });
+}
+
 /// The change goes on as part of another, in the very commit that stores it.
 #[test]
 fn whoever_waits_follows_what_happens_in_the_commit_of_the_write() {
