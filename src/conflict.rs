@@ -197,9 +197,14 @@ fn merge<V: Value>(base: Option<&V>, local: &V, remote: &V, later: Outcome) -> V
     names.extend(base.map(Value::names).unwrap_or_default());
     names.sort();
     names.dedup();
+    let theirs = remote.names();
     names.retain(|name| {
         let local_changed = base.is_none_or(|b| !b.same_field(local, name));
-        let remote_changed = base.is_none_or(|b| !b.same_field(remote, name));
+        // Without a base what is missing there was not changed there.
+        let remote_changed = match base {
+            Some(base) => !base.same_field(remote, name),
+            None => theirs.contains(name),
+        };
         local_changed && (!remote_changed || later == Outcome::Local)
     });
     remote.patched(local, &names)
@@ -299,6 +304,28 @@ mod tests {
         assert_eq!(
             *merged(LATER).unwrap(),
             json!({"a": 2, "b": 3, "c": 2, "new": 1})
+        );
+    }
+    #[test]
+    fn merge_without_a_base_keeps_what_only_one_side_has() {
+        let (local, remote) = (json!({"a": 1, "note": "mine"}), json!({"a": 2, "b": 2}));
+        let merged = |at| {
+            run(
+                Strategy::Merge,
+                Json::Null,
+                local.clone(),
+                remote.clone(),
+                at,
+            )
+            .1
+        };
+        assert_eq!(
+            *merged(EARLIER).unwrap(),
+            json!({"a": 2, "b": 2, "note": "mine"})
+        );
+        assert_eq!(
+            *merged(LATER).unwrap(),
+            json!({"a": 1, "b": 2, "note": "mine"})
         );
     }
 }
