@@ -136,9 +136,14 @@ impl<V: Value> Replica<V> {
         let references = collection.spec.references.iter();
         let heads = references.filter_map(|(field, parent)| {
             let parent = self.collection(parent)?;
-            let head = parent.record(&value.text(field)?)?.pending.as_ref()?.head;
-            let creates = self.outbox.get(head)?.action == Action::Create;
-            (creates && head != m.no).then_some(head)
+            let pending = parent.record(&value.text(field)?)?.pending.as_ref()?;
+            // Behind a deletion that is under way it is created again.
+            let mut queued = std::iter::once(pending.head).chain(pending.tail);
+            let creates = |no: &MutationNo| {
+                let found = self.outbox.get(*no);
+                found.is_some_and(|m| m.action == Action::Create)
+            };
+            queued.find(creates).filter(|no| *no != m.no)
         });
         heads.collect()
     }

@@ -251,3 +251,27 @@ fn a_deletion_waits_for_records_of_the_same_collection_or_key() {
         assert_eq!(all.last().unwrap().waits_for, Some(child));
     });
 }
+
+#[test]
+fn a_child_waits_for_a_parent_that_is_created_again() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        server.borrow_mut().put("sites", site("x", 1), "0");
+        let m = device.open().await;
+        synced(&m).await;
+        m.signal(Event::Leader(false));
+        delete(&m, "sites", "x").await.unwrap();
+        submit(&m, Intent::MarkSent(vec![1])).await.unwrap();
+        create(&m, "sites", site("x", 2)).await.unwrap();
+        create(&m, "notes", json!({ "id": "n", "siteId": "x" }))
+            .await
+            .unwrap();
+        let waits = m.outbox(&Default::default());
+        let waits = waits.iter().map(|e| e.waits_for.as_deref());
+        assert_eq!(waits.collect::<Vec<_>>(), [None, Some("a.1"), Some("a.2")]);
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        assert_eq!(server.borrow().effects, ["a.1", "a.2", "a.3"]);
+    });
+}
