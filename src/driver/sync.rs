@@ -327,11 +327,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 }
             }
             Err(failure) => {
-                let failed = self.0.failed_pulls.get() + 1;
-                self.0.failed_pulls.set(failed);
-                if failed >= limits::FAILED_PULLS_MAX {
-                    self.ask_again();
-                }
+                self.note_failed_pull();
                 let (lane, size, refreshed) = (Lane::Pull, 0, refresh);
                 self.run(Event::Failed {
                     lane,
@@ -373,6 +369,15 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
     }
 
+    /// A page could not be had, or not be stored.
+    fn note_failed_pull(&self) {
+        let failed = self.0.failed_pulls.get() + 1;
+        self.0.failed_pulls.set(failed);
+        if failed >= limits::FAILED_PULLS_MAX {
+            self.ask_again();
+        }
+    }
+
     /// What was sent without an answer can be sent again.
     fn ask_again(&self) {
         self.0.failed_pulls.set(0);
@@ -380,9 +385,11 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     }
 
     fn page_stored(&self, has_more: bool, result: Result<usize, Error>) {
-        self.0.failed_pulls.set(0);
         if result.is_err() {
             self.0.replica.borrow_mut().end_repull();
+            self.note_failed_pull();
+        } else {
+            self.0.failed_pulls.set(0);
         }
         if !has_more {
             self.ask_again();

@@ -418,3 +418,19 @@ fn keys_are_refused_that_could_not_be_told_apart() {
         create(&m, "sites", site(&longest, 1)).await.unwrap();
     });
 }
+
+#[test]
+fn pages_that_cannot_be_stored_keep_no_repeat_for_ever() {
+    run(async {
+        let (server, device) = rig();
+        let m = device.open().await;
+        synced(&m).await;
+        for key in (0..20).map(|n| if n == 0 { "\0".into() } else { format!("s{n}") }) {
+            server.borrow_mut().put("sites", site(&key, 1), "0");
+        }
+        server.borrow_mut().faults.push_back(Fault::AnswerLost);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        until(&m, "confirmed", |s| s.pending + s.syncing == 0).await;
+        assert_eq!(server.borrow().effects, ["a.1"]);
+    });
+}
