@@ -8,7 +8,7 @@
 use super::{Backend, Clock, Manager};
 use crate::error::Result;
 use crate::limits;
-use crate::model::{Key, Name, Verdict};
+use crate::model::{Key, Mutation, MutationState, Name, Verdict};
 use crate::replica::fold::{Fold, size_of};
 use crate::replica::plan::{Intent, Write};
 use crate::store::{Base, Entry, Fact, Place, Seq, Store};
@@ -333,6 +333,12 @@ impl<V: Value> crate::replica::Replica<V> {
                     if self.has_pending(&change.collection, &change.key) {
                         self.missing_of(&change.collection, &change.key, missing);
                     }
+                }
+            }
+            Intent::Retry(None) => {
+                let parked = |m: &&Mutation<V>| m.state == MutationState::Failed;
+                for m in self.outbox.iter().filter(parked) {
+                    self.missing_of(&m.collection, &m.key, missing);
                 }
             }
             Intent::Retry(Some(no)) | Intent::Discard(no) => self.missing_of_no(*no, missing),

@@ -900,3 +900,40 @@ fn what_cannot_be_fetched_refuses_only_whoever_needs_it() {
         assert_eq!(codes, [Ok(1), Err(Code::DatabaseDamaged), Ok(1)]);
     });
 }
+
+#[test]
+fn what_all_that_is_parked_shows_on_is_fetched_first() {
+    run(async {
+        let mut story = Story::new().await;
+        for op in [Op::Put(0, 1, 5), Op::Send(0), Op::Ack(0), Op::Fold] {
+            story.play(&op).await;
+        }
+        let tab = &story.tabs[0];
+        let patch = |optimistic, n| {
+            let write = Write::Update {
+                key: "k1".into(),
+                patch: Slot::new(json!({ "n": n })),
+                changed: Rc::from([Rc::from("n")]),
+            };
+            let options = WriteOptions {
+                local_only: None,
+                optimistic: Some(optimistic),
+            };
+            Intent::Write("things".into(), vec![write], options)
+        };
+        tab.submit(patch(false, 6), Box::new(|_| {}));
+        submit(tab, patch(true, 7)).await.unwrap();
+        let refusal = Refusal {
+            code: "no".into(),
+            message: "no".into(),
+        };
+        let retryable = false;
+        let no = tab.outbox(&OutboxFilter::default())[0].mutation.no;
+        let refused = Verdict::Failed { refusal, retryable };
+        submit(tab, Intent::Verdicts(vec![(no, refused)]))
+            .await
+            .unwrap();
+        tab.store().evict_all();
+        assert_eq!(submit(tab, Intent::Retry(None)).await, Ok(1));
+    });
+}
