@@ -162,7 +162,9 @@ impl Engine {
                 self.put_off(now_ms, random, error);
             }
             Failure::Throttled(wait_ms) => {
-                let wait_ms = wait_ms.map(|w| w.clamp(0.0, limits::RETRY_AFTER_MAX_MS));
+                // None at all (a date that has passed by our clock, say) is no pause.
+                let wait_ms = wait_ms.filter(|wait_ms| *wait_ms > 0.0);
+                let wait_ms = wait_ms.map(|w| w.min(limits::RETRY_AFTER_MAX_MS));
                 self.unreachable = false;
                 self.put_off(now_ms, random, error);
                 if let Some(wait_ms) = wait_ms {

@@ -511,3 +511,16 @@ fn a_clock_that_is_set_back_prolongs_no_wait() {
     let poked = at(&mut e, 9_000.0, NOTHING, Event::Poke).1;
     assert_eq!(poked, Some(9_000.0 + limits::POKE_GAP_MS));
 }
+
+#[test]
+fn a_pause_of_no_length_is_none() {
+    let mut e = engine();
+    at(&mut e, 0.0, READY, Event::Leader(true));
+    let mut now_ms = 0.0;
+    for pause_ms in [1_000.0, 2_000.0, 4_000.0] {
+        let asked = failed(Lane::Push, Failure::Throttled(Some(0.0)), 9);
+        assert_eq!(at(&mut e, now_ms, READY, asked).1, Some(now_ms + pause_ms));
+        now_ms += pause_ms;
+        assert_eq!(at(&mut e, now_ms, READY, Event::Tick).0, ["push"]);
+    }
+}
