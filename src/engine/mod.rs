@@ -208,6 +208,8 @@ struct Cycle {
     pulling: bool,
     pushes: usize,
     storing: usize,
+    /// The checkpoint was unknown to the backend, and is forgotten.
+    forgot: bool,
     /// Nothing new starts; it ends when what is under way has come back.
     failed: bool,
 }

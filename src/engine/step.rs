@@ -187,7 +187,9 @@ impl Engine {
             Failure::Refused { .. } if size > 1 => self.batch_max = (size / 2).max(1),
             Failure::Refused { .. } => self.put_off(now_ms, random, error),
             Failure::CheckpointUnknown => match &mut self.cycle {
-                Some(cycle) if size == 0 => {
+                // Of the one that a pull from the beginning has just told it could go on for ever.
+                Some(cycle) if size == 0 && !cycle.forgot => {
+                    cycle.forgot = true;
                     cycle.storing += 1;
                     cycle.continues = false;
                     cycle.want_pull = true;
@@ -277,6 +279,7 @@ impl Engine {
                 pulling: false,
                 pushes: 0,
                 storing: 0,
+                forgot: false,
                 failed: false,
             });
         }

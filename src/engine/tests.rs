@@ -524,3 +524,15 @@ fn a_pause_of_no_length_is_none() {
         assert_eq!(at(&mut e, now_ms, READY, Event::Tick).0, ["push"]);
     }
 }
+
+#[test]
+fn a_backend_that_knows_no_checkpoint_at_all_is_left_alone_for_a_while() {
+    let mut e = engine();
+    at(&mut e, 0.0, NOTHING, Event::Leader(true));
+    let unknown = || failed(Lane::Pull, Failure::CheckpointUnknown, 0);
+    assert_eq!(at(&mut e, 1.0, NOTHING, unknown()).0, ["forget"]);
+    assert_eq!(at(&mut e, 2.0, NOTHING, Event::Stored).0, ["pull"]);
+    assert_eq!(at(&mut e, 3.0, NOTHING, unknown()), (vec![], Some(1_003.0)));
+    assert_eq!(at(&mut e, 1_003.0, NOTHING, Event::Tick).0, ["pull"]);
+    assert_eq!(at(&mut e, 1_004.0, NOTHING, unknown()).0, ["forget"]);
+}
