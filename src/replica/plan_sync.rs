@@ -98,13 +98,14 @@ impl<V: Value> Replica<V> {
             // What was sent and then deleted may be there, whatever was heard.
             let both = coalesce(m, tail.action, tail.changed.clone());
             let (action, changed) = both.unwrap_or((Action::Delete, None));
+            let joined = self.joined(m, &tail, now, plan);
             let content = Content {
                 action,
                 shows: shown_of_both(m, &tail),
                 value: tail.value,
                 changed,
             };
-            self.requeue(m, content, now, plan);
+            self.requeue(&joined, content, now, plan);
         } else {
             plan.notices.push(Notice::Parked(m.no));
         }
@@ -147,10 +148,12 @@ impl<V: Value> Replica<V> {
             version,
         };
         self.put_true(fact, now, plan);
-        if let Some(tail) = &newest {
+        let both = newest.as_ref().map(|tail| {
             let (no, why) = (tail.no, Gone::Joined(m.no));
             self.put_true(Fact::Cancelled { no, why }, now, plan);
-        }
+            self.joined(m, tail, now, plan)
+        });
+        let m = both.as_ref().unwrap_or(m);
 
         // Our own earlier change, whose answer was lost: no conflict, only a newer base.
         let own = remote_at

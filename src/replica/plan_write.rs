@@ -176,11 +176,30 @@ impl<V: Value> Replica<V> {
         for no in &nos {
             self.edit(*no, |m| m.group = Some(id.clone()));
         }
+        self.join_groups(&earlier, &id, now, plan);
+    }
+
+    /// A mutation as part of which the one behind it goes on: what goes with either goes with both.
+    pub(super) fn joined(
+        &mut self,
+        m: &Mutation<V>,
+        tail: &Mutation<V>,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) -> Mutation<V> {
+        if let (Some(id), Some(other)) = (&m.group, &tail.group) {
+            self.join_groups(std::slice::from_ref(other), id, now, plan);
+        }
+        let group = m.group.clone().or_else(|| tail.group.clone());
+        Mutation { group, ..m.clone() }
+    }
+
+    fn join_groups(&mut self, earlier: &[Rc<str>], id: &Rc<str>, now: Now, plan: &mut Plan<V>) {
         let torn = |m: &&Mutation<V>| {
             let other = m
                 .group
                 .as_ref()
-                .is_some_and(|g| *g != id && earlier.contains(g));
+                .is_some_and(|g| g != id && earlier.contains(g));
             other && !m.sent && m.state == MutationState::Pending
         };
         let torn: Vec<Mutation<V>> = self.outbox.iter().filter(torn).cloned().collect();

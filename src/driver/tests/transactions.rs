@@ -2,9 +2,10 @@
 
 use super::hidden::{HIDDEN, LOCAL, patch};
 use super::rig::*;
+use crate::engine::Event;
 use crate::error::{Code, Result};
 use crate::hlc::Hlc;
-use crate::model::Refusal;
+use crate::model::{Refusal, Verdict, Version};
 use crate::replica::plan::{Intent, Read, Transaction, Write, WriteOptions};
 use crate::store::Fact;
 use serde_json::{Value as Json, json};
@@ -387,6 +388,46 @@ fn what_is_aborted_with_its_group_uses_up_no_attempts() {
         }
         until(&m, "all", |s| s.pending + s.syncing + s.failed == 0).await;
         assert!(server.borrow().has("sites", "a"));
+    });
+}
+
+/// What it was written on is refused, or meets a conflict: both go on as one.
+#[test]
+fn what_is_behind_another_change_stays_in_its_group_when_they_become_one() {
+    run(async {
+        let refusal = Refusal {
+            code: "invalid".into(),
+            message: "no".into(),
+        };
+        let retryable = false;
+        let refused = Verdict::Failed { refusal, retryable };
+        let conflict = Verdict::Conflict {
+            version: Version(3),
+            data: Some(Rc::new(site("x", 7))),
+            at: Some("0000000000001-0000-z".into()),
+        };
+        for verdict in [refused, conflict] {
+            let (_, device) = rig();
+            let m = device.open_idle().await;
+            let first = vec![new("sites", site("x", 1)), new("sites", site("w", 1))];
+            transact(&m, first, vec![]).await.unwrap();
+            create(&m, "sites", site("z", 1)).await.unwrap();
+            submit(&m, Intent::MarkSent(vec![1, 2, 3])).await.unwrap();
+            let options = WriteOptions::default();
+            let second = vec![
+                ("sites", patch("x", json!({ "n": 2 })), options),
+                ("sites", patch("z", json!({ "n": 2 })), options),
+                new("sites", site("y", 1)),
+            ];
+            transact(&m, second, vec![]).await.unwrap();
+            assert_eq!(groups(&m), ["a.1", "a.1", "-", "a.4", "a.4", "a.4"]);
+            let verdicts = vec![(3, verdict.clone()), (1, verdict)];
+            submit(&m, Intent::Verdicts(verdicts)).await.unwrap();
+            assert_eq!(groups(&m), ["a.1"; 4]);
+            let again = device.open_idle().await;
+            settle(&again).await;
+            assert_eq!(groups(&again), ["a.1"; 4]);
+        }
     });
 }
 
