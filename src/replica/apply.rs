@@ -257,6 +257,11 @@ impl<V: Value> Replica<V> {
             record.pending = Some(pending);
         } else {
             record.value = pending.shadow.take();
+            // The backend knows nothing of it any more: a segment may, so it is not forgotten here.
+            let was_there = gone.base.is_some() || gone.base_version > Version(0);
+            if was_there && record.value.is_none() {
+                record.version = record.version.max(Version(1));
+            }
         }
         self.show(c, &gone.key, record);
     }

@@ -376,6 +376,9 @@ impl<V: Value> Replica<V> {
         let stored = stored.map(|v| v.with_text(&field, to));
         let id = m.wire_id(&self.client).into();
         let from = m.key.clone();
+        // Deleted under this key once, it stays so: a segment may tell of what was there.
+        let before = self.collection(&name).and_then(|c| c.record(&from));
+        let before = before.map_or(Version(0), |r| r.version);
         let acked = Fact::Acked {
             no,
             version,
@@ -387,7 +390,7 @@ impl<V: Value> Replica<V> {
             collection,
             key,
             value: None,
-            version: Version(0),
+            version: before,
         };
         self.put_true(gone, now, plan);
         let alias = Fact::Aliases {

@@ -622,6 +622,56 @@ fn a_creation_meets_changes_that_are_queued_under_the_key_it_has() {
     });
 }
 
+/// The segment that told of the deleted one is kept for its neighbours.
+#[test]
+fn what_was_deleted_under_an_old_key_is_not_back_after_a_compaction() {
+    run(async {
+        let (server, device) = rig(Assigns::Blindly);
+        for n in 0..8 {
+            let key = format!("s{n}");
+            server.borrow_mut().put("sites", site(&key, n), "0");
+        }
+        let m = device.open().await;
+        synced(&m).await;
+        assert!(m.fold().await.unwrap());
+        delete(&m, "sites", "s3").await.unwrap();
+        synced(&m).await;
+        m.signal(Event::Pause);
+        create(&m, "sites", site("s3", 9)).await.unwrap();
+        submit(&m, Intent::MarkSent(vec![2])).await.unwrap();
+        let page = Page {
+            changes: vec![Pulled {
+                collection: "sites".into(),
+                key: "K".into(),
+                version: Version(1),
+                data: Some(Rc::new(site("K", 9))),
+                at: None,
+            }],
+            checkpoint: "0.99".into(),
+            has_more: false,
+            server_ms: None,
+        };
+        let since = m.0.replica.borrow().checkpoint();
+        submit(&m, Intent::Page(since, page)).await.unwrap();
+        let success = Verdict::Success {
+            version: Version(1),
+            data: None,
+        };
+        let verdict = Verdict::Rekeyed {
+            key: "K".into(),
+            then: Box::new(success),
+        };
+        submit(&m, Intent::Verdicts(vec![(2, verdict)]))
+            .await
+            .unwrap();
+        let here = dump(&m, "sites").await;
+        assert_eq!(here.len(), 8);
+        assert!(m.fold().await.unwrap());
+        let again = device.open_idle().await;
+        assert_eq!(dump(&again, "sites").await, here);
+    });
+}
+
 /// The page was faster than the answer, and the record was written under its new key meanwhile.
 #[test]
 fn what_is_written_later_under_the_new_key_stays_on_top() {

@@ -267,3 +267,34 @@ fn what_is_deleted_and_was_purged_does_not_come_back() {
         assert_equal(&m, &server).await;
     });
 }
+
+/// The segment that told of it is kept for its neighbours.
+#[test]
+fn what_a_backend_has_no_more_when_it_is_written_to_is_not_back_after_a_compaction() {
+    run(async {
+        let (server, device, m) = filled().await;
+        assert!(m.fold().await.unwrap());
+        update(&m, "sites", "3", json!({ "n": 99 })).await.unwrap();
+        let nothing = Verdict::Conflict {
+            version: Version(0),
+            data: None,
+            at: None,
+        };
+        server.borrow_mut().say("a.1", nothing);
+        server.borrow_mut().lose("sites", "3");
+        server.borrow_mut().generation -= 1;
+        synced(&m).await;
+        assert_equal(&m, &server).await;
+        assert!(m.fold().await.unwrap());
+        m.signal(Event::Close);
+        let again = device.open_idle().await;
+        assert_equal(&again, &server).await;
+        // There is a record of this key again.
+        server
+            .borrow_mut()
+            .put("sites", site("3", 5), "1763000000009-0000-z");
+        again.signal(Event::Leader(true));
+        synced(&again).await;
+        assert_equal(&again, &server).await;
+    });
+}
