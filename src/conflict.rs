@@ -68,6 +68,15 @@ pub struct Conflict<V> {
     pub result: Option<V>,
 }
 
+impl<V: Value> Conflict<V> {
+    /// What of it is not in memory.
+    pub fn missing(&self, missing: &mut Vec<V>) {
+        let sides = [&self.base, &self.local, &self.remote, &self.result];
+        let absent = |v: &&V| !v.is_resident();
+        missing.extend(sides.into_iter().flatten().filter(absent).cloned());
+    }
+}
+
 /// The two sides and what they have in common.
 #[derive(Debug)]
 pub struct Sides<'a, V> {

@@ -292,9 +292,7 @@ impl<V: Value> crate::replica::Replica<V> {
             self.missing_of_no(no, missing);
         } else if let Some(known) = self.conflicts().iter().find(|c| *c.id == *id) {
             self.missing_of(&known.collection, &known.key, missing);
-            let sides = [&known.base, &known.local, &known.remote, &known.result];
-            let absent = |v: &&V| !v.is_resident();
-            missing.extend(sides.into_iter().flatten().filter(absent).cloned());
+            known.missing(missing);
         }
     }
 

@@ -309,6 +309,9 @@ impl<V: Value> Replica<V> {
                 self.missing_of(&collection.spec.name, key, &mut missing);
             }
         }
+        for known in &self.conflicts {
+            known.missing(&mut missing);
+        }
         missing
     }
 

@@ -10,12 +10,13 @@ use super::collection::{Collection, Record};
 use super::plan::{Now, Plan, checked_key};
 use super::plan_import::{Import, Left};
 use super::{FIRST_VERSION, Replica};
-use crate::conflict::same;
+use crate::conflict::{Conflict, same};
 use crate::error::{Code, Error, Result};
 use crate::model::{Held, Key, Mutation, Name};
 use crate::shown::{Names, Shown};
 use crate::store::Fact;
 use crate::value::Value;
+use std::rc::Rc;
 
 /// The app's function, for one collection, with what has to be checked around it.
 struct Step<'a, V> {
@@ -96,6 +97,7 @@ impl<V: Value> Replica<V> {
                 self.migrate_record(&step, key, record, &mut facts)?;
             }
         }
+        self.migrate_conflicts(to, migrate, &mut facts);
         let others = self.collections.iter().filter(|c| !c.declared);
         let of = |c: &Collection<V>| (c.spec.name.clone(), self.data_version_of(&c.spec.name));
         let older = others.map(of).filter(|(_, version)| *version < to);
@@ -108,6 +110,47 @@ impl<V: Value> Replica<V> {
             self.put_true(fact, now, &mut plan);
         }
         Ok(plan)
+    }
+
+    /// What the conflict log has may be put back (`conflicts.resolve`). What cannot be migrated stays as it is:
+    /// it is only history.
+    fn migrate_conflicts(
+        &self,
+        to: u32,
+        migrate: &dyn Fn(&Name, &V, u32) -> Result<V>,
+        facts: &mut Vec<Fact<V>>,
+    ) {
+        let migrated = |known: &Rc<Conflict<V>>| {
+            let collection = self.collection(&known.collection)?;
+            let step = Step {
+                name: &known.collection,
+                key_field: &collection.spec.key,
+                from: self.data_version_of(&known.collection),
+                migrate,
+            };
+            let side = |value: &Option<V>| step.maybe(&known.key, value.as_ref()).ok();
+            (step.from != to).then_some(())?;
+            Some(Rc::new(Conflict {
+                base: side(&known.base)?,
+                local: side(&known.local)?,
+                remote: side(&known.remote)?,
+                result: side(&known.result)?,
+                ..(**known).clone()
+            }))
+        };
+        let (old, new) = (self.conflicts.iter(), self.conflicts.iter().map(migrated));
+        // All of them again, so that they keep their order.
+        let new: Vec<_> = old
+            .zip(new)
+            .map(|(old, new)| new.unwrap_or_else(|| old.clone()))
+            .collect();
+        if new
+            .iter()
+            .zip(&self.conflicts)
+            .any(|(a, b)| !Rc::ptr_eq(a, b))
+        {
+            facts.extend(new.into_iter().map(Fact::Conflicted));
+        }
     }
 
     /// Brings queued mutations from elsewhere to this version of the data: `versions` are what each is of,

@@ -2,9 +2,11 @@
 
 use super::hidden::{HIDDEN, LOCAL, patch, write};
 use super::rig::*;
+use crate::conflict::Choice;
 use crate::engine::{Event, Phase};
 use crate::error::{Code, Error, Result};
 use crate::model::Held;
+use crate::options::Strategy;
 use crate::replica::plan::{Intent, Write};
 use crate::replica::plan_import::{Import, Left};
 use crate::store::memory::Fault as Disk;
@@ -429,5 +431,23 @@ fn what_comes_of_an_undeclared_collection_is_migrated_once_it_is_declared() {
         let m = fresh.try_open().await.unwrap();
         assert_eq!(dump(&m, "notes").await, [r#"{"id":"n","n":1,"v1":true}"#]);
         assert_eq!(dump(&m, "sites").await, [r#"{"id":"s","n":1,"v1":true}"#]);
+    });
+}
+
+#[test]
+fn what_the_conflict_log_has_is_migrated_with_the_records() {
+    run(async {
+        let (server, mut device) = super::manual::rig(Strategy::ServerWins);
+        let m = device.open().await;
+        super::manual::meet(&m, &server, Some(2), Some(3), "9").await;
+        let id = super::manual::only(&m).id.clone();
+        m.signal(Event::Close);
+        to_two(&mut device);
+        let m = device.open_idle().await;
+        settle(&m).await;
+        submit(&m, Intent::Resolve(id, Choice::Local))
+            .await
+            .unwrap();
+        assert_eq!(dump(&m, "sites").await, [r#"{"id":"x","size":20}"#]);
     });
 }
