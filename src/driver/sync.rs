@@ -157,16 +157,17 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         };
         let verdicts = match outcome {
             Ok(verdicts) => verdicts,
-            // Alone in its request, so it is the one that is meant.
-            Err(Failure::Refused { code, message }) if size == 1 => {
+            // Alone in its request, so it is the one that is meant. A group alone is meant as a whole: half of a
+            // transaction must not take effect.
+            Err(Failure::Refused {
+                code,
+                message,
+                too_large,
+            }) if size == 1 || (!too_large && self.0.replica.borrow().is_one_group(&batch)) => {
                 let refusal = Refusal { code, message };
-                vec![(
-                    batch[0],
-                    Verdict::Failed {
-                        refusal,
-                        retryable: false,
-                    },
-                )]
+                let retryable = false;
+                let refused = Verdict::Failed { refusal, retryable };
+                batch.iter().map(|no| (*no, refused.clone())).collect()
             }
             Err(failure) => {
                 #[cfg(feature = "planted")]
@@ -356,8 +357,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// What follows from a failed push for what was in it.
     fn note_failure(&self, batch: &[MutationNo], failure: &Failure) {
         let mut replica = self.0.replica.borrow_mut();
-        if matches!(failure, Failure::NoAnswer(_)) {
-            replica.note_unanswered(batch);
+        match failure {
+            Failure::NoAnswer(_) => replica.note_unanswered(batch),
+            Failure::Refused { .. } if replica.is_one_group(batch) => replica.take_apart(batch),
+            _ => {}
         }
         let theirs = match failure {
             Failure::NoAnswer(error) => error.code == Code::Timeout,

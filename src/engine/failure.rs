@@ -20,6 +20,8 @@ pub enum Failure {
         code: Rc<str>,
         /// For people.
         message: Rc<str>,
+        /// 413: its size is.
+        too_large: bool,
     },
     /// The answer is not what the protocol says.
     Protocol(Rc<str>),
@@ -52,6 +54,7 @@ impl Failure {
             400..=499 => Self::Refused {
                 code: or(code, "rejected").into(),
                 message: or(text, "the server refuses the change").into(),
+                too_large: status == 413,
             },
             _ => Self::Protocol(format!("unexpected status {status}").into()),
         }
@@ -91,14 +94,16 @@ mod tests {
             refused("too-long", "at most 5 letters"),
             Failure::Refused {
                 code: "too-long".into(),
-                message: "at most 5 letters".into()
+                message: "at most 5 letters".into(),
+                too_large: false,
             }
         );
         assert_eq!(
             refused("", ""),
             Failure::Refused {
                 code: "rejected".into(),
-                message: "the server refuses the change".into()
+                message: "the server refuses the change".into(),
+                too_large: false,
             }
         );
         let broken = Failure::from_status(502, None, "bad-gateway", "");

@@ -139,6 +139,31 @@ impl<V: Value> Replica<V> {
         self.unanswered = Numbers::default();
     }
 
+    /// The atomic group that a mutation goes with, if a request can hold it.
+    pub(super) fn held_together<'a>(&self, m: &'a Mutation<V>) -> Option<&'a Rc<str>> {
+        let group = m.group.as_ref();
+        group.filter(|group| {
+            let fits = self.outbox.group_fits(group, limits::BATCH_CHANGES_MAX);
+            fits && !self.apart.contains(*group)
+        })
+    }
+
+    /// Whether these go together as one atomic group, and nothing else with them.
+    #[must_use]
+    pub fn is_one_group(&self, nos: &[MutationNo]) -> bool {
+        let group = |no: &MutationNo| self.held_together(self.outbox.get(*no)?);
+        let first = nos.first().and_then(group);
+        nos.len() > 1 && first.is_some() && nos.iter().all(|no| group(no) == first)
+    }
+
+    /// No request can hold this group: its members go one by one.
+    pub fn take_apart(&mut self, nos: &[MutationNo]) {
+        let group = nos
+            .first()
+            .and_then(|no| self.outbox.get(*no)?.group.clone());
+        self.apart.extend(group);
+    }
+
     /// Whether all that is put off waits for changes of its record under another key, and none of those
     /// for the user. If they cannot go either, it is because they wait for what is put off.
     fn only_meetings(&self) -> bool {
@@ -179,9 +204,10 @@ impl<V: Value> Replica<V> {
             let found;
             let mut members = std::slice::from_ref(&m);
             // A group that no batch can hold is not held together.
-            let group = m.group.as_ref();
-            let group = group.filter(|g| self.outbox.group_fits(g, limits::BATCH_CHANGES_MAX));
-            match group.map(|group| self.members(group, batch)) {
+            match self
+                .held_together(m)
+                .map(|group| self.members(group, batch))
+            {
                 Some(Ok(all)) => {
                     found = all;
                     members = &found;
@@ -206,7 +232,8 @@ impl<V: Value> Replica<V> {
             if !room && !batch.nos.is_empty() {
                 return;
             }
-            if !room && members.len() > 1 {
+            // A culprit is looked for by smaller batches; a group that has one is refused as a whole.
+            if !room && members.len() > 1 && bytes > batch.bytes_max {
                 members = &members[..1]; // no batch can hold them all
                 bytes = weight(members, batch.bytes_max);
             }

@@ -85,6 +85,8 @@ pub struct Replica<V> {
     referrers: RefCell<Option<waits::Referrers>>,
     stuck: RefCell<stuck::Stuck>,
     unanswered: Numbers,
+    /// Atomic groups that no request can hold.
+    apart: Vec<Rc<str>>,
     lanes: lanes::Lanes,
     repull: Option<repull::Repull>,
     imported: imported::Imported,
@@ -153,6 +155,7 @@ impl<V: Value> Replica<V> {
             referrers: RefCell::default(),
             stuck: RefCell::default(),
             unanswered: Numbers::default(),
+            apart: Vec::new(),
             lanes: lanes::Lanes::default(),
             repull: None,
             imported: imported::Imported::default(),

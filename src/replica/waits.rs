@@ -15,7 +15,6 @@
 //! creations that refer to each other cannot both be second: the one that was queued first goes.
 
 use super::Replica;
-use crate::limits;
 use crate::model::{Action, Key, Mutation, MutationNo, MutationState};
 use crate::ordered::Ordered;
 use crate::value::Value;
@@ -202,10 +201,7 @@ impl<V: Value> Replica<V> {
     /// What another member of a mutation's atomic group waits for.
     #[must_use]
     pub fn group_waits_for(&self, m: &Mutation<V>) -> Option<MutationNo> {
-        let group = m.group.as_ref()?;
-        if !self.outbox.group_fits(group, limits::BATCH_CHANGES_MAX) {
-            return None;
-        }
+        let group = self.held_together(m)?;
         if let Some(stopped) = self.outbox.stopped(group).filter(|other| other.no != m.no) {
             return Some(stopped.no);
         }

@@ -432,6 +432,52 @@ fn what_is_behind_another_change_stays_in_its_group_when_they_become_one() {
 }
 
 #[test]
+fn a_group_with_a_culprit_is_parked_as_a_whole() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().culprit = Some(("bad".into(), 422));
+        let m = device.open().await;
+        synced(&m).await;
+        m.signal(Event::Pause);
+        for n in 0..7 {
+            create(&m, "sites", site(&format!("s{n}"), n))
+                .await
+                .unwrap();
+        }
+        let group = ["a", "b", "bad"].map(|key| new("sites", site(key, 1)));
+        transact(&m, group.into(), vec![]).await.unwrap();
+        m.signal(Event::Resume);
+        until(&m, "parked", |s| {
+            s.failed == 3 && s.pending + s.syncing == 0
+        })
+        .await;
+        assert_eq!(server.borrow().dump("sites").len(), 7, "the rest has gone");
+        server.borrow_mut().culprit = None;
+        submit(&m, Intent::Retry(None)).await.unwrap();
+        synced(&m).await;
+        assert_eq!(server.borrow().dump("sites").len(), 10);
+        assert_eq!(
+            server.borrow().groups_of_batches.last().map(Vec::len),
+            Some(3)
+        );
+    });
+}
+
+#[test]
+fn a_group_that_is_too_large_for_a_server_goes_apart() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().batch_max = Some(2);
+        let m = device.open().await;
+        synced(&m).await;
+        let group = (0..5).map(|n| new("sites", site(&format!("s{n}"), n)));
+        transact(&m, group.collect(), vec![]).await.unwrap();
+        synced(&m).await;
+        assert_eq!(server.borrow().dump("sites").len(), 5);
+    });
+}
+
+#[test]
 fn what_is_due_and_waits_for_its_group_does_not_hide_when_that_is_due() {
     run(async {
         let (_, device) = rig();

@@ -38,14 +38,18 @@ fn site(key: &str) -> (&'static str, Json) {
 }
 
 #[test]
-fn a_group_is_sent_whole_or_one_by_one_where_it_does_not_fit() {
+fn a_group_is_sent_whole_or_one_by_one_where_no_request_can_hold_it() {
     let mut story = Story::new();
     let alone = story.put("sites", json!({ "id": "alone" }));
     let group = story.group(&[site("x"), site("y"), site("z")]);
     assert_eq!(story.next(0.0, &[], 3), [alone], "the rest has no room");
     assert_eq!(story.next(0.0, &[], 4).len(), 4);
-    assert_eq!(story.next(0.0, &[alone], 2), group[..1]);
     assert_eq!(story.next(0.0, &[alone, group[0]], 9), group[1..]);
+    assert_eq!(story.next(0.0, &[alone], 2), group, "for a culprit, say");
+    assert!(story.replica.is_one_group(&group));
+    story.replica.take_apart(&group);
+    assert_eq!(story.next(0.0, &[alone], 2), group[..2]);
+    assert!(!story.replica.is_one_group(&group));
 }
 
 #[test]
