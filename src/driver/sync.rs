@@ -316,7 +316,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 }
                 let done = Box::new(move |result| manager.page_stored(has_more, result));
                 let store = || self.submit(Intent::Page(since, page), done);
-                if !has_more {
+                // The last of several may have come before the one ahead of it was dealt with.
+                if !has_more && !continues {
                     store();
                     return self.run(Event::Pulled { has_more });
                 }

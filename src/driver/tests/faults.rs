@@ -434,3 +434,20 @@ fn pages_that_cannot_be_stored_keep_no_repeat_for_ever() {
         assert_eq!(server.borrow().effects, ["a.1"]);
     });
 }
+
+/// As those of a backend in the page's own memory.
+#[test]
+fn pages_that_come_at_once_are_stored_in_their_order() {
+    run(async {
+        let (server, mut device) = rig();
+        for n in 0..10 {
+            let key = format!("s{n:02}");
+            server.borrow_mut().put("sites", site(&key, n), "0");
+        }
+        device.backend.latency_ms = 0;
+        let m = device.open().await;
+        synced(&m).await;
+        let told = device.told.0.borrow().join("; ");
+        assert!(!told.contains("error"), "{told}");
+    });
+}

@@ -81,6 +81,11 @@ impl Clock for TestClock {
         sleep(Duration::from_millis(ms.ceil() as u64)).await;
     }
 
+    async fn pause(&self) {
+        // Not at once: what needs no time is faster.
+        pass(1).await;
+    }
+
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()>>>) {
         tokio::task::spawn_local(task);
     }

@@ -360,7 +360,7 @@ impl Server {
 #[derive(Clone)]
 pub(super) struct TestBackend {
     pub(super) server: Rc<RefCell<Server>>,
-    /// Each way of a request takes up to so long.
+    /// Each way of a request takes up to so long; 0: none at all.
     pub(super) latency_ms: u64,
     pub(super) page: usize,
     pub(super) chance: Chance,
@@ -374,7 +374,9 @@ impl TestBackend {
     }
 
     async fn travel(&self) {
-        pass(1 + self.chance.below(self.latency_ms.max(1))).await;
+        if self.latency_ms > 0 {
+            pass(1 + self.chance.below(self.latency_ms)).await;
+        }
     }
 
     async fn arrive(&self, call: &Call) -> std::result::Result<Option<Fault>, Failure> {
