@@ -131,8 +131,20 @@ impl<V: Value> Replica<V> {
             .map(|r| r.version);
         if known > Some(version) && known > Some(m.base_version) {
             // A page has brought a newer state since it was made: ask again on the same base, under a
-            // new id, and hear about that one.
-            self.requeue(m, Content::of(m), now, plan);
+            // new id, and hear about that one. Not at once: a backend whose answers lag behind its pages would
+            // be asked without end.
+            let no = self.requeue(m, Content::of(m), now, plan);
+            let refusal = Refusal {
+                code: Code::Conflict.as_str().into(),
+                message: "the backend's answer was older than what a pull has brought".into(),
+            };
+            let fact = Fact::Refused {
+                no,
+                refusal,
+                attempts: 0,
+                next_attempt_ms: Some(now.at_ms + backoff::pause_ms(1, now.random)),
+            };
+            self.put_true(fact, now, plan);
             return;
         }
         let newest = self.tail_of(m);

@@ -451,3 +451,41 @@ fn pages_that_come_at_once_are_stored_in_their_order() {
         assert!(!told.contains("error"), "{told}");
     });
 }
+
+/// One that was restored from a backup, say.
+#[test]
+fn a_backend_whose_answers_stay_behind_its_pages_is_asked_now_and_then() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().put("sites", site("x", 1), "0");
+        let m = device.open().await;
+        synced(&m).await;
+        m.signal(Event::Leader(false));
+        update(&m, "sites", "x", json!({ "n": 2 })).await.unwrap();
+        let page = Page {
+            changes: vec![Pulled {
+                collection: "sites".into(),
+                key: "x".into(),
+                version: Version(9),
+                data: Some(Rc::new(site("x", 5))),
+                at: Some("0000000000001-0000-z".into()),
+            }],
+            checkpoint: "0.1".into(),
+            has_more: false,
+            server_ms: None,
+        };
+        let since = m.0.replica.borrow().checkpoint();
+        submit(&m, Intent::Page(since, page)).await.unwrap();
+        server.borrow_mut().put("sites", site("x", 3), "0");
+        let before = server.borrow().requests;
+        m.signal(Event::Leader(true));
+        pass(60_000).await;
+        let asked = server.borrow().requests - before;
+        assert!((20..400).contains(&asked), "{asked}");
+        for _ in 0..9 {
+            server.borrow_mut().put("sites", site("x", 3), "0");
+        }
+        synced(&m).await;
+        assert_eq!(dump(&m, "sites").await, server.borrow().dump("sites"));
+    });
+}
