@@ -136,8 +136,12 @@ impl<V: Value> Replica<V> {
         let heads = references.filter_map(|(field, parent)| {
             let parent = self.collection(parent)?;
             let pending = parent.record(&value.text(field)?)?.pending.as_ref()?;
-            // Behind a deletion that is under way it is created again.
-            let mut queued = std::iter::once(pending.head).chain(pending.tail);
+            let head = self.outbox.get(pending.head)?;
+            // Behind a deletion that is under way it is created again; one that waits may wait for this.
+            let tail = pending
+                .tail
+                .filter(|_| self.before_deletion(head).is_empty());
+            let mut queued = std::iter::once(pending.head).chain(tail);
             let creates = |no: &MutationNo| {
                 let found = self.outbox.get(*no);
                 found.is_some_and(|m| m.action == Action::Create)

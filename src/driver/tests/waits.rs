@@ -275,3 +275,27 @@ fn a_child_waits_for_a_parent_that_is_created_again() {
         assert_eq!(server.borrow().effects, ["a.1", "a.2", "a.3"]);
     });
 }
+
+/// As what comes with a rescue copy: it counts as sent, and waits all the same.
+#[test]
+fn a_child_does_not_wait_for_a_parent_whose_deletion_waits_for_it() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        server.borrow_mut().put("sites", site("x", 1), "0");
+        let note = json!({ "id": "n", "siteId": "x", "text": "" });
+        server.borrow_mut().put("notes", note, "0");
+        let m = device.open().await;
+        synced(&m).await;
+        m.signal(Event::Leader(false));
+        update(&m, "notes", "n", json!({ "text": "new" }))
+            .await
+            .unwrap();
+        delete(&m, "sites", "x").await.unwrap();
+        submit(&m, Intent::MarkSent(vec![2])).await.unwrap();
+        create(&m, "sites", site("x", 2)).await.unwrap();
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        assert_eq!(server.borrow().effects, ["a.1", "a.2", "a.3"]);
+    });
+}
