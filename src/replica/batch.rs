@@ -216,7 +216,11 @@ impl<V: Value> Replica<V> {
                 None if self.may_go(m, batch, &[]) => {}
                 kept => {
                     let on = match kept {
-                        Some(Err(Kept::Parked(along))) => along,
+                        Some(Err(Kept::Parked(along)))
+                            if along.iter().all(|no| self.is_plain(*no)) =>
+                        {
+                            along
+                        }
                         _ => self.stuck_on(m).into_iter().collect(),
                     };
                     if !on.is_empty() {

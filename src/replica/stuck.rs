@@ -6,7 +6,7 @@
 
 use super::Replica;
 use super::outbox::Place;
-use crate::model::{Mutation, MutationNo};
+use crate::model::{Action, Mutation, MutationNo};
 use crate::ordered::Numbers;
 use crate::value::Value;
 
@@ -75,7 +75,14 @@ impl<V: Value> Replica<V> {
             m.group.is_some() && other.is_some_and(|other| other.group == m.group)
         };
         let mut creations = self.creations(m).into_iter();
-        creations.find(|no| *no < m.no && !in_group(*no))
+        creations.find(|no| *no < m.no && !in_group(*no) && self.is_plain(*no))
+    }
+
+    /// Whether nothing but a change of this mutation ends that another waits for it, or what it waits for itself:
+    /// with a deletion there may be other reasons.
+    pub(super) fn is_plain(&self, no: MutationNo) -> bool {
+        let m = self.outbox.get(no);
+        m.is_some_and(|m| !m.behind && m.action != Action::Delete)
     }
 
     /// Whether all that could go between two places is stuck, as it is thought to be.
