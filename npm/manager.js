@@ -55,6 +55,8 @@ export class SyncManager {
   #rescue = null;
   #recovered = null;
   #leader = null;
+  /** This page is too old for the data: another tab is to sync. */
+  #outdated = false;
   /** How often the tab that syncs has said what it is at. */
   #heard = 0;
   #hasBackend = false;
@@ -105,7 +107,10 @@ export class SyncManager {
       turn: () => this.#tabs?.turn(),
       decide: (name, ...rest) => decide(handlers.get(name), schemas.get(name), name, ...rest),
       rescue: (batch) => this.#rescue.write(batch),
-      failed: (error) => this.#emit("error", { ...error, at: Date.now() }),
+      failed: (error) => {
+        if (error.code === "database-newer") this.#resign();
+        this.#emit("error", { ...error, at: Date.now() });
+      },
     };
     try {
       // While the module is loaded: the lock, the database, which is read once nobody deletes in it any more,
@@ -153,6 +158,7 @@ export class SyncManager {
         queueMicrotask(() => this.#lookAgain());
       },
     });
+    if (this.#outdated) this.#resign();
     this.#hasBackend = Boolean(backend);
     if (backend?.subscribe) this.#realtime = this.#makeRealtime(backend);
     // A migration at open was a commit that nobody has heard of yet.
@@ -313,6 +319,12 @@ export class SyncManager {
     };
   }
 
+  #resign() {
+    this.#outdated = true;
+    this.#core?.signal("follow");
+    this.#tabs?.resign();
+  }
+
   #isLeader() {
     return this.#core !== null && !this.#closed && this.#core.status().leader;
   }
@@ -323,7 +335,8 @@ export class SyncManager {
     this.#dirty = false;
     const own = this.#core.status();
     own.realtime = this.#realtime?.state ?? "off";
-    if (!own.leader && own.phase !== "closed" && this.#leader !== null) {
+    const follows = !own.leader && own.phase !== "closed" && !this.#outdated;
+    if (follows && this.#leader !== null) {
       const { error } = own;
       for (const field of LEADING) own[field] = this.#leader[field];
       own.error = error ?? own.error;
@@ -498,7 +511,7 @@ export class SyncManager {
     this.#needBackend();
     // What the tab that syncs said before it was asked tells nothing of what comes of it.
     const isNews = ({ leader }) => leader || this.#heard !== heard;
-    await this.waitFor((status) => isSyncedSince(status, since, isNews(status)));
+    await this.#waitToSync((status) => isSyncedSince(status, since, isNews(status)));
   }
 
   refresh() {
@@ -509,7 +522,14 @@ export class SyncManager {
     const since = Date.now();
     this.#request("sync");
     this.#needBackend();
-    await this.waitFor((status) => isAllSyncedSince(status, since), { signal });
+    await this.#waitToSync((status) => isAllSyncedSince(status, since), { signal });
+  }
+
+  #waitToSync(isDone, options) {
+    return this.waitFor((status) => {
+      if (this.#outdated && status.error !== null) throw toError(status.error);
+      return isDone(status);
+    }, options);
   }
 
   #needBackend() {

@@ -89,6 +89,8 @@ export class Tabs {
   #channel = null;
   #release = null;
   #abort = new AbortController();
+  /** It does not lead any more, whatever its turn is. */
+  #resigned = false;
   /** Whether another tab was ever heard of: a tab that is alone has nobody to tell. */
   company = false;
 
@@ -118,12 +120,13 @@ export class Tabs {
     }
     locks()
       .request(database, { signal: this.#abort.signal }, () => {
+        if (this.#resigned) return undefined;
         on.lead();
         return new Promise((resolve) => (this.#release = resolve));
       })
       .catch((error) => {
         // Else it was closed before it was this tab's turn.
-        if (error?.name !== "AbortError") on.lead();
+        if (error?.name !== "AbortError" && !this.#resigned) on.lead();
       });
   }
 
@@ -164,9 +167,15 @@ export class Tabs {
     }
   }
 
-  close() {
+  /** Leaves the lead to another tab, for good. */
+  resign() {
+    this.#resigned = true;
     this.#abort.abort();
     this.#release?.();
+  }
+
+  close() {
+    this.resign();
     this.#channel?.close();
     this.#channel = null;
   }

@@ -108,11 +108,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         Some(fact)
     }
 
-    /// Stops for good where another tab has migrated the data beyond what this app knows.
+    /// Stops for good where another tab has migrated the data beyond what this app knows. It does not lead
+    /// either: the lead is for a tab that can sync.
     pub(super) fn check_version(&self) {
         let stored = self.0.replica.borrow().data_version();
         if stored > self.0.version && !self.0.outdated.replace(true) {
-            self.run(Event::Pause);
+            self.run(Event::Leader(false));
             self.note(&self.newer());
         }
     }

@@ -189,9 +189,10 @@ fn data_of_a_newer_version_is_left_alone() {
         assert_eq!(device.store.appends(), appends, "nothing is touched");
         let status = old_tab.status();
         assert_eq!(
-            (status.phase, status.error.unwrap().0.code),
+            (status.phase, status.error.as_ref().unwrap().0.code),
             (Phase::Error, Code::DatabaseNewer)
         );
+        assert!(!status.leader, "nobody would sync");
         assert!(server.borrow().effects.is_empty());
         // An app of the first version does not wait at open, but writes nothing either.
         device.version = 1;

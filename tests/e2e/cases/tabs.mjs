@@ -210,6 +210,39 @@ async function lateTab(rig) {
   });
 }
 
+async function tooOld(rig) {
+  const context = await rig.device();
+  const [old, young] = [await rig.tab(context), await rig.tab(context)];
+  await rig.open(old, { interval: 0 });
+  await old.evaluate(() => window.lab.waitFor("s.leader"));
+  await old.evaluate(async () => {
+    await window.lab.sites.put({ id: "a", name: "a" });
+    await window.lab.synced();
+  });
+  await rig.open(young, { interval: 0, version: 2 });
+  await young.evaluate(async () => {
+    await window.lab.sites.put({ id: "b", name: "b" });
+    await window.lab.synced();
+  });
+  assert.deepEqual([...(await rig.records()).keys()].sort(), ["sites/a", "sites/b"]);
+  const seen = (page) =>
+    page.evaluate(async () => {
+      const sync = await window.lab.errorOf(() => window.db.sync());
+      const { phase, leader, error } = window.db.status;
+      return [phase, leader, error?.code, sync?.code];
+    });
+  assert.deepEqual(await seen(young), ["idle", true, undefined, undefined]);
+  assert.deepEqual(await seen(old), ["error", false, "database-newer", "database-newer"]);
+  // One that comes later, from a cache, does not take the lead either.
+  await old.evaluate(() => window.db.close());
+  await rig.open(old, { interval: 0 });
+  await old.evaluate(() => window.lab.waitFor("s.error?.code === 'database-newer'"));
+  await young.evaluate(() => window.db.close());
+  await rig.open(young, { interval: 0, version: 2 });
+  await young.evaluate(() => window.lab.synced());
+  assert.deepEqual(await seen(old), ["error", false, "database-newer", "database-newer"]);
+}
+
 export const tabs = [
   { name: "tabs: two thousand updates of the same records", run: twoThousandUpdates },
   { name: "tabs: who writes all the time leaves the others their turn", run: bothInTurn },
@@ -217,4 +250,5 @@ export const tabs = [
   { name: "two tabs: each sees both, counts agree, one leader, applied once", run: twoTabs },
   { name: "two tabs create the same key: one is told", run: sameRecord },
   { name: "a tab that does not lead can wait, pause and resume", run: anyTab },
+  { name: "tabs: one that is too old for the data leaves the lead to another", run: tooOld },
 ];
