@@ -20,15 +20,17 @@ const checked = async (schema, record) => {
 
 /** `db.conflicts`. */
 export function conflictsOf(manager) {
-  const list = (filter) =>
-    manager.read((core) => {
-      const { collection, limit } = checkFilter(filter, ["collection", "limit"]);
-      const all = core.conflicts();
-      return all
-        .filter((c) => collection === undefined || c.collection === collection)
-        .slice(0, limit);
-    });
-  const get = (id) => manager.read((core) => core.conflicts().find((c) => c.id === id));
+  const list = async (filter) => {
+    const { collection, limit } = checkFilter(filter, ["collection", "limit"]);
+    const all = await manager.read((core) => core.conflicts());
+    const chosen = all.filter((c) => collection === undefined || c.collection === collection);
+    // Copies: what is chosen is often one side, changed in place. The store's own would be changed with it.
+    return structuredClone(chosen.slice(0, limit));
+  };
+  const get = async (id) => {
+    const all = await manager.read((core) => core.conflicts());
+    return structuredClone(all.find((c) => c.id === id));
+  };
   const resolve = async (id, choice) => {
     // A person may have changed the object that they look at before it is checked.
     const record = typeof choice === "object" && choice !== null;

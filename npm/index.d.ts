@@ -436,7 +436,7 @@ export interface Conflict {
 }
 
 export interface Conflicts {
-  /** Those that are not settled first, then the log, newest first. */
+  /** Those that are not settled first, then the log, newest first: copies, to be changed at will. */
   list(filter?: { collection?: string; limit?: number }): Promise<Conflict[]>;
   get(id: string): Promise<Conflict | undefined>;
   /**

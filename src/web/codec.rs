@@ -495,9 +495,9 @@ fn numbered(kind: &str, no: MutationNo) -> Object {
     out
 }
 
-/// A conflict as the app sees it.
+/// A conflict as the app sees it, with copies: a person's choice is often one side, changed in place.
 pub(super) fn conflict_to_js(conflict: &Conflict<Row>) -> Object {
-    conflict_with(conflict, Row::object)
+    conflict_with(conflict, Row::copy)
 }
 
 pub(super) fn conflict_with(conflict: &Conflict<Row>, show: impl Fn(&Row) -> JsValue) -> Object {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { decide } from "../../npm/conflicts.js";
+import { conflictsOf, decide } from "../../npm/conflicts.js";
 
 const sides = [{ id: "x", n: 1 }, { id: "x", n: 2 }, null];
 const ask = (handler, schema) => decide(handler, schema, "sites", "x", sides);
@@ -50,4 +50,16 @@ test("what a conflict function does wrong is said in a sentence", async () => {
     ask(() => ({ id: "x", n: -1 }), doubling),
     { message: /n: negative/ },
   );
+});
+
+test("conflicts are copies: a side that is changed in place is not the store's", async () => {
+  const stored = { id: "c.1", collection: "sites", key: "x", remote: { id: "x", parts: [1] } };
+  const core = { conflicts: () => [{ ...stored }] };
+  const conflicts = conflictsOf({ read: async (use) => use(core) });
+  for (const one of [(await conflicts.list())[0], await conflicts.get("c.1")]) {
+    one.remote.parts.push(2);
+    one.remote.n = 1;
+  }
+  assert.deepEqual(stored.remote, { id: "x", parts: [1] });
+  assert.equal(await conflicts.get("c.2"), undefined);
 });

@@ -254,6 +254,28 @@ async function editedParked(rig) {
 }
 
 const both = { id: "s1", name: "both", note: "new" };
+/** A person's choice is often one side, changed in place. */
+async function sideInPlace(rig) {
+  const [a, b] = await meet(rig, "manual");
+  await a.evaluate(async () => {
+    window.met = new Promise((resolve) => {
+      const stop = window.db.on("conflict", ({ remote }) => {
+        remote.name = "told";
+        stop();
+        resolve();
+      });
+    });
+  });
+  await a.evaluate(() => window.lab.waitFor("s.outbox.conflict === 1"));
+  await a.evaluate(() => window.met);
+  await a.evaluate(async () => {
+    const [{ id, remote }] = await window.db.conflicts.list();
+    remote.note = `${remote.name}, and more`;
+    await window.db.conflicts.resolve(id, remote);
+  });
+  await settledAs(rig, [a, b], { id: "s1", name: "there", note: "there, and more" });
+}
+
 export const conflictChoices = [
   ["local", "local", { id: "s1", name: "here", note: "kept" }],
   ["remote", "remote", { id: "s1", name: "there", note: "kept" }],
@@ -265,6 +287,7 @@ export const conflictChoices = [
   }))
   .concat([
     { name: "an automatic outcome of a conflict is overruled afterwards", run: overruled },
+    { name: "a conflict is settled with a side that was changed in place", run: sideInPlace },
     {
       name: "a conflict function that throws: parked, nothing held up",
       run: failing("throwing", "conflict-handler", /threw: no such field/),
