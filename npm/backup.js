@@ -1,6 +1,7 @@
 // What is not synced, taken out of a database and into another; and the end of a database.
 
 import { fail, toError } from "./errors.js";
+import { deleteRescue } from "./rescue.js";
 import { setVersion } from "./rescue-log.js";
 
 const FORMAT = 1;
@@ -71,10 +72,12 @@ export function takeIn(manager, backup, late = false) {
   });
 }
 
-/** Refuses to go on where something is not synced. */
-export function needSynced(core) {
-  const { pending, syncing, conflict, failed } = core.status().outbox;
+/** Refuses to go on where something is not synced; `left`: changes that the rescue copy alone has. */
+export function needSynced({ pending, syncing = 0, conflict, failed }, left = 0) {
   const total = pending + syncing + conflict + failed;
+  if (total === 0 && left > 0) {
+    throw fail("unsynced", `${left} changes of the rescue copy are not synced, nor taken in yet`);
+  }
   if (total === 0) return;
   const error = fail(
     "unsynced",
@@ -83,9 +86,18 @@ export function needSynced(core) {
   throw error;
 }
 
+/** What the newest entry of a database counts; `reach` opens it as it is. */
+export async function storedCounts(database, reach) {
+  const { db, failed, newest, base } = await reach(database, Promise.resolve());
+  db?.close();
+  if (failed !== "missing" && newest === undefined) throw blocked();
+  return (newest ?? base)?.summary ?? { pending: 0, conflict: 0, failed: 0 };
+}
+
 /** Deletes everything that this device keeps for one user of an app. */
 export async function deleteLocalData(database) {
   await deleteDatabase(database);
+  await deleteRescue(database);
 }
 
 function deleteDatabase(database) {

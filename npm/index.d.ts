@@ -621,7 +621,7 @@ export interface SyncManager<Types = Record<string, RecordData>> {
   importUnsynced(backup: Backup): Promise<number>;
   /**
    * Deletes everything this device keeps for the user, and closes the manager in every tab. Refuses
-   * (`unsynced`) while something is not synced, unless it is to be discarded.
+   * (`unsynced`) while something is not synced, or waits in the rescue copy, unless it is to be discarded.
    */
   signOut(options?: { discard?: boolean }): Promise<void>;
   /**

@@ -18,7 +18,6 @@ const WRITE_AGAIN_MS = 250;
 const WRITE_AGAIN_MS_MAX = 64_000;
 
 export class Lifeboat {
-  #database;
   #alone;
   #opening;
   #owner;
@@ -39,11 +38,11 @@ export class Lifeboat {
   #last = Promise.resolve();
   #failed = false;
   #closed = false;
+  #ending = null;
   #timer = null;
 
   /** `alone()` says whether no other tab is known to have the database open. */
   constructor(database, durability, alone, report, open = openRescue) {
-    this.#database = database;
     this.#alone = alone;
     this.#opening = open(database, { durability });
     this.#owner = this.#opening.then((rescue) => rescue?.peek());
@@ -214,18 +213,31 @@ export class Lifeboat {
     this.#wait = Math.min(2 * this.#wait, WRITE_AGAIN_MS_MAX);
   }
 
-  /** Also after `close`. */
-  async delete() {
-    const rescue = await openRescue(this.#database);
-    await rescue?.delete();
+  /** How many changes of databases before this one are not taken in. */
+  async left() {
+    try {
+      const kept = await (await this.#opening)?.load();
+      if (!kept) return 0;
+      const { client, mutations, others } = kept;
+      const lists = client === this.#client ? others : [{ mutations }, ...others];
+      return lists.reduce((sum, list) => sum + list.mutations.length, 0);
+    } catch {
+      // That it cannot be read was told.
+      return 0;
+    }
   }
 
-  async close() {
+  /** Resolves when what is on its way has arrived. */
+  close() {
+    return (this.#ending ??= this.#close());
+  }
+
+  async #close() {
     this.#closed = true;
     clearTimeout(this.#timer);
     clearTimeout(this.#again);
     const rescue = await this.#opening;
-    rescue?.close();
+    await rescue?.close();
   }
 
   #tellUnwritten(error) {

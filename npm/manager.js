@@ -1,6 +1,7 @@
 // The sync manager that apps hold: status, waiting, queue, conflict log, events.
 
-import { CLOSE_MS, backupOf, blocked, deleteLocalData, needSynced, takeIn } from "./backup.js";
+import { CLOSE_MS, backupOf, blocked, deleteLocalData } from "./backup.js";
+import { needSynced, storedCounts, takeIn } from "./backup.js";
 import { Collection } from "./collection.js";
 import { conflictsOf, decide, editQueued } from "./conflicts.js";
 import { LandfallError, fail, toError } from "./errors.js";
@@ -48,6 +49,8 @@ export class SyncManager {
   #leaving = false;
   /** Ends when everything is stored and let go. */
   #closing = null;
+  /** Another tab signs out, and has closed this one. */
+  #sentAway = false;
   #closed = false;
   #tabs = null;
   #presence;
@@ -64,6 +67,7 @@ export class SyncManager {
   #keys = new Map();
   #schemas = new Map();
   #database;
+  #reach = null;
   #handlers = new Map(EVENTS.map((event) => [event, new Set()]));
   /** What has happened while it opened, for handlers that can only be added then. */
   #early = [];
@@ -96,6 +100,7 @@ export class SyncManager {
   /** Opens the core; for `open()` only. */
   async start(Core, options, { loaded, reach, backend, migrate, schemas, ...more }) {
     const { handlers, persist, rescue } = more;
+    this.#reach = reach;
     const isWatched = () => this.#tabs?.company || this.#isHeard(NOTICES);
     const host = {
       get watched() {
@@ -143,7 +148,10 @@ export class SyncManager {
       lead: () => this.#core?.signal("lead"),
       wrote: (notices) => this.#wroteElsewhere(notices),
       asked: () => this.#tellTabs(),
-      leave: () => this.close(),
+      leave: () => {
+        this.#sentAway = true;
+        this.close();
+      },
       crowded: () => this.#core?.signal("crowded"),
       request: (what) => {
         if (!this.#isLeader()) return;
@@ -262,24 +270,48 @@ export class SyncManager {
   }
 
   async signOut({ discard = false } = {}) {
-    this.accept();
-    const check = () => this.read((core) => discard || needSynced(core));
+    // Where several tabs sign out at once, each is through when all is deleted.
+    if (!this.#sentAway) this.accept();
     await this.#checked();
-    await check();
+    const left = discard ? 0 : await this.#rescue?.left();
+    await this.#unlessSentAway(() =>
+      this.read((core) => discard || needSynced(core.status().outbox, left)),
+    );
     const alone = await this.#tabs.alone(CLOSE_MS, async () => {
-      // What the other tabs wrote before they closed counts as well.
+      await this.#countOut(discard);
+      await this.close();
+      // Nothing of it is stored any more once it is deleted.
+      await this.#rescue?.close();
+      await deleteLocalData(this.#database);
+    });
+    if (!alone) throw blocked();
+  }
+
+  /** What is not synced refuses, also what the other tabs wrote before they closed. */
+  async #countOut(discard) {
+    const isCounted = await this.#unlessSentAway(async () => {
       this.now((core) => core.catchUp());
       await this.#checked();
       // From the count on nothing is taken any more: it would be deleted without having been counted.
       await this.read((core) => {
-        if (!discard) needSynced(core);
+        if (!discard) needSynced(core.status().outbox);
         this.#leaving = true;
       });
-      await this.close();
-      await deleteLocalData(this.#database);
-      await this.#rescue?.delete();
     });
-    if (!alone) throw blocked();
+    if (isCounted) return;
+    await this.close();
+    if (!discard) needSynced(await storedCounts(this.#database, this.#reach));
+  }
+
+  /** Whether `work` was done, and not cut off because another tab that signs out has closed this one. */
+  async #unlessSentAway(work) {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if (error?.code !== "closed" || !this.#sentAway) throw error;
+      return false;
+    }
   }
 
   async #act(kind, id = "") {

@@ -309,9 +309,14 @@ async function openCache(id) {
   });
 }
 
-/** By what docs/RESCUE.md measured. */
+async function removeFile(id) {
+  const root = await navigator.storage.getDirectory();
+  await root.removeEntry(id, { recursive: true });
+}
+
+/** By what docs/RESCUE.md measured: names, how they are opened, and how they go without that. */
 export const PLACES = [
-  ["bucket", openBucket],
-  ["opfs", openFile],
-  ["cache", openCache],
+  ["bucket", openBucket, (id) => navigator.storageBuckets.delete(id)],
+  ["opfs", openFile, removeFile],
+  ["cache", openCache, (id) => caches.delete(id)],
 ];

@@ -23,10 +23,7 @@ const QUIET_MS = 1_000;
 export async function openRescue(name, { durability = "relaxed" } = {}) {
   let id;
   try {
-    // Names of places are short and lower case, and must not tell who the user is.
-    const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(name));
-    const bytes = [...new Uint8Array(hash, 0, 16)];
-    id = `landfall-${bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+    id = await placeOf(name);
   } catch {
     // No secure context: none of the places exists there.
     return null;
@@ -39,6 +36,22 @@ export async function openRescue(name, { durability = "relaxed" } = {}) {
     }
   }
   return null;
+}
+
+/** Names of places are short and lower case, and must not tell who the user is. */
+async function placeOf(name) {
+  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(name));
+  const bytes = [...new Uint8Array(hash, 0, 16)];
+  return `landfall-${bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
+/** Deletes what is kept of a database, also where it was kept when there was no better place. */
+export async function deleteRescue(name) {
+  const rescue = await openRescue(name);
+  if (rescue === null) return;
+  await rescue.delete();
+  const id = await placeOf(name);
+  await Promise.allSettled(PLACES.map(async ([, , remove]) => remove(id)));
 }
 
 class Rescue {
@@ -175,9 +188,9 @@ class Rescue {
     return this.#end(() => this.#store.delete());
   }
 
-  /** What was asked for before is still done. */
+  /** What was asked for before is still done; resolves then. */
   close() {
-    this.#end(() => this.#store.close()).catch(() => {});
+    return this.#end(() => this.#store.close()).catch(() => {});
   }
 
   /** One after the other, so that batches keep their order. */

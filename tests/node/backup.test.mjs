@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { checkBackup, needSynced } from "../../npm/backup.js";
+import { checkBackup, needSynced, storedCounts } from "../../npm/backup.js";
 import { checkWriteOptions } from "../../npm/write.js";
 
 const manager = { name: "app", user: "u" };
@@ -47,11 +47,25 @@ test("anything else is refused, and the message says why", () => {
 });
 
 test("signing out counts everything that is not synced", () => {
-  const core = (outbox) => ({ status: () => ({ outbox }) });
-  needSynced(core({ pending: 0, syncing: 0, conflict: 0, failed: 0 }));
+  const none = { pending: 0, syncing: 0, conflict: 0, failed: 0 };
+  needSynced(none);
+  assert.throws(() => needSynced(none, 2), { code: "unsynced", message: /^2 .*rescue copy/ });
   for (const field of ["pending", "syncing", "conflict", "failed"]) {
-    const outbox = { pending: 0, syncing: 0, conflict: 0, failed: 0, [field]: 3 };
-    assert.throws(() => needSynced(core(outbox)), { code: "unsynced", message: /^3 changes/ });
+    const outbox = { ...none, [field]: 3 };
+    assert.throws(() => needSynced(outbox), { code: "unsynced", message: /^3 changes/ });
+  }
+});
+
+test("a closed database is counted by its newest entry, and one that is gone has nothing", async () => {
+  const counts = (found) => storedCounts("db", async () => ({ db: { close() {} }, ...found }));
+  const [log, base] = [{ pending: 2 }, { pending: 1 }].map((summary) => ({ summary }));
+  assert.deepEqual(await counts({ newest: log, base }), log.summary);
+  assert.deepEqual(await counts({ newest: null, base }), base.summary);
+  const none = { pending: 0, conflict: 0, failed: 0 };
+  assert.deepEqual(await counts({ newest: null, base: undefined }), none);
+  assert.deepEqual(await counts({ db: undefined, failed: "missing" }), none);
+  for (const found of [{ db: undefined, failed: "blocked" }, { lost: true }]) {
+    await assert.rejects(counts(found), { code: "database-blocked" });
   }
 });
 

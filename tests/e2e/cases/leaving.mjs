@@ -316,6 +316,85 @@ async function letGo(rig) {
   });
 }
 
+/** All tabs sign out in the same moment, as where a library tells each of them. */
+async function allSignOut(rig) {
+  const databases = (page) =>
+    page.evaluate(async () => (await indexedDB.databases()).map(({ name }) => name));
+  const signOut = async (tabs) => {
+    for (const page of tabs) {
+      await page.evaluate(() => {
+        const channel = new BroadcastChannel("test");
+        window.left = new Promise((resolve) => {
+          channel.onmessage = () => resolve(window.lab.errorOf(() => window.db.signOut()));
+        });
+      });
+    }
+    const other = await rig.tab(tabs[0].context());
+    await other.evaluate(() => void new BroadcastChannel("test").postMessage("go"));
+    const errors = await Promise.all(tabs.map((page) => page.evaluate(() => window.left)));
+    return [errors.map((error) => error?.code), await databases(other)];
+  };
+  const synced = await twoTabs(rig);
+  for (const page of synced) await page.evaluate(() => window.lab.synced());
+  assert.deepEqual(await signOut(synced), [[undefined, undefined], []]);
+  // What is not synced keeps it, whoever counts.
+  const unsynced = await twoTabs(rig, { autoStart: false });
+  await unsynced[1].evaluate(() => window.lab.sites.create({ id: "a", name: "a" }));
+  const [codes, kept] = await signOut(unsynced);
+  assert.deepEqual([codes, kept.length], [["unsynced", "unsynced"], 1]);
+}
+
+async function leftInRescue(rig) {
+  const page = await rig.tab();
+  const open = (more) => rig.open(page, { autoStart: false, ...more });
+  await open();
+  await page.evaluate(async () => {
+    await window.lab.sites.create({ id: "a", name: "acknowledged" });
+    await window.db.close();
+    const [{ name }] = await indexedDB.databases();
+    await new Promise((resolve) => (indexedDB.deleteDatabase(name).onsuccess = resolve));
+  });
+  await open({ rescue: false });
+  await page.evaluate(async () => {
+    await window.lab.sites.put({ id: "a", name: "draft" }, { localOnly: true });
+    await window.db.close();
+  });
+  await open();
+  const signOut = (options) =>
+    page.evaluate((options) => window.lab.errorOf(() => window.db.signOut(options)), options);
+  assert.equal((await signOut())?.code, "unsynced", "a change waits in the rescue copy");
+  await page.evaluate(async () => {
+    await window.lab.sites.delete("a");
+    await window.db.close();
+  });
+  await open();
+  await eventually("it is taken in", () =>
+    page.evaluate(async () => (await window.lab.sites.get("a"))?.name === "acknowledged"),
+  );
+  assert.equal((await signOut())?.code, "unsynced");
+  assert.equal(await signOut({ discard: true }), null);
+}
+
+/** The rescue copy goes with a sign-out, also where this page does without it. */
+async function copyGoes(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  await page.evaluate(async () => {
+    await window.lab.sites.create({ id: "a", name: "a" });
+    await window.db.close();
+    // As a browser without buckets had it.
+    for (const id of await navigator.storageBuckets.keys()) await caches.open(id);
+  });
+  await rig.open(page, { autoStart: false, rescue: false });
+  await page.evaluate(() => window.db.signOut({ discard: true }));
+  const kept = () =>
+    page.evaluate(async () => [await navigator.storageBuckets.keys(), await caches.keys()]);
+  assert.deepEqual(await kept(), [[], []]);
+  await rig.open(page, { autoStart: false });
+  const got = await page.evaluate(async () => [window.db.status.recovered, await lab.sites.all()]);
+  assert.deepEqual(got, [null, []]);
+}
+
 export const leaving = [
   { name: "signing out counts what waits in a tab that closes", run: waitingWrite },
   { name: "the last write of a tab that closes is heard of", run: lastWrite },
@@ -328,4 +407,7 @@ export const leaving = [
   { name: "a tab that follows is answered for what it asked", run: followersAsk },
   { name: "sync says that the server wants to be left alone", run: leftAlone },
   { name: "a closed manager is let go", run: letGo },
+  { name: "leaving: all tabs sign out at once", run: allSignOut },
+  { name: "leaving: what the rescue copy alone has refuses a sign-out", run: leftInRescue },
+  { name: "leaving: the rescue copy goes with a sign-out", run: copyGoes },
 ];
