@@ -66,7 +66,7 @@ export class Collection {
   }
 
   deleteMany(keys, options) {
-    const items = () => list(keys, "deleteMany: keys").map(checkKey);
+    const items = early(() => list(keys, "deleteMany: keys").map(checkKey));
     return this.#inOrder(() => [this.#write(DELETE, items, options)]);
   }
 
@@ -79,9 +79,8 @@ export class Collection {
   }
 
   getMany(keys) {
-    return this.#read((core) =>
-      list(keys, "getMany: keys").map((key) => shown(core.get(this.name, checkKey(key)))),
-    );
+    const all = early(() => list(keys, "getMany: keys").map(checkKey));
+    return this.#read((core) => all().map((key) => shown(core.get(this.name, key))));
   }
 
   all() {
@@ -89,11 +88,13 @@ export class Collection {
   }
 
   find(query) {
-    return this.#read((core) => each(core.find(this.name, checkQuery(query))));
+    const asked = early(() => checkQuery(query));
+    return this.#read((core) => each(core.find(this.name, asked())));
   }
 
   count(query) {
-    return this.#read((core) => core.count(this.name, checkQuery(query)));
+    const asked = early(() => checkQuery(query));
+    return this.#read((core) => core.count(this.name, asked()));
   }
 
   state(key) {
@@ -103,8 +104,8 @@ export class Collection {
   subscribe(query, fn) {
     if (typeof query === "function") return this.subscribe(undefined, query);
     needFunction(fn, "subscribe: the second argument");
-    checkQuery(query);
-    return this.#manager.live.addRows(this.name, () => this.find(query), fn);
+    const asked = checkQuery(query);
+    return this.#manager.live.addRows(this.name, () => this.find(asked), fn);
   }
 
   record(key) {
@@ -265,6 +266,18 @@ function each(records) {
 
 function change(key, patch) {
   return { key: checkKey(key), patch: copyRecord(patch), names: Object.keys(patch) };
+}
+
+/** What `prepare` answers now, as it may be needed later; what it throws is thrown then. */
+function early(prepare) {
+  try {
+    const items = prepare();
+    return () => items;
+  } catch (error) {
+    return () => {
+      throw error;
+    };
+  }
 }
 
 /** What the app handed over is copied at once; what is wrong with it is told by the promise. */

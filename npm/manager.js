@@ -87,7 +87,7 @@ export class SyncManager {
     this.#presence = new Presence(database);
     this.live = new LiveQueries(report);
     this.outbox = Object.freeze({
-      list: (filter) => this.read((core) => listed(core, filter)),
+      list: (filter) => listed(this, filter),
       stats: () => this.read((core) => stats(core)),
       retry: async (id) => void (await this.#act("retry", id)),
       retryAll: () => this.#act("retryAll"),

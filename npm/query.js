@@ -4,6 +4,7 @@
 import { fail } from "./errors.js";
 
 const STATES = ["pending", "syncing", "conflict", "failed"];
+const RANGE = ["from", "to"];
 const QUERY = ["index", "equals", "range", "prefix", "order", "limit", "offset", "after"];
 
 function need(ok, message) {
@@ -21,12 +22,22 @@ function checkNames(what, object, names) {
   }
 }
 
-/** A query of `find`, `count` and `subscribe`. */
+/** What an object has under these names, with lists of its own. */
+function copied(object, names) {
+  const copy = {};
+  for (const name of names) {
+    const value = object[name];
+    if (value !== undefined) copy[name] = Array.isArray(value) ? [...value] : value;
+  }
+  return copy;
+}
+
+/** A query of `find`, `count` and `subscribe`, as a copy: it may be asked later, and again. */
 export function checkQuery(query) {
   if (query === undefined) return undefined;
   checkNames("query", query, QUERY);
   const { index, equals, range = {}, prefix, order, after } = query;
-  checkNames("query: range", range, ["from", "to"]);
+  checkNames("query: range", range, RANGE);
   const values = { equals, "range.from": range.from, "range.to": range.to };
   for (const [name, value] of Object.entries(values)) {
     if (value === undefined) continue;
@@ -37,10 +48,12 @@ export function checkQuery(query) {
   need(prefix === undefined || typeof prefix === "string", "query: prefix is a string");
   need([undefined, "asc", "desc"].includes(order), 'query: order is "asc" or "desc"');
   need(after !== null, "query: after takes the last record of the page before");
-  return query;
+  const copy = copied(query, QUERY);
+  if (copy.range) copy.range = copied(range, RANGE);
+  return copy;
 }
 
-/** What `outbox.list` and `conflicts.list` are asked for: `names` of collection, limit and state. */
+/** What `outbox.list` and `conflicts.list` are asked for, as a copy: `names` of collection, limit and state. */
 export function checkFilter(filter, names) {
   if (filter === undefined) return {};
   checkNames("list", filter, names);
@@ -50,5 +63,5 @@ export function checkFilter(filter, names) {
   need(state === undefined || STATES.includes(state), `list: state is one of ${STATES.join(", ")}`);
   const isLimit = limit === undefined || limit === Infinity || Number.isInteger(limit);
   need(isLimit && !(limit < 0), "list: limit takes a whole number");
-  return filter;
+  return copied(filter, names);
 }

@@ -29,7 +29,7 @@ export function stats(core) {
 }
 
 /** `db.outbox.list()`. The core takes a limit of 0 for none. */
-export function listed(core, filter) {
+export async function listed(manager, filter) {
   const asked = checkFilter(filter, ["state", "collection", "limit"]);
-  return asked.limit === 0 ? [] : core.outboxList(asked);
+  return manager.read((core) => (asked.limit === 0 ? [] : core.outboxList(asked)));
 }
