@@ -3,6 +3,11 @@
 
 import { fail } from "./errors.js";
 
+/** Half a surrogate pair has no bytes of its own: two texts would be one. */
+export const isWellFormed = String.prototype.isWellFormed
+  ? (text) => text.isWellFormed()
+  : (text) => !/\p{Cs}/u.test(text);
+
 /** Deeper values are refused; a cycle is found at this depth at the latest. */
 const DEPTH_MAX = 64;
 
@@ -12,6 +17,12 @@ export function recordText(record) {
     throw fail("invalid-record", `a record is a plain object, not ${describe(record)}`);
   }
   checkObject(record, "", 0);
+  for (const name in record) {
+    // It would be another name in the core, and the field's value would be lost.
+    if (!isWellFormed(name)) {
+      throw fail("invalid-record", `${name}: a field's name has half a surrogate pair`);
+    }
+  }
   return JSON.stringify(record);
 }
 

@@ -1,6 +1,7 @@
 // What writes have in common: their kinds, keys and options.
 
 import { fail } from "./errors.js";
+import { isWellFormed } from "./record.js";
 
 // As in src/web/writes.rs.
 export const CREATE = 0;
@@ -8,11 +9,6 @@ export const PUT = 1;
 export const UPDATE = 2;
 export const DELETE = 3;
 export const PROMOTE = 4;
-
-/** Half a surrogate pair has no bytes of its own: two keys would be one. */
-const isWellFormed = String.prototype.isWellFormed
-  ? (text) => text.isWellFormed()
-  : (text) => !/\p{Cs}/u.test(text);
 
 export function checkKey(key) {
   if (typeof key !== "string") throw fail("invalid-key", `a key is a string, not a ${typeof key}`);

@@ -39,6 +39,11 @@ test("what JSON cannot carry is refused with its path", () => {
   refused(new (class Point {})(), "not-cloneable", "Point");
 });
 
+test("a field's name that is cut inside of an emoji is refused", () => {
+  refused({ id: "a", ["x\ud83d"]: 1 }, "invalid-record", "half a surrogate pair");
+  assert.deepEqual(copyRecord({ "x\ud83d\ude00": "\ud83d" }), { "x\ud83d\ude00": "\ud83d" });
+});
+
 test("a cycle ends at a depth, not in a stack overflow", () => {
   const record = { id: "a" };
   record.self = record;
