@@ -230,7 +230,7 @@ export interface Backend {
   ): Promise<PullAnswer>;
   /**
    * Calls `poke` whenever something has changed, and `lost` when the connection has broken. Answers, when
-   * the connection is up, a function that ends it; throws or rejects where it cannot be had. Called in
+   * the connection is up, a function that ends it; throws or rejects where it cannot be had within 30 s. Called in
    * the tab that syncs, and again, with growing pauses, after `lost` or a failure; the pauses begin anew
    * once a connection has poked or lasted for 30 s.
    */

@@ -3,6 +3,8 @@
 // A poke is a hint and leads to a pull; the interval goes on beside it. Backends replay nothing after an
 // interruption, so that each beginning counts as a poke.
 
+import { within } from "./limit.js";
+
 const RETRY_MS = 1_000;
 const RETRY_MAX_MS = 300_000;
 /** What has lasted so long, or has told something, was a connection: after it the pauses start anew. */
@@ -48,8 +50,11 @@ export class Realtime {
         this.#failures = 0;
         this.#poke();
       };
-      const stop = await this.#subscribe(poke, () => current() && this.#lost());
-      if (!current()) return void stop?.();
+      const given = Promise.resolve(this.#subscribe(poke, () => current() && this.#lost()));
+      // One that comes too late, or is not wanted any more, is ended as soon as it is there.
+      given.then((stop) => current() || stop?.()).catch(() => {});
+      const stop = await within(given, () => new Error("no connection in time"));
+      if (!current()) return;
       this.#stop = stop;
     } catch {
       if (current()) this.#lost();

@@ -184,3 +184,21 @@ test("a stream that falls silent ends", async () => {
   });
   await readEvents(silent, () => assert.fail("no event"), 30);
 });
+
+test("a connection that never comes up is given up, and ended where it comes too late", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  t.mock.method(Math, "random", () => 1);
+  const it = world();
+  it.realtime.follow(true);
+  for (let second = 0; second <= 30; second++) t.mock.timers.tick(1_000);
+  await turn();
+  assert.equal(it.realtime.state, "polling");
+  t.mock.timers.tick(1_000);
+  assert.equal(it.calls.length, 2);
+  it.calls[1].up();
+  await turn();
+  it.calls[0].up();
+  await turn();
+  assert.deepEqual([it.realtime.state, it.stopped, it.pokes], ["live", 1, 1]);
+  it.realtime.follow(false);
+});
