@@ -336,9 +336,11 @@ export class SyncManager {
   }
 
   subscribe(fn) {
-    this.#subscribers.add(fn);
-    this.#call(fn, this.status);
-    return () => this.#subscribers.delete(fn);
+    // Of its own: the same function may have been given before.
+    const told = (status) => fn(status);
+    this.#subscribers.add(told);
+    this.#call(told, this.status);
+    return () => this.#subscribers.delete(told);
   }
 
   [Symbol.observable ?? "@@observable"]() {
@@ -587,8 +589,9 @@ export class SyncManager {
     const handlers = this.#handlers.get(event);
     if (!handlers)
       throw fail("invalid-options", `on: there is no event "${event}" (${EVENTS.join(", ")})`);
-    handlers.add(fn);
-    return () => handlers.delete(fn);
+    const told = (detail) => fn(detail);
+    handlers.add(told);
+    return () => handlers.delete(told);
   }
 
   #committed(collections, notices, own) {

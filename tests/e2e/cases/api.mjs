@@ -563,6 +563,32 @@ async function schemaThatReads(rig) {
   assert.deepEqual(got, { codes: [null, null, "invalid-record"], names: ["one", "two"] });
 }
 
+async function sameFunction(rig) {
+  const page = await rig.tab();
+  await rig.open(page, { autoStart: false });
+  const told = await page.evaluate(async () => {
+    const { db, lab } = window;
+    let told = 0;
+    const tell = () => (told += 1);
+    const [first, second] = [db.subscribe(tell), db.subscribe(tell)];
+    const change = async (id) => {
+      const before = told;
+      await lab.sites.put({ id, name: "" });
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return told - before;
+    };
+    const counts = [];
+    counts.push((await change("a")) > 0);
+    first();
+    first();
+    counts.push((await change("b")) > 0);
+    second();
+    counts.push((await change("c")) > 0);
+    return counts;
+  });
+  assert.deepEqual(told, [true, true, false]);
+}
+
 export const api = [
   { name: "api: writes of one turn each have their own answer", run: oneTurn },
   { name: "api: transactions store all or nothing", run: transactions },
@@ -573,6 +599,7 @@ export const api = [
   },
   { name: "api: a schema may look into its own collection", run: schemaThatReads },
   { name: "api: a schema that waits for itself has an end", run: schemaThatWaitsForItself },
+  { name: "api: one function that was handed in twice is two", run: sameFunction },
   { name: "api: local drafts are promoted", run: drafts },
   { name: "api: a confirmed write shows when the server has it", run: confirmedWrites },
   { name: "api: pages follow each other", run: pages },
