@@ -146,7 +146,8 @@ class Work {
 
   async #get(name, key) {
     const changed = this.#changed.get(placeOf(name, await this.#present(name, key)));
-    if (changed) return changed.record;
+    // A copy: the transaction's own is what will be stored.
+    if (changed) return shown(structuredClone(changed.record));
     return shown(await this.#note(name, key, false));
   }
 
