@@ -4,7 +4,7 @@
  * Times are milliseconds since 1970 unless a name says otherwise; sizes are bytes.
  */
 
-/** A record is a plain object that the structured clone algorithm can copy. */
+/** A record is a plain object of JSON values. */
 export type RecordData = object;
 
 /** Field names of `T` that hold strings, so that they can serve as a key. */
