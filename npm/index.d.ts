@@ -593,7 +593,9 @@ export interface SyncManager<Types = Record<string, RecordData>> {
    * profile, say, it can be asked for. False where another tab syncs, which then sees to it.
    */
   compact(): Promise<boolean>;
+  /** Stops syncing, in all tabs that are open. */
   pause(): void;
+  /** Starts syncing again, in all tabs. */
   resume(): void;
   /** Resolves when nothing waits to be pushed and a pull has followed. Parked items do not count. */
   whenSynced(options?: { signal?: AbortSignal }): Promise<void>;

@@ -154,10 +154,10 @@ export class SyncManager {
       },
       crowded: () => this.#core?.signal("crowded"),
       request: (what) => {
-        if (!this.#isLeader()) return;
-        this.#core.signal(what);
+        const leads = this.#isLeader();
+        if (leads || what !== "sync") this.#core?.signal(what);
         // Also where nothing has changed by it: whoever has asked waits for it.
-        this.#tellTabs();
+        if (leads) this.#tellTabs();
       },
       status: (status) => {
         this.#leader = status;
@@ -572,7 +572,8 @@ export class SyncManager {
 
   #request(what) {
     this.now((core) => core.signal(what));
-    if (!this.#isLeader()) this.#tabs.send("request", { what });
+    // Whoever leads next is to know whether it is paused.
+    if (what !== "sync" || !this.#isLeader()) this.#tabs.send("request", { what });
   }
 
   pause() {

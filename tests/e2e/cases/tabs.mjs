@@ -109,6 +109,20 @@ async function anyTab(rig) {
   await follower.evaluate(() => window.db.resume());
   for (const page of tabs) await page.evaluate(() => window.lab.waitFor("s.phase === 'idle'"));
   assert.equal(await follower.evaluate(() => window.seen.at(-1)), 1);
+  // Whoever leads next goes on as the last one did.
+  const leader = tabs.find((page) => page !== follower);
+  await follower.evaluate(() => window.db.pause());
+  await leader.evaluate(() => window.lab.waitFor("s.phase === 'paused'"));
+  await leader.evaluate(() => window.db.resume());
+  await leader.evaluate(() => window.db.close());
+  await follower.evaluate(() => window.lab.waitFor("s.leader && s.phase !== 'paused'"));
+  await follower.evaluate(() => window.lab.synced());
+  await rig.open(leader);
+  await follower.evaluate(() => window.db.pause());
+  await leader.evaluate(() => window.lab.waitFor("s.phase === 'paused'"));
+  await follower.evaluate(() => window.db.close());
+  await leader.evaluate(() => window.lab.waitFor("s.leader"));
+  assert.equal(await leader.evaluate(() => window.db.status.phase), "paused");
 }
 
 /** Two tabs update the same 50 records a thousand times each; every update leaves a field of its own. */
