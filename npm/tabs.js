@@ -91,6 +91,8 @@ export class Tabs {
   #abort = new AbortController();
   /** It does not lead any more, whatever its turn is. */
   #resigned = false;
+  /** The others are asked to close, also those who come only now. */
+  #clearing = false;
   /** Whether another tab was ever heard of: a tab that is alone has nobody to tell. */
   company = false;
 
@@ -108,6 +110,7 @@ export class Tabs {
           // Whoever has just come may have read the log before the newest write, which told nobody.
           this.tell("wrote");
           on.asked();
+          if (this.#clearing) this.send("leave");
         } else if (data?.kind === "request") on.request(data.what);
         else if (data?.kind === "leave") on.leave();
         else if (data?.kind === "crowded") on.crowded();
@@ -134,9 +137,14 @@ export class Tabs {
    * Asks the other tabs to close and runs `run` when they have; while it runs no other tab can open.
    * Answers false when one of them does not close in time.
    */
-  alone(limitMs, run) {
+  async alone(limitMs, run) {
     this.send("leave");
-    return this.#presence.whenAlone(limitMs, run);
+    this.#clearing = true;
+    try {
+      return await this.#presence.whenAlone(limitMs, run);
+    } finally {
+      this.#clearing = false;
+    }
   }
 
   /**

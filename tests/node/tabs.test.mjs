@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Presence } from "../../npm/tabs.js";
+import { Presence, Tabs } from "../../npm/tabs.js";
 
 /** Locks that are granted by hand; `released` when who asked has let go. */
 function slowLocks() {
@@ -36,4 +36,32 @@ test("a lock that comes when it is over already is given back", async () => {
   await entered;
   await new Promise(setImmediate);
   assert.ok(asked[0].released);
+});
+
+test("a tab that comes while the others are asked to close is asked as well", async () => {
+  const kinds = [];
+  const other = new BroadcastChannel("tabs-test");
+  const next = () => new Promise((resolve) => (other.onmessage = ({ data }) => resolve(data.kind)));
+  let over;
+  const presence = { whenAlone: () => new Promise((resolve) => (over = resolve)) };
+  const on = { lead() {}, asked() {} };
+  const tabs = new Tabs("tabs-test", presence, on);
+  try {
+    const alone = tabs.alone(1_000, () => {});
+    while (kinds.at(-1) !== "leave") kinds.push(await next());
+    // It was opening, and has heard nothing.
+    other.postMessage({ kind: "hello" });
+    kinds.length = 0;
+    while (kinds.at(-1) !== "leave") kinds.push(await next());
+    over(true);
+    assert.equal(await alone, true);
+    other.postMessage({ kind: "hello" });
+    other.postMessage({ kind: "request", what: "end" });
+    await new Promise((resolve) => (on.request = resolve));
+    other.onmessage = ({ data }) => assert.notEqual(data.kind, "leave");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  } finally {
+    tabs.close();
+    other.close();
+  }
 });
