@@ -62,12 +62,14 @@ export class Collection {
   }
 
   delete(key, options) {
-    return this.#inOrder(() => [this.#write(DELETE, () => [checkKey(key)], options)]);
+    const given = early(() => checkWriteOptions(options));
+    return this.#inOrder(() => [this.#write(DELETE, () => [checkKey(key)], given)]);
   }
 
   deleteMany(keys, options) {
     const items = early(() => list(keys, "deleteMany: keys").map(checkKey));
-    return this.#inOrder(() => [this.#write(DELETE, items, options)]);
+    const given = early(() => checkWriteOptions(options));
+    return this.#inOrder(() => [this.#write(DELETE, items, given)]);
   }
 
   promote(key) {
@@ -141,24 +143,25 @@ export class Collection {
       const odd = (name) => name === this.#key || name.includes("\0");
       if (key.includes("\0") || names.some(odd)) {
         const parts = [key, JSON.parse(item), names];
-        return resolve(this.#write(kind, () => [parts], undefined));
+        return resolve(this.#write(kind, () => [parts]));
       }
       queue.add(this.name, kind, key, item, names, { resolve, reject });
     });
   }
 
   #store(kind, records, options) {
-    if (!this.#schema) return this.#inOrder(() => [this.#put(kind, records, options)]);
+    const given = early(() => checkWriteOptions(options));
+    if (!this.#schema) return this.#inOrder(() => [this.#put(kind, records, given)]);
     const items = guarded(() => records().map(copyRecord));
     return this.#inOrder(async () => {
       const checked = [];
       for (const item of await items) checked.push(await checkRecord(this.#schema, item));
-      return [this.#put(kind, () => checked, options)];
+      return [this.#put(kind, () => checked, given)];
     });
   }
 
   /** Records, as texts, with their keys beside them: nothing has to be parsed to be stored. */
-  #put(kind, records, options) {
+  #put(kind, records, given) {
     let keys = "";
     const prepare = () =>
       records().map((record) => {
@@ -166,21 +169,22 @@ export class Collection {
         keys += keyIn(record, this.#key) + "\0";
         return text;
       });
-    return this.#write(kind, prepare, options, () => keys);
+    return this.#write(kind, prepare, given, () => keys);
   }
 
   #change(prepare, options) {
+    const given = early(() => checkWriteOptions(options));
     if (!this.#schema) {
       const items = () => prepare().map(({ key, patch, names }) => [key, patch, names]);
-      return this.#inOrder(() => [this.#write(UPDATE, items, options)]);
+      return this.#inOrder(() => [this.#write(UPDATE, items, given)]);
     }
     const changes = guarded(prepare);
     return this.#inOrder(async () => {
-      const given = checkWriteOptions(options);
+      const how = given();
       const all = await changes;
       for (let again = 0; ; again++) {
         try {
-          const written = await this.#changeChecked(all, given);
+          const written = await this.#changeChecked(all, how);
           await this.#stored(written);
           return written;
         } catch (error) {
@@ -241,13 +245,14 @@ export class Collection {
     return Promise.race([done, this.#manager.read(() => {})]);
   }
 
-  #write(kind, prepare, options, keys = () => undefined) {
+  /** `given`, `prepare` and `keys` answer the options, the items and their keys, or throw what is wrong with them. */
+  #write(kind, prepare, given = () => undefined, keys = () => undefined) {
     return new Promise((resolve, reject) => {
       this.#manager.now((core) => {
-        const given = checkWriteOptions(options);
+        const options = given();
         const items = prepare();
         const done = (error) => (error ? reject(toError(error)) : resolve());
-        core.write(this.name, kind, items, given, done, keys());
+        core.write(this.name, kind, items, options, done, keys());
       });
     });
   }

@@ -10,7 +10,7 @@ function world(schema) {
     count: (_, query) => (asked.push(query), 0),
     get: (_, key) => void asked.push(key),
     write(name, kind, items, options, done) {
-      asked.push(items);
+      asked.push(options ? [items, options] : items);
       done(null);
     },
   };
@@ -53,12 +53,20 @@ test("what is wrong with it is told by the promise", async () => {
   await assert.rejects(sites.deleteMany([1]), { code: "invalid-key" });
 });
 
-test("what is deleted under a schema is what was handed in", async () => {
+test("what is written and deleted under a schema is what was handed in, and how", async () => {
   const validate = async (value) => ({ value });
   const { asked, sites } = world({ "~standard": { version: 1, vendor: "test", validate } });
   const keys = ["a", "b"];
   const deleted = sites.deleteMany(keys);
   keys.length = 0;
-  await deleted;
-  assert.deepEqual(asked, [["a", "b"]]);
+  const how = { localOnly: true };
+  const draft = sites.put({ id: "c" }, how);
+  how.localOnly = false;
+  await Promise.all([deleted, draft]);
+  const local = { localOnly: true, optimistic: undefined };
+  assert.deepEqual(asked, [
+    ["a", "b"],
+    [['{"id":"c"}'], local],
+  ]);
+  await assert.rejects(sites.delete("a", { local: true }), { code: "invalid-options" });
 });
