@@ -207,6 +207,9 @@ mod tests {
         );
         assert!(RecordId::new("a\0b").is_err());
         assert!(RecordType::new("a,b").is_err());
+        // As many as the client takes: it would park what is refused here.
+        assert!(RecordId::new("a".repeat(512)).is_ok());
+        assert!(RecordType::new("a".repeat(128)).is_ok());
     }
 
     #[test]

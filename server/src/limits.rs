@@ -32,12 +32,12 @@ pub const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Collections named in `types` of one pull: more is a client's mistake, not an app's need.
 pub const TYPES_MAX: usize = 100;
 
-/// Bytes of a collection's name: a name that people chose, and part of every index entry.
-pub const TYPE_BYTES_MAX: usize = 64;
+/// Bytes of a collection's name: as many as the client takes. Part of every index entry.
+pub const TYPE_BYTES_MAX: usize = 128;
 
-/// Bytes of a record's id. UUIDs have 36; natural keys (addresses, paths) are longer. Part of every
-/// index entry.
-pub const RECORD_ID_BYTES_MAX: usize = 256;
+/// Bytes of a record's id: as many as the client takes, which would park what is refused here. UUIDs have 36;
+/// natural keys (addresses, paths) are longer. Part of every index entry.
+pub const RECORD_ID_BYTES_MAX: usize = 512;
 
 /// Bytes of a mutation's id, which the client library mints: a UUID or the like.
 pub const MUTATION_ID_BYTES_MAX: usize = 128;
