@@ -1,7 +1,7 @@
 //! `POST /demo/token`: a token for whoever asks. Exists only where the server was started for a
 //! demo, and then for this machine only, unless it was told otherwise.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -36,25 +36,28 @@ pub(super) struct Given {
     expires_at: String,
 }
 
-/// Where the request comes from. Whoever asks for a token has none: their address is charged.
-pub(super) struct Peer(Option<SocketAddr>);
+/// Whether the request comes from this machine, and from nobody else by way of a proxy on it. Whoever asks for a
+/// token has none: their address is charged.
+pub(super) struct Near(bool);
 
-impl FromRequestParts<App> for Peer {
+impl FromRequestParts<App> for Near {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         app.rates.peer(parts, &app.metrics)?;
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self(peer.map(|ConnectInfo(address)| *address)))
+        let peer = peer.map(|ConnectInfo(address)| address.ip());
+        let is_here = |address: IpAddr| address.to_canonical().is_loopback();
+        let told = app.rates.told(&parts.headers);
+        Ok(Self(peer.is_some_and(is_here) && told.is_none_or(is_here)))
     }
 }
 
 pub(super) async fn token(
     State(app): State<App>,
-    Peer(peer): Peer,
+    Near(near): Near,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Given>, Problem> {
-    let near = peer.is_some_and(|address| address.ip().to_canonical().is_loopback());
     if app.demo != Demo::Anyone && !near {
         return Err(Problem::forbidden("demo tokens are for this machine only"));
     }

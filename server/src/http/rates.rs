@@ -56,15 +56,20 @@ impl Rates {
         charged.map_err(|wait| refused(wait, By::Peer, metrics))
     }
 
+    /// The address that the proxy's header tells, where one is trusted.
+    pub(super) fn told(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        let name = self.proxy_header.as_ref()?;
+        let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+        value.rsplit(',').next()?.trim().parse().ok()
+    }
+
     /// The address, or the part of it that one party has for itself: of IPv6 the first 64 bits. Behind a
     /// proxy it is the last one in the proxy's header; what stands before was written by others.
     fn address(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
-        let told = self.proxy_header.as_ref().and_then(|name| {
-            let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
-            value.rsplit(',').next()?.trim().parse().ok()
-        });
         let peer = extensions.get::<ConnectInfo<SocketAddr>>();
-        let address: IpAddr = told.or(peer.map(|ConnectInfo(peer)| peer.ip()))?;
+        let address = self
+            .told(headers)
+            .or(peer.map(|ConnectInfo(peer)| peer.ip()))?;
         Some(match address.to_canonical() {
             IpAddr::V6(address) => {
                 let network = address.to_bits() & !u128::from(u64::MAX);

@@ -131,6 +131,7 @@ async fn cors_is_off_unless_told() {
 async fn a_demo_gives_tokens_that_work() {
     let config = Config {
         demo: Demo::Loopback,
+        proxy_header: Some("x-forwarded-for".parse().unwrap()),
         ..Config::new(Location::Memory, secret())
     };
     let server = TestServer::with(config).await;
@@ -156,6 +157,16 @@ async fn a_demo_gives_tokens_that_work() {
         .await
         .unwrap();
     assert!(given["expiresAt"].as_str().unwrap().ends_with('Z'));
+    let forwarded = |from: &'static str| {
+        let ask = client.http.post(format!("{}/demo/token", server.url));
+        let ask = ask.header("x-forwarded-for", from);
+        ask.json(&json!({"user": "demo"})).send()
+    };
+    // By a proxy on this machine.
+    let refused = forwarded("127.0.0.1, 9.9.9.9").await.unwrap();
+    problem(refused, 403, "forbidden").await;
+    let near = forwarded("9.9.9.9, 127.0.0.1").await.unwrap();
+    assert_eq!(near.status(), 200);
     client.token = given["token"].as_str().unwrap().into();
     assert!(client.records().await.is_empty());
     let health = client
