@@ -348,7 +348,7 @@ fn a_tab_that_was_overtaken_takes_turns_with_the_other_for_a_while() {
         assert_eq!(*device.told.0.borrow(), ["touched sites"]);
         device.told.0.borrow_mut().clear();
         create(&two, "sites", site("y", 1)).await.unwrap();
-        pass(1).await;
+        pass(10).await;
         assert_eq!(
             device.told.0.borrow().join(", "),
             "turn, touched sites, turn over"
@@ -362,7 +362,7 @@ fn a_tab_that_was_overtaken_takes_turns_with_the_other_for_a_while() {
         for n in 0..100 {
             put(&two, "sites", site("y", n)).await.unwrap();
         }
-        pass(1).await;
+        pass(10).await;
         let count = |what: &str| device.told.0.borrow().iter().filter(|t| *t == what).count();
         assert!((2..10).contains(&count("turn")), "{}", count("turn"));
         assert_eq!(count("turn"), count("turn over"));
