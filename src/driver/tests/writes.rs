@@ -358,6 +358,7 @@ fn a_tab_that_was_overtaken_takes_turns_with_the_other_for_a_while() {
         let refused = create(&two, "sites", site("z", 2)).await.unwrap_err();
         assert_eq!(refused.code, Code::AlreadyExists);
         // What follows at once has the same turn, up to a number; and no more turns are taken after a while.
+        pass(10).await;
         device.told.0.borrow_mut().clear();
         for n in 0..100 {
             put(&two, "sites", site("y", n)).await.unwrap();
