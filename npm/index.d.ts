@@ -589,8 +589,9 @@ export interface SyncManager<Types = Record<string, RecordData>> {
   /** Pulls now, whatever the interval. */
   refresh(): Promise<void>;
   /**
-   * Compacts the database now. It happens by itself at quiet moments; before a backup of the
-   * profile, say, it can be asked for. False where another tab syncs, which then sees to it.
+   * Compacts the database now. It happens by itself at quiet moments, or after half a minute without
+   * one; before a backup of the profile, say, it can be asked for. False where another tab syncs, which
+   * then sees to it.
    */
   compact(): Promise<boolean>;
   /** Stops syncing, in all tabs that are open. */
