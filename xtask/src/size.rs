@@ -16,8 +16,8 @@ use crate::{Doing, Failure, Result, build, fail, say};
 
 /// The most that wasm and JavaScript may weigh together, after gzip. A ratchet: it stands a little
 /// above what is reached, so that the package never grows unnoticed, and goes down with it. It leaves
-/// room for compilers that cannot build the standard library for size: 204,000 with, some 236,000 without.
-pub(crate) const BUDGET_GZIP_BYTES: u64 = 240_000;
+/// room for compilers that cannot build the standard library for size: 226,300 with, 257,500 without.
+pub(crate) const BUDGET_GZIP_BYTES: u64 = 262_000;
 /// What they are meant to weigh: 80 KB.
 pub(crate) const TARGET_GZIP_BYTES: u64 = 81_920;
 /// How many functions are listed.
