@@ -17,9 +17,15 @@ function need(ok, message) {
   if (!ok) throw fail("invalid-options", `backup: ${message}`);
 }
 
-/** A backup that JSON can carry; everything in it was copied. */
-export function backupOf(manager, core) {
+/** A backup that JSON can carry; everything in it was copied. `kept`: what the rescue copy alone has, or why not. */
+export function backupOf(manager, core, { value: others = [], reason }) {
   const { client, mutations, version, older } = core.unsynced();
+  const ids = new Set(mutations.map(({ origin, number }) => origin ?? `${client}.${number}`));
+  const damaged = core.outboxList({}).filter(({ id }) => !ids.has(id));
+  const unread = damaged.map(({ id, collection, key }) => {
+    return { id, collection, key, message: "the stored record is damaged" };
+  });
+  if (reason) unread.push({ message: reason.message });
   return JSON.parse(
     JSON.stringify({
       landfall: FORMAT,
@@ -30,6 +36,8 @@ export function backupOf(manager, core) {
       version,
       older,
       mutations,
+      others: others.length > 0 ? others : undefined,
+      unread: unread.length > 0 ? unread : undefined,
     }),
   );
 }
@@ -46,9 +54,12 @@ export function checkBackup(manager, backup) {
   need(isObject(copy) && copy.landfall === FORMAT, "not a backup of landfall, or of a newer one");
   need(copy.name === manager.name, `it belongs to another app (${JSON.stringify(copy.name)})`);
   need(copy.user === manager.user, "it belongs to another user");
-  const known = typeof copy.client === "string" && CLIENT.test(copy.client);
-  need(known, "client is missing, or not as it was exported");
-  need(Array.isArray(copy.mutations), "mutations is a list");
+  need(copy.others === undefined || Array.isArray(copy.others), "others is a list");
+  for (const { client, mutations } of [copy, ...(copy.others ?? [])].map(Object)) {
+    const known = typeof client === "string" && CLIENT.test(client);
+    need(known, "client is missing, or not as it was exported");
+    need(Array.isArray(mutations), "mutations is a list");
+  }
   need(copy.version === undefined || Number.isInteger(copy.version), "version is a whole number");
   return copy;
 }
@@ -72,6 +83,23 @@ export function takeIn(manager, backup, late = false) {
   });
 }
 
+/**
+ * Takes over a backup, all or none; then what it has of databases before that one, as far as it goes. Where some
+ * of that is left it rejects with why: the backup may be taken over again, and what is known here is passed over.
+ */
+export async function takeInAll(manager, backup) {
+  const copy = checkBackup(manager, backup);
+  let count = await takeIn(manager, copy);
+  for (const { client, mutations } of copy.others ?? []) {
+    const { version, older, ...same } = copy;
+    manager.accept();
+    const taken = await takeIn(manager, { ...same, client, mutations }, true);
+    if (taken.why) throw toError(taken.why);
+    count += taken.count;
+  }
+  return count;
+}
+
 /** Refuses to go on where something is not synced; `left`: changes that the rescue copy alone has. */
 export function needSynced({ pending, syncing = 0, conflict, failed }, left = 0) {
   const total = pending + syncing + conflict + failed;
@@ -91,13 +119,24 @@ export async function storedCounts(database, reach) {
   const { db, failed, newest, base } = await reach(database, Promise.resolve());
   db?.close();
   if (failed !== "missing" && newest === undefined) throw blocked();
-  return (newest ?? base)?.summary ?? { pending: 0, conflict: 0, failed: 0 };
+  const known = newest ?? base;
+  if (known && !known.summary)
+    throw fail("database-damaged", "what is not synced cannot be counted");
+  return known?.summary ?? { pending: 0, conflict: 0, failed: 0 };
 }
 
-/** Deletes everything that this device keeps for one user of an app. */
+/**
+ * Deletes everything that this device keeps for one user of an app. The copy first: without its database it
+ * would be taken in at the next start.
+ */
 export async function deleteLocalData(database) {
+  try {
+    await deleteRescue(database);
+  } catch (error) {
+    const why = error?.message ?? error;
+    throw fail("rescue-failed", `the rescue copy could not be deleted: ${why}`, error);
+  }
   await deleteDatabase(database);
-  await deleteRescue(database);
 }
 
 function deleteDatabase(database) {

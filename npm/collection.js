@@ -213,6 +213,11 @@ export class Collection {
     return [this.#manager.transact(writes, [...reads.values()], false)];
   }
 
+  /** Whether a record that was handed in is checked just now; for the parts of this package. */
+  hasChecks() {
+    return this.#checks !== null;
+  }
+
   /** Ends when every record handed in so far was checked; for the parts of this package. */
   async checked() {
     while (this.#checks) await this.#checks;

@@ -10,6 +10,7 @@ const AGAIN_MAX = 10;
 
 const call = (manager, use) =>
   new Promise((resolve, reject) => {
+    manager.accept();
     manager.now((core) => use(core, (error) => (error ? reject(toError(error)) : resolve())));
   });
 

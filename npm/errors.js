@@ -39,6 +39,8 @@ const HINTS = {
   unsynced:
     "Sync first, or keep a backup with exportUnsynced(); signOut({ discard: true }) gives the changes up.",
   "database-blocked": "Close or reload the app's other tabs.",
+  "database-damaged":
+    "What is damaged is set aside and the rest is whole; export what is unsynced and report it.",
   "storage-failed": "Try again; if it stays, reload the page.",
   "rescue-failed":
     "The database itself is not concerned; the copy is tried again by itself. Free some space on the device if it stays.",

@@ -451,8 +451,8 @@ export interface Conflicts {
 
 type IndexValue = string | number;
 /**
- * What is `undefined` was not given. An unknown name, `null` or a wrong type is refused
- * (`invalid-options`): left out, it would select everything.
+ * What is `undefined` was not given. An unknown name, `null`, an empty list or a wrong type is refused
+ * (`invalid-options`): left out, it would select everything. So are more values than the index has fields.
  */
 export interface FindQuery {
   /**
@@ -556,6 +556,18 @@ export interface Backup {
   /** Collections that are of an older one. */
   readonly older?: { readonly [collection: string]: number };
   readonly mutations: readonly object[];
+  /** What the rescue copy alone has, of databases that the browser has thrown away. */
+  readonly others?: ReadonlyArray<{
+    readonly client: string;
+    readonly mutations: readonly object[];
+  }>;
+  /** What could not be read, and is missing here: changes with a damaged record, or (without an id) the rescue copy. */
+  readonly unread?: ReadonlyArray<{
+    readonly id?: string;
+    readonly collection?: string;
+    readonly key?: string;
+    readonly message: string;
+  }>;
 }
 
 /** What became of changes, and pulls, are told in every tab, though one of them syncs. */
@@ -614,17 +626,22 @@ export interface SyncManager<Types = Record<string, RecordData>> {
    * must have no effects of its own. Answers what the callback returns.
    */
   transaction<Result>(run: (tx: Transaction<Types>) => Result | Promise<Result>): Promise<Result>;
-  /** Every change that the backend has not confirmed, to be kept or moved elsewhere. */
+  /**
+   * Every change that the backend has not confirmed, to be kept or moved elsewhere; what could not be read is named
+   * in `unread`.
+   */
   exportUnsynced(): Promise<Backup>;
   /**
    * Takes over what a backup of this app and user has and this database does not know, all or none;
    * answers how many changes that were. What is of an older version of the data is migrated; what is of a newer
-   * one refuses (`database-newer`).
+   * one refuses (`database-newer`). Of `others` what can be is taken over, after the rest; where some cannot be now
+   * (a change of the same record is in the way, say) it rejects, and the backup may be imported again later.
    */
   importUnsynced(backup: Backup): Promise<number>;
   /**
    * Deletes everything this device keeps for the user, and closes the manager in every tab. Refuses
-   * (`unsynced`) while something is not synced, or waits in the rescue copy, unless it is to be discarded.
+   * (`unsynced`) while something is not synced, or waits in the rescue copy, unless it is to be discarded;
+   * (`rescue-failed`) where that copy may have such changes and cannot be read, or cannot be deleted.
    */
   signOut(options?: { discard?: boolean }): Promise<void>;
   /**

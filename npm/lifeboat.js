@@ -72,7 +72,7 @@ export class Lifeboat {
       this.#hand(next, stamp, false);
       if (more) this.#tryAgain();
     } catch (error) {
-      this.#tell(`the rescue copy could not be read: ${error?.message ?? error}`, error);
+      this.#tell(unread(error).message, error);
       this.#owner = this.#opening.then((opened) => opened?.peek());
       this.#owner.catch(() => {});
       this.#later(() => this.start(core, takeIn, recovered));
@@ -213,18 +213,28 @@ export class Lifeboat {
     this.#wait = Math.min(2 * this.#wait, WRITE_AGAIN_MS_MAX);
   }
 
-  /** How many changes of databases before this one are not taken in. */
-  async left() {
+  /**
+   * Changes of databases before this one that are not taken in, `[{ client, mutations }]`; rejects where there
+   * may be some, and none can be read.
+   */
+  async others() {
     try {
       const kept = await (await this.#opening)?.load();
-      if (!kept) return 0;
+      if (!kept) return [];
       const { client, mutations, others } = kept;
-      const lists = client === this.#client ? others : [{ mutations }, ...others];
-      return lists.reduce((sum, list) => sum + list.mutations.length, 0);
-    } catch {
-      // That it cannot be read was told.
-      return 0;
+      const lists = client === this.#client ? others : [{ client, mutations }, ...others];
+      return lists.filter((list) => list.mutations.length > 0);
+    } catch (error) {
+      // It was read before, and has had nothing but this database's own.
+      const isOwn = this.#from !== null && this.#others === undefined;
+      if (isOwn || this.#closed) return [];
+      throw unread(error);
     }
+  }
+
+  /** How many they are. */
+  async left() {
+    return (await this.others()).reduce((sum, { mutations }) => sum + mutations.length, 0);
   }
 
   /** Resolves when what is on its way has arrived. */
@@ -252,3 +262,6 @@ export class Lifeboat {
     this.#report({ code, message, hint, retryable, at: Date.now() });
   }
 }
+
+const unread = (error) =>
+  fail("rescue-failed", `the rescue copy could not be read: ${error?.message ?? error}`, error);

@@ -1,7 +1,7 @@
 // The sync manager that apps hold: status, waiting, queue, conflict log, events.
 
 import { CLOSE_MS, backupOf, blocked, deleteLocalData } from "./backup.js";
-import { needSynced, storedCounts, takeIn } from "./backup.js";
+import { needSynced, storedCounts, takeIn, takeInAll } from "./backup.js";
 import { Collection } from "./collection.js";
 import { conflictsOf, decide, editQueued } from "./conflicts.js";
 import { LandfallError, fail, toError } from "./errors.js";
@@ -74,6 +74,8 @@ export class SyncManager {
   #subscribers = new Set();
   #waiters = new Set();
   #status = null;
+  /** The status that those who watch were told last: somebody may have looked at a newer one since. */
+  #told = null;
   #statusText = "";
   #dirty = true;
   #scheduled = false;
@@ -261,12 +263,13 @@ export class SyncManager {
 
   async exportUnsynced() {
     await this.#checked();
-    return this.read((core) => backupOf(this, core));
+    const [kept] = await Promise.allSettled([this.#rescue?.others()]);
+    return this.read((core) => backupOf(this, core, kept));
   }
 
   async importUnsynced(backup) {
     this.accept();
-    return takeIn(this, backup);
+    return takeInAll(this, backup);
   }
 
   async signOut({ discard = false } = {}) {
@@ -291,12 +294,15 @@ export class SyncManager {
   async #countOut(discard) {
     const isCounted = await this.#unlessSentAway(async () => {
       this.now((core) => core.catchUp());
-      await this.#checked();
       // From the count on nothing is taken any more: it would be deleted without having been counted.
-      await this.read((core) => {
+      const count = (core) => {
+        // Handed in since, and not stored yet.
+        if ([...this.#collections.values()].some((it) => it.hasChecks())) return false;
         if (!discard) needSynced(core.status().outbox);
-        this.#leaving = true;
-      });
+        return (this.#leaving = true);
+      };
+      do await this.#checked();
+      while (!(await this.read(count)));
     });
     if (isCounted) return;
     await this.close();
@@ -317,6 +323,7 @@ export class SyncManager {
   async #act(kind, id = "") {
     // An id is known only once the queue is in memory.
     await this.read(() => {});
+    this.accept();
     return new Promise((resolve, reject) => {
       this.now((core) =>
         core.act(kind, String(id), (error, n) => (error ? reject(toError(error)) : resolve(n))),
@@ -337,7 +344,12 @@ export class SyncManager {
 
   subscribe(fn) {
     // Of its own: the same function may have been given before.
-    const told = (status) => fn(status);
+    let last;
+    const told = (status) => {
+      if (status === last) return;
+      last = status;
+      fn(status);
+    };
     this.#subscribers.add(told);
     this.#call(told, this.status);
     return () => this.#subscribers.delete(told);
@@ -398,9 +410,9 @@ export class SyncManager {
       // Where nobody looks, it is made when somebody does.
       const watched = this.#subscribers.size + this.#waiters.size > 0 || this.#tabs?.company;
       if (!watched && this.#core?.isOpen()) return;
-      const before = this.#status;
       const now = this.status;
-      if (now === before || now === null) return;
+      if (now === this.#told || now === null) return;
+      this.#told = now;
       // The database was taken away: another tab may lead. One that closes still has to store.
       if (now.phase === "closed" && this.#closing === null) {
         this.#tabs?.close();
@@ -539,13 +551,11 @@ export class SyncManager {
   }
 
   async sync() {
-    const since = Date.now();
     const heard = this.#heard;
-    this.#request("sync");
-    this.#needBackend();
+    const since = this.#askToSync();
     // What the tab that syncs said before it was asked tells nothing of what comes of it.
     const isNews = ({ leader }) => leader || this.#heard !== heard;
-    await this.#waitToSync((status) => isSyncedSince(status, since, isNews(status)));
+    await this.#waitToSync((status) => isSyncedSince(status, since(), isNews(status)));
   }
 
   refresh() {
@@ -553,10 +563,22 @@ export class SyncManager {
   }
 
   async whenSynced({ signal } = {}) {
-    const since = Date.now();
+    const since = this.#askToSync();
+    await this.#waitToSync((status) => isAllSyncedSince(status, since()), { signal });
+  }
+
+  /** Answers when that was. Where the device's clock is set back since, it is asked for anew: by that clock. */
+  #askToSync() {
+    let since = Date.now();
     this.#request("sync");
     this.#needBackend();
-    await this.#waitToSync((status) => isAllSyncedSince(status, since), { signal });
+    return () => {
+      if (Date.now() < since) {
+        since = Date.now();
+        this.#request("sync");
+      }
+      return since;
+    };
   }
 
   #waitToSync(isDone, options) {
@@ -648,8 +670,8 @@ export class SyncManager {
     this.#closed = true;
     // Only now: another tab may count and delete, and must hear of the last write.
     this.#tabs.close();
-    this.#presence.end();
-    this.#rescue?.close();
+    // A slow place may still be given a batch, which must not come after it was deleted.
+    Promise.resolve(this.#rescue?.close()).finally(() => this.#presence.end());
     this.#changed();
     await null;
     this.#build();

@@ -22,6 +22,8 @@ function checkNames(what, object, names) {
   }
 }
 
+const fieldsOf = (given) => (Array.isArray(given) ? given.length : given === undefined ? 0 : 1);
+
 /** What an object has under these names, with lists of its own. */
 function copied(object, names) {
   const copy = {};
@@ -42,8 +44,15 @@ export function checkQuery(query) {
   for (const [name, value] of Object.entries(values)) {
     if (value === undefined) continue;
     need(value !== null, `query: ${name} takes strings and numbers`);
+    // Of no field: it would select everything.
+    need(value.length !== 0 || value === "", `query: ${name} is an empty list`);
     const isKey = typeof (value.length === 1 ? value[0] : value) === "string";
     need(index !== undefined || isKey, `query: without an index ${name} is a key, a string`);
+  }
+  if (index !== undefined) {
+    const after = [range.from, range.to, prefix].map(fieldsOf);
+    const fields = fieldsOf(equals) + Math.max(...after);
+    need(fields <= fieldsOf(index), `query: more values than the index has fields`);
   }
   need(prefix === undefined || typeof prefix === "string", "query: prefix is a string");
   need([undefined, "asc", "desc"].includes(order), 'query: order is "asc" or "desc"');

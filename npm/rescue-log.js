@@ -5,10 +5,12 @@
 // what has left the outbox stays gone, even if its `put` comes later (the tab that syncs may be
 // faster than the tab that wrote), and of two states of a mutation that of the tab which knew more of
 // the database's log (`seq`) stays. So a log read together with its own summary means the same. Two
-// things do begin anew: a line of another client, and a reset.
+// things do begin anew: a line of another client, and a reset. A line of a client that another one has followed
+// comes too late for that: what it has is `others`.
 //
 // A line may also have `others`, what is kept of databases before this one: `[]` forgets that, a list of
-// `{ client, mutations }` adds to it, and `true` says that there is some.
+// `{ client, mutations }` adds to it, and `true` says that there is some. A batch that has such lists counts
+// as a whole (`part: [which, of how many]`): torn, it would have forgotten what it was to say again.
 
 /** So many mutations are in a line at most, so that damage takes no more than these. */
 const LINE_MUTATIONS_MAX = 256;
@@ -76,15 +78,16 @@ function shared(runs) {
 }
 
 /** What is kept of databases before this one, all of it. */
-function encodeOthers(head, others) {
-  const part = (list) => line({ ...head, put: [], gone: [], others: list });
-  let text = part([]);
-  for (const { mutations, ...same } of others) {
+function otherRecords({ reset, ...head }, others) {
+  const part = (list) => ({ ...head, put: [], gone: [], others: list });
+  const parts = others.flatMap(({ mutations, ...same }) => {
+    const list = [];
     for (let at = 0; at < mutations.length; at += LINE_MUTATIONS_MAX) {
-      text += part([{ ...same, mutations: mutations.slice(at, at + LINE_MUTATIONS_MAX) }]);
+      list.push(part([{ ...same, mutations: mutations.slice(at, at + LINE_MUTATIONS_MAX) }]));
     }
-  }
-  return text;
+    return list;
+  });
+  return [{ ...part([]), reset }, ...parts];
 }
 
 /**
@@ -94,25 +97,28 @@ function encodeOthers(head, others) {
  * number below the first, only what is in one of these stretches, in order, has not gone. `others` is all
  * that is kept of databases before this one; left out, it stays as it is.
  */
-export function encode(head, put, gone, { runs = [], seqs, alive, others } = {}) {
-  if (others !== undefined) {
-    const marked = { ...head, others: others.length > 0 ? true : undefined };
-    return encodeOthers(head, others) + encode(marked, put, gone, { runs, seqs, alive });
-  }
+export function encode(head, put, gone, { others, ...more } = {}) {
+  if (others === undefined) return records(head, put, gone, more).map(line).join("");
+  const { reset, ...same } = head;
+  const marked = { ...same, others: others.length > 0 ? true : undefined };
+  const all = [...otherRecords(head, others), ...records(marked, put, gone, more)];
+  return all.map((record, at) => line({ ...record, part: [at, all.length] })).join("");
+}
+
+function records(head, put, gone, { runs = [], seqs, alive }) {
   if (alive !== undefined) {
-    return line({ ...head, put: [], gone: [], alive }) + encode(head, put, gone, { runs, seqs });
+    return [{ ...head, put: [], gone: [], alive }, ...records(head, put, gone, { runs, seqs })];
   }
   const count = runs.reduce((sum, run) => sum + run.count, put.length);
   if (count <= LINE_MUTATIONS_MAX) {
-    return line({ ...head, put, runs: runs.length > 0 ? runs : undefined, gone, seqs });
+    return [{ ...head, put, runs: runs.length > 0 ? runs : undefined, gone, seqs }];
   }
-  let text = "";
-  for (const list of shared(runs)) text += line({ ...head, put: [], runs: list, gone: [] });
+  const all = shared(runs).map((list) => ({ ...head, put: [], runs: list, gone: [] }));
   for (let at = 0; at < put.length; at += LINE_MUTATIONS_MAX) {
     const part = (list) => list?.slice(at, at + LINE_MUTATIONS_MAX);
-    text += line({ ...head, put: part(put), gone: [], seqs: part(seqs) });
+    all.push({ ...head, put: part(put), gone: [], seqs: part(seqs) });
   }
-  return text + line({ ...head, put: [], gone });
+  return [...all, { ...head, put: [], gone }];
 }
 
 /** The newest line of a text. */
@@ -125,50 +131,66 @@ export function lastLine(text) {
  * null: nothing; `more`: the last line says that there are others.
  */
 export function replay(text) {
-  let kept = empty(null);
+  const kept = { now: empty(null), before: new Set() };
   let damaged = 0;
+  /** Lines of a batch of which more are to come, and how many. */
+  let [held, more] = [[], 0];
+  const end = () => {
+    for (const record of held) apply(kept, record);
+    held = [];
+  };
   for (const entry of text.split("\n")) {
     if (entry === "") continue;
     const json = entry.slice(9);
     if (entry.slice(0, 9) !== `${checksum(json)} `) {
       damaged++;
+      if (held.length > 0 && --more === 0) end();
       continue;
     }
-    const {
-      client,
-      next,
-      stamp,
-      put,
-      runs = [],
-      gone,
-      reset,
-      seq = 0,
-      seqs,
-      alive,
-      others,
-      version,
-      older,
-    } = JSON.parse(json);
-    if (reset || client !== kept.client) kept = empty(client);
-    if (Array.isArray(others)) addOthers(kept, others);
-    kept.more = others !== undefined;
-    kept.next = Math.max(kept.next, next);
-    kept.stamp = stamp;
-    if (alive) for (const number of dead(kept.puts, alive)) kept.puts.delete(number);
-    const keep = (mutation, known) => {
-      const { number } = mutation;
-      if (known < (kept.seqs.get(number) ?? 0)) return;
-      setVersion(mutation, version, older);
-      kept.puts.set(number, mutation);
-      kept.seqs.set(number, known);
-    };
-    put.forEach((mutation, at) => keep(mutation, seqs?.[at] ?? seq));
-    for (const run of runs) for (const mutation of unpacked(run)) keep(mutation, seq);
-    for (const number of gone) kept.gone.add(number);
+    const record = JSON.parse(json);
+    const [at, count] = record.part ?? [0, 1];
+    // The batch before was torn.
+    if (at === 0) held = [];
+    held.push(record);
+    more = count - 1 - at;
+    if (more === 0) end();
   }
-  kept.early = [...kept.gone].filter((number) => !kept.puts.delete(number));
-  kept.damaged = damaged;
-  return kept;
+  const { now } = kept;
+  now.early = [...now.gone].filter((number) => !now.puts.delete(number));
+  now.damaged = damaged;
+  return now;
+}
+
+/** What a line changes. */
+function apply(all, record) {
+  const { client, next, stamp, put, runs = [], gone, reset, seq = 0, seqs, alive } = record;
+  const { others, version, older } = record;
+  if (all.before.has(client)) {
+    // Of a page that has only lost its database, and hands over what it still knows.
+    const mutations = [...put, ...runs.flatMap(unpacked)];
+    for (const mutation of mutations) setVersion(mutation, version, older);
+    if (mutations.length > 0) addOthers(all.now, [{ client, mutations }]);
+    all.now.more = true;
+    return;
+  }
+  if (client !== all.now.client) all.before.add(all.now.client);
+  if (reset || client !== all.now.client) all.now = empty(client);
+  const kept = all.now;
+  if (Array.isArray(others)) addOthers(kept, others);
+  kept.more = others !== undefined;
+  kept.next = Math.max(kept.next, next);
+  kept.stamp = stamp;
+  if (alive) for (const number of dead(kept.puts, alive)) kept.puts.delete(number);
+  const keep = (mutation, known) => {
+    const { number } = mutation;
+    if (known < (kept.seqs.get(number) ?? 0)) return;
+    setVersion(mutation, version, older);
+    kept.puts.set(number, mutation);
+    kept.seqs.set(number, known);
+  };
+  put.forEach((mutation, at) => keep(mutation, seqs?.[at] ?? seq));
+  for (const run of runs) for (const mutation of unpacked(run)) keep(mutation, seq);
+  for (const number of gone) kept.gone.add(number);
 }
 
 function addOthers(kept, others) {

@@ -174,9 +174,8 @@ class Rescue {
 
   /** Forgets all but `others`, and keeps for this client from now on. */
   reset(client, others = []) {
-    const head = { client, next: 0, stamp: [0, 0] };
-    let line = encode({ ...head, reset: true }, [], []);
-    if (others.length > 0) line += encode(head, [], [], { others });
+    const head = { client, next: 0, stamp: [0, 0], reset: true };
+    const line = encode(head, [], [], { others: others.length > 0 ? others : undefined });
     return this.#run(async () => {
       await this.#store.swap(() => line);
       this.#written = 0;

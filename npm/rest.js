@@ -5,6 +5,8 @@ import { BackendError, fail } from "./errors.js";
 import { readEvents } from "./stream.js";
 
 const TIMEOUT_MS = 30_000;
+/** Browsers take a longer wait for none at all. */
+const TIMER_MAX_MS = 2_147_483_647;
 const GZIP_FROM_BYTES = 1024;
 /** A larger answer is refused: no page of the protocol comes near. */
 const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
@@ -20,6 +22,7 @@ export function rest(options) {
   if (!Number.isFinite(timeout) || timeout <= 0) {
     throw fail("invalid-options", "rest: timeout is a number of milliseconds");
   }
+  const limitMs = Math.min(timeout, TIMER_MAX_MS);
   const base = String(url).replace(/\/+$/, "");
   const send = options.fetch ?? ((...args) => fetch(...args));
 
@@ -27,7 +30,14 @@ export function rest(options) {
   let pulled = null;
 
   const authorized = async (refresh, accept) => {
-    const all = new Headers(headers ? await headers({ refresh }) : undefined);
+    const given = headers ? await headers({ refresh }) : undefined;
+    let all;
+    try {
+      all = new Headers(given);
+    } catch {
+      // What the platform says of it may have the token in it.
+      throw new BackendError("headers: what the app has answered cannot be sent as headers");
+    }
     all.set("accept", accept);
     return all;
   };
@@ -36,7 +46,7 @@ export function rest(options) {
     const limit = new AbortController();
     const timer = setTimeout(
       () => limit.abort(new BackendError("no answer in time", { code: "timeout" })),
-      timeout,
+      limitMs,
     );
     const cancel = () => limit.abort(signal.reason);
     if (signal.aborted) cancel();
@@ -113,7 +123,7 @@ export function rest(options) {
       const all = await authorized(refresh, "text/event-stream");
       return send(`${base}/stream`, { headers: all, signal: end.signal, cache: "no-store" });
     };
-    const limit = setTimeout(() => end.abort(), timeout);
+    const limit = setTimeout(() => end.abort(), limitMs);
     try {
       let response = await open(false);
       if (response.status === 401) response = await open(true);

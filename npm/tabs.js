@@ -6,6 +6,9 @@
 
 const locks = () => globalThis.navigator?.locks;
 
+/** The leader's lock is called like the database, unless that is what another one of another user's is called. */
+const leadOf = (database) => (/:(open|turn|lead)$/.test(database) ? `${database}:lead` : database);
+
 /**
  * Says, for as long as the database is open here, that it is: what a tab that is behind might still
  * look at, or write after, is not deleted meanwhile.
@@ -18,6 +21,8 @@ export class Presence {
   /** The browser gives no locks here: then it goes without, as in one that has none. */
   #denied = false;
   #over = false;
+  /** One after the other: each gives the lock back and takes it again. */
+  #last = Promise.resolve();
 
   constructor(database) {
     this.#name = `${database}:open`;
@@ -40,32 +45,49 @@ export class Presence {
   }
 
   /** Runs `work` if no other tab has the database open, and keeps others waiting until it is done. */
-  async alone(work) {
-    if (!this.#leave) return;
-    this.leave();
-    // The browser takes a moment; until then this tab would find itself in its own way.
-    await this.#held;
-    await locks().request(this.#name, { ifAvailable: true }, (lock) => (lock ? work() : undefined));
-    if (!this.#over) await this.enter();
+  alone(work) {
+    return this.#inTurn(async () => {
+      if (!this.#leave) return;
+      this.leave();
+      // The browser takes a moment; until then this tab would find itself in its own way.
+      await this.#held;
+      const run = (lock) => (lock ? work() : undefined);
+      await locks().request(this.#name, { ifAvailable: true }, run);
+      if (!this.#over) await this.enter();
+    });
+  }
+
+  #inTurn(run) {
+    const done = this.#last.then(run);
+    this.#last = done.catch(() => {});
+    return done;
   }
 
   /** The same, but waits for the others; answers false where they do not leave in time. */
-  async whenAlone(limitMs, work) {
-    if (!locks() || this.#denied) {
-      await work();
-      return true;
-    }
-    this.leave();
-    try {
-      const signal = AbortSignal.timeout(limitMs);
-      await locks().request(this.#name, { signal }, work);
-      return true;
-    } catch (error) {
-      if (error?.name !== "TimeoutError") throw error;
-      return false;
-    } finally {
-      if (!this.#over) await this.enter();
-    }
+  whenAlone(limitMs, work) {
+    return this.#inTurn(async () => {
+      if (!locks() || this.#denied) {
+        await work();
+        return true;
+      }
+      this.leave();
+      let isAlone = false;
+      const run = () => {
+        isAlone = true;
+        return work();
+      };
+      try {
+        const signal = AbortSignal.timeout(limitMs);
+        await locks().request(this.#name, { signal }, run);
+        return true;
+      } catch (error) {
+        // What `work` has waited for in vain is another matter.
+        if (isAlone || error?.name !== "TimeoutError") throw error;
+        return false;
+      } finally {
+        if (!this.#over) await this.enter();
+      }
+    });
   }
 
   leave() {
@@ -80,8 +102,11 @@ export class Presence {
   }
 }
 
-/** A tab that has its turn, and was stopped meanwhile, is not waited for longer. */
-const TURN_MS = 1_000;
+/**
+ * A tab that has its turn, and was stopped meanwhile, is not waited for longer. What the tab that syncs writes in
+ * one turn may take seconds on a slow device: who does not wait for it keeps it from being written, again and again.
+ */
+const TURN_MS = 10_000;
 
 export class Tabs {
   #database;
@@ -122,7 +147,7 @@ export class Tabs {
       return;
     }
     locks()
-      .request(database, { signal: this.#abort.signal }, () => {
+      .request(leadOf(database), { signal: this.#abort.signal }, () => {
         if (this.#resigned) return undefined;
         on.lead();
         return new Promise((resolve) => (this.#release = resolve));

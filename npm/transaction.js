@@ -55,6 +55,8 @@ class Work {
     this.over = true;
     if (this.#failed) throw this.#failed.error;
     if (this.#writes.length === 0) return;
+    // It may have taken a while: what is stored after a sign-out has counted would be deleted.
+    this.#manager.accept();
     try {
       await this.#manager.transact(this.#writes, [...this.#reads.values()], true);
     } catch (error) {

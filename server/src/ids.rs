@@ -23,6 +23,8 @@ enum IdFault {
     TooLong(usize),
     #[error("contains a control character")]
     Control,
+    #[error("contains the character U+0000")]
+    Nul,
     #[error("contains a comma, which separates names in `types`")]
     Comma,
     #[error("is not `<13 digits>-<4 hexadecimal digits>-<client id>`")]
@@ -30,13 +32,24 @@ enum IdFault {
 }
 
 fn check(what: &'static str, text: &str, bytes_max: usize) -> Result<(), InvalidId> {
+    check_key(what, text, bytes_max)?;
+    if text.chars().any(char::is_control) {
+        // Invisible in logs and tools.
+        let fault = IdFault::Control;
+        return Err(InvalidId { what, fault });
+    }
+    Ok(())
+}
+
+/// A record's key is people's data, pasted text as well: what the client takes is taken here.
+fn check_key(what: &'static str, text: &str, bytes_max: usize) -> Result<(), InvalidId> {
     let fault = if text.is_empty() {
         IdFault::Empty
     } else if text.len() > bytes_max {
         IdFault::TooLong(bytes_max)
-    } else if text.chars().any(char::is_control) {
-        // Invisible in logs and tools, and NUL ends a C string inside SQLite's functions.
-        IdFault::Control
+    } else if text.contains('\0') {
+        // It ends a C string inside SQLite's functions, and PostgreSQL has none.
+        IdFault::Nul
     } else {
         return Ok(());
     };
@@ -45,16 +58,19 @@ fn check(what: &'static str, text: &str, bytes_max: usize) -> Result<(), Invalid
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $bytes_max:expr) => {
+        text_id!($(#[$doc])* $name, $what, $bytes_max, check, "control characters");
+    };
+    ($(#[$doc:meta])* $name:ident, $what:literal, $bytes_max:expr, $check:ident, $without:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(transparent)]
         pub struct $name(String);
 
         impl $name {
-            /// Takes the text when it is not empty, not too long and free of control characters.
+            #[doc = concat!("Takes the text when it is not empty, not too long and free of ", $without, ".")]
             pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
                 let text = text.into();
-                check($what, &text, $bytes_max)?;
+                $check($what, &text, $bytes_max)?;
                 Ok(Self(text))
             }
 
@@ -95,7 +111,7 @@ text_id!(
 );
 text_id!(
     /// A record within its collection.
-    RecordId, "the record's id", limits::RECORD_ID_BYTES_MAX
+    RecordId, "the record's id", limits::RECORD_ID_BYTES_MAX, check_key, "U+0000"
 );
 
 /// A collection's name.
@@ -206,6 +222,9 @@ mod tests {
             "the record's id is empty"
         );
         assert!(RecordId::new("a\0b").is_err());
+        assert!(RecordId::new("pasted\tin\ntwo lines\u{7f}").is_ok());
+        assert!(UserId::new("a\tb").is_err());
+        assert!(UserId::new("a\0b").is_err());
         assert!(RecordType::new("a,b").is_err());
         // As many as the client takes: it would park what is refused here.
         assert!(RecordId::new("a".repeat(512)).is_ok());

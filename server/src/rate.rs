@@ -64,9 +64,26 @@ impl Limiter {
         self.charge_at(key, cost, self.start.elapsed())
     }
 
+    /// Takes more for a request that was charged 1 when it came.
+    pub(crate) fn charge_more(&self, key: &impl Hash, more: usize) -> Result<(), Duration> {
+        self.charge_more_at(key, more, self.start.elapsed())
+    }
+
+    fn charge_more_at(&self, key: &impl Hash, more: usize, now: Duration) -> Result<(), Duration> {
+        // With that 1 no bucket is full any more. And whoever comes back is charged it again.
+        let most = self.rate.burst.max(1) as usize - 1;
+        let again = Duration::from_nanos(self.unit());
+        let charged = self.charge_at(key, more.min(most), now);
+        charged.map_err(|wait| wait + again)
+    }
+
+    fn unit(&self) -> u64 {
+        1_000_000_000 / u64::from(self.rate.per_second.max(1))
+    }
+
     fn charge_at(&self, key: &impl Hash, cost: usize, now: Duration) -> Result<(), Duration> {
         let now = nanos(now);
-        let unit = 1_000_000_000 / u64::from(self.rate.per_second.max(1));
+        let unit = self.unit();
         let burst = u64::from(self.rate.burst.max(1));
         let room = burst.saturating_mul(unit);
         let cost = (cost as u64).min(burst).saturating_mul(unit);
@@ -150,6 +167,24 @@ mod tests {
         assert_eq!(limiter.charge_at(&"ann", 100, s(0.0)), Ok(()));
         assert_eq!(limiter.charge_at(&"ann", 100, s(4.0)), Err(s(6.0)));
         assert_eq!(limiter.charge_at(&"ann", 100, s(10.0)), Ok(()));
+    }
+
+    #[test]
+    fn a_batch_passes_when_it_comes_back_as_it_was_told() {
+        for (burst, changes) in [(1, 10), (5, 10), (10, 10), (12, 10), (100, 10)] {
+            let limiter = limiter(1, burst);
+            let mut now = s(0.0);
+            for _ in 0..20 {
+                let mut tries = 0;
+                while let Err(wait) = { limiter.charge_at(&"ann", 1, now) }
+                    .and_then(|()| limiter.charge_more_at(&"ann", changes - 1, now))
+                {
+                    now += wait;
+                    tries += 1;
+                    assert!(tries < 4, "{burst} at once, {changes} changes");
+                }
+            }
+        }
     }
 
     #[test]

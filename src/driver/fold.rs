@@ -8,9 +8,10 @@
 use super::{Backend, Clock, Manager};
 use crate::error::Result;
 use crate::limits;
-use crate::model::{Key, Mutation, MutationState, Name, Verdict};
+use crate::model::{Key, Name, Verdict};
 use crate::replica::fold::{Fold, size_of};
 use crate::replica::plan::{Intent, Write};
+use crate::shown::Shown;
 use crate::store::{Base, Entry, Fact, Place, Seq, Store};
 use crate::value::Value;
 use std::cell::Cell;
@@ -101,6 +102,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     /// # Errors
     /// What the store reports. Nothing is lost by it.
     pub async fn fold(&self) -> Result<bool> {
+        let folded = self.write_base().await;
+        // Segments that no base names may be left: on a disk that is full they would keep everything else out.
+        folded.inspect_err(|_| self.0.listener.folded())
+    }
+
+    async fn write_base(&self) -> Result<bool> {
         let leads = self.0.engine.borrow().leader() && !self.is_closed();
         if !leads {
             return Ok(false);
@@ -210,6 +217,13 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     Fact::Acked { no, .. } | Fact::Cancelled { no, .. } => {
                         replica.missing_of_no(*no, &mut missing);
                     }
+                    // What shows as a patch does so on top of the record, queued for or not.
+                    Fact::Queued {
+                        collection,
+                        key,
+                        shows: Shown::Patch(..),
+                        ..
+                    } => replica.missing_of(collection, key, &mut missing),
                     Fact::Queued {
                         collection, key, ..
                     }
@@ -296,6 +310,15 @@ impl<V: Value> crate::replica::Replica<V> {
         }
     }
 
+    /// Where two atomic groups become one, members are queued anew whose records nobody has named.
+    fn missing_of_groups(&self, missing: &mut Vec<V>) {
+        for m in self.outbox.grouped() {
+            if matches!(m.shows, Shown::Patch(..)) {
+                self.missing_of(&m.collection, &m.key, missing);
+            }
+        }
+    }
+
     /// What deciding an intent looks at and is not in memory.
     fn missing_for(&self, intent: &Intent<V>, missing: &mut Vec<V>) {
         match intent {
@@ -311,6 +334,7 @@ impl<V: Value> crate::replica::Replica<V> {
                 for read in &transaction.reads {
                     self.missing_of(&read.collection, &read.key, missing);
                 }
+                self.missing_of_groups(missing);
             }
             Intent::Import(import) => {
                 for held in &import.mutations {
@@ -325,6 +349,7 @@ impl<V: Value> crate::replica::Replica<V> {
                         self.missing_of(&m.collection, key, missing);
                     }
                 }
+                self.missing_of_groups(missing);
             }
             Intent::Page(_, page) => {
                 for change in &page.changes {
@@ -334,8 +359,7 @@ impl<V: Value> crate::replica::Replica<V> {
                 }
             }
             Intent::Retry(None) => {
-                let parked = |m: &&Mutation<V>| m.state == MutationState::Failed;
-                for m in self.outbox.iter().filter(parked) {
+                for m in self.outbox.parked() {
                     self.missing_of(&m.collection, &m.key, missing);
                 }
             }

@@ -4,6 +4,7 @@
 //! moment after the commit. With strict durability the acknowledgement waits for it.
 
 use super::{Backend, Clock, Manager};
+use crate::error::Code;
 use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Held, MutationNo};
@@ -12,7 +13,7 @@ use crate::store::{Older, Seq, Store};
 use crate::value::Value;
 use futures_channel::oneshot;
 use futures_util::future::select;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -40,7 +41,12 @@ pub struct RescueBatch<V> {
 
 /// Batches on their way into the copy, and who waits for each.
 #[derive(Debug, Default)]
-pub(super) struct Handing(Rc<RefCell<Vec<(u64, Waiters)>>>);
+pub(super) struct Handing {
+    all: Rc<RefCell<Vec<(u64, Waiters)>>>,
+    /// Calls that have taken what they hand over, and are reading it. One that is dropped stays: what it had
+    /// taken is missing until the next start.
+    reading: Cell<usize>,
+}
 
 type Waiters = Vec<oneshot::Sender<()>>;
 
@@ -49,16 +55,16 @@ struct OnItsWay(Rc<RefCell<Vec<(u64, Waiters)>>>, u64);
 
 impl Handing {
     fn begin(&self) -> OnItsWay {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.all.borrow_mut();
         let id = all.last().map_or(0, |(last, _)| last + 1);
         all.push((id, Waiters::new()));
-        OnItsWay(self.0.clone(), id)
+        OnItsWay(self.all.clone(), id)
     }
 
     /// Resolves when what is on its way now has arrived.
     async fn ended(&self) {
         let mut waits = Vec::new();
-        for (_, waiters) in self.0.borrow_mut().iter_mut() {
+        for (_, waiters) in self.all.borrow_mut().iter_mut() {
             let (tell, told) = oneshot::channel();
             waiters.push(tell);
             waits.push(told);
@@ -141,12 +147,14 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         while self.0.rescuing.get() {
             let on_its_way = self.0.handing.begin();
             let (nos, missing, alive) = self.next_touched();
-            // A mutation is kept whole. What cannot be read now is tried with the next commit.
-            if self.fetch_values(missing).await.is_err() {
-                self.0.replica.borrow_mut().touch(nos);
-                self.0.rescue_untold.set(alive.is_some());
-                return;
+            let reading = &self.0.handing.reading;
+            reading.update(|calls| calls + 1);
+            let fetched = self.fetch_values(missing.clone()).await;
+            if fetched.is_err_and(|error| error.code == Code::DatabaseDamaged) {
+                // What is damaged does not keep the rest from being read.
+                crate::rare(self.fetch_each(missing)).await;
             }
+            reading.update(|calls| calls - 1);
             let Some((batch, more)) = self.rescue_batch(nos, alive) else {
                 break;
             };
@@ -158,6 +166,13 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         // Another call may have taken what this one was made for, and not be through.
         self.0.handing.ended().await;
+    }
+
+    async fn fetch_each(&self, missing: Vec<V>) {
+        for value in missing {
+            // What cannot be read does not go into the batch.
+            let _ = self.fetch_values(vec![value]).await;
+        }
     }
 
     /// What goes into the next batch, and what of it is not in memory. A large one is cut, so that no
@@ -187,13 +202,18 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         };
         let rest = nos.split_off(nos.len().min(most));
         replica.touch(rest);
+        let undecided = replica.undecided();
         let mut missing = Vec::new();
         for no in &nos {
-            replica.each_value_of(*no, &mut |value| {
-                if !value.is_resident() {
-                    missing.push(value.clone());
+            let mut miss =
+                |value: &V| missing.extend((!value.is_resident()).then(|| value.clone()));
+            match undecided.get(no) {
+                Some(step) => {
+                    let before = replica.held_before(*step);
+                    before.iter().for_each(|held| held.each_value(&mut miss));
                 }
-            });
+                None => replica.each_value_of(*no, &mut miss),
+            }
         }
         (nos, missing, alive)
     }
@@ -205,6 +225,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         alive: Option<Alive>,
     ) -> Option<(RescueBatch<V>, bool)> {
         let mut replica = self.0.replica.borrow_mut();
+        // A mutation is kept whole. What cannot be read now is tried with the next commit.
+        let is_whole = |held: &Held<V>| {
+            let mut is_whole = true;
+            held.each_value(&mut |value| is_whole &= value.is_resident());
+            is_whole
+        };
         // What is not stored yet may be refused: until its commit has ended, the copy has what was there
         // before.
         let undecided = replica.undecided();
@@ -212,22 +238,26 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         let (mut put, mut gone) = (Vec::new(), Vec::new());
         for no in nos {
             if let Some(step) = undecided.get(&no) {
-                match replica.held_before(*step) {
+                match replica.held_before(*step).filter(is_whole) {
                     Some(held) => put.push(held),
                     None => again.push(no),
                 }
                 continue;
             }
             match replica.held(no) {
-                Some(held) => put.push(held),
+                Some(held) if is_whole(&held) => put.push(held),
+                Some(_) => again.push(no),
                 // A number of a commit that failed may be given again: it has not gone.
                 None if no < replica.next_no() => gone.push(no),
                 None => {}
             }
         }
         let more = replica.has_touched();
-        // Only the last batch of several says that nothing is missing.
-        let is_last = !more && again.is_empty() && !replica.is_undecided();
+        // Only the last batch of several says that nothing is missing, those of other calls included.
+        let is_last = !more
+            && again.is_empty()
+            && !replica.is_undecided()
+            && self.0.handing.reading.get() == 0;
         replica.touch(again);
         if put.is_empty() && gone.is_empty() && alive.is_none() {
             return None;

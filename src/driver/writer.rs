@@ -128,7 +128,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
     async fn write_group(&self, jobs: Vec<Job<V>>) {
         let must_read = !self.0.loaded.get() || jobs.iter().any(|j| matches!(j, Job::CatchUp));
         let mut failed = None;
-        if must_read && let Err(error) = self.catch_up().await {
+        if must_read && let Err(error) = self.hear_others().await {
             failed = Some(error);
         }
         let mut intents = Vec::new();
@@ -184,7 +184,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 // So it is by what this tab knows; a commit would have met what others have written.
                 is_current = true;
                 let known = self.0.seq.get();
-                if let Err(error) = self.catch_up().await {
+                if let Err(error) = self.hear_others().await {
                     return self.answer(commit.failed(&error), dones);
                 }
                 if self.0.seq.get() == known {
@@ -209,6 +209,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                     self.0.seq.set(after + commit.entries.len() as u64);
                     self.logged(commit.entries.iter().map(|e| e.facts.len()));
                     if self.0.strict_rescue {
+                        if self.0.rescuing.get() {
+                            // Others can write while this one waits for the copy.
+                            self.0.turn.take();
+                        }
                         self.rescue_now().await;
                     } else {
                         self.schedule_rescue();
@@ -224,7 +228,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 Err(AppendError::Taken) => {
                     self.0.replica.borrow_mut().rollback();
                     self.take_turns();
-                    if let Err(error) = self.catch_up().await {
+                    if let Err(error) = self.hear_others().await {
                         return refuse(dones, &error);
                     }
                 }
@@ -251,7 +255,7 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             return Ok(false);
         };
         self.0.turn.replace(Some((turn, limits::TURN_GROUPS)));
-        self.catch_up().await.map(|()| true)
+        self.hear_others().await.map(|()| true)
     }
 
     /// Ends this tab's turn when it is used up.
@@ -394,12 +398,25 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         commit
     }
 
+    /// Takes in what other tabs have written. Into a new database one with an older app may have written first,
+    /// while this one was open: that is migrated, too.
+    async fn hear_others(&self) -> Result<()> {
+        self.catch_up().await?;
+        let is_older = self.0.replica.borrow().needs_migration(self.0.version);
+        if is_older && self.0.seq.get() > 0 {
+            let migrated = crate::rare(self.migrate()).await;
+            return migrated.inspect_err(|error| self.note(error));
+        }
+        Ok(())
+    }
+
     /// Takes in everything after the newest entry that this tab knows.
     pub(super) async fn catch_up(&self) -> Result<()> {
         let mut collections = Vec::new();
         let mut queued = false;
         let first = !self.0.loaded.get();
-        if first {
+        // Not once more, where reading what follows has failed: it was taken in on top of the base.
+        if first && self.0.seq.get() == 0 {
             self.load_base()
                 .await
                 .inspect_err(|error| self.note(error))?;

@@ -5,7 +5,7 @@ use super::rekey::MEETING;
 use crate::backoff::lasts_until;
 use crate::limits;
 use crate::model::{Action, Change, Mutation, MutationNo, MutationState};
-use crate::ordered::{Iter, Numbers};
+use crate::ordered::{Iter, Numbers, Ordered};
 use crate::value::Value;
 use std::rc::Rc;
 
@@ -66,8 +66,8 @@ impl<'a> Flying<'a> {
 
 /// Why the members of an atomic group do not all go now.
 enum Kept {
-    /// One waits for something that is under way or will come.
-    Waits,
+    /// One waits for something that is under way or will come; for a change of one of these, if they are known.
+    Waits(Vec<MutationNo>),
     /// One is parked, or waits for a mutation that is: for the user, or a change of one of these.
     Parked(Vec<MutationNo>),
 }
@@ -162,6 +162,7 @@ impl<V: Value> Replica<V> {
             .first()
             .and_then(|no| self.outbox.get(*no)?.group.clone());
         self.apart.extend(group);
+        self.stuck = Default::default();
     }
 
     /// Whether all that is put off waits for changes of its record under another key, and none of those
@@ -174,16 +175,18 @@ impl<V: Value> Replica<V> {
 
     fn fill(&self, batch: &mut Batch<'_>, together: bool) {
         let mut flying = Flying::new(batch.in_flight);
-        let mut stuck = self.stuck.borrow_mut();
+        let mut stuck = self.stuck[usize::from(!together)].borrow_mut();
         let mut places = self.outbox.ready(None);
         // The place just before, if what is there is stuck.
         let mut before = None;
+        // Groups that are put off (true) or not held together: their other members are not asked for that again.
+        let mut seen = Ordered::<Rc<str>, bool>::default();
         while let Some(place) = places.next() {
             if batch.nos.len() >= batch.max {
                 return;
             }
             if let Some(last) = stuck.end(place) {
-                debug_assert!(self.is_stuck(place, last));
+                debug_assert!(self.is_stuck(place, last, together));
                 before = Some(last);
                 places = self.outbox.ready(before);
                 continue;
@@ -204,15 +207,28 @@ impl<V: Value> Replica<V> {
             let found;
             let mut members = std::slice::from_ref(&m);
             // A group that no batch can hold is not held together.
-            match self
-                .held_together(m)
-                .map(|group| self.members(group, batch))
-            {
+            let known = m.group.as_ref().and_then(|group| seen.get(group));
+            let all = match known {
+                Some(true) => Some(Err(Kept::Waits(Vec::new()))),
+                Some(false) => None,
+                None => {
+                    let held = self.held_together(m);
+                    let all = held.map(|group| self.members(group, batch, together));
+                    let pauses = all
+                        .as_ref()
+                        .map(|all| matches!(all, Err(Kept::Waits(on)) if on.is_empty()));
+                    if let (Some(group), None | Some(true)) = (&m.group, pauses) {
+                        seen.insert(group.clone(), pauses.is_some());
+                    }
+                    all
+                }
+            };
+            match all {
                 Some(Ok(all)) => {
                     found = all;
                     members = &found;
                 }
-                Some(Err(Kept::Waits)) if !together && self.may_go(m, batch, &[]) => {}
+                Some(Err(Kept::Waits(_))) if !together && self.may_go(m, batch, &[]) => {}
                 None if self.may_go(m, batch, &[]) => {}
                 kept => {
                     let on = match kept {
@@ -221,6 +237,7 @@ impl<V: Value> Replica<V> {
                         {
                             along
                         }
+                        Some(Err(Kept::Waits(on))) if !on.is_empty() => on,
                         _ => self.stuck_on(m).into_iter().collect(),
                     };
                     if !on.is_empty() {
@@ -267,7 +284,12 @@ impl<V: Value> Replica<V> {
 
     /// The members of a group in an order in which they can go. A backend that takes all or none leaves
     /// the others here when it has refused one: without it, half a transaction would take effect.
-    fn members(&self, group: &Rc<str>, batch: &Batch<'_>) -> Result<Vec<&Mutation<V>>, Kept> {
+    fn members(
+        &self,
+        group: &Rc<str>,
+        batch: &Batch<'_>,
+        together: bool,
+    ) -> Result<Vec<&Mutation<V>>, Kept> {
         if let Some(stopped) = self.outbox.stopped(group) {
             return Err(Kept::Parked(vec![stopped.no]));
         }
@@ -292,8 +314,11 @@ impl<V: Value> Replica<V> {
                 !goes
             });
             if ordered.len() == before {
+                if together && let Some(on) = self.keeps(group) {
+                    return Err(Kept::Waits(on.into()));
+                }
                 let parked = left.iter().find_map(|m| self.blocked_along(m));
-                return Err(parked.map_or(Kept::Waits, Kept::Parked));
+                return Err(parked.map_or(Kept::Waits(Vec::new()), Kept::Parked));
             }
         }
         Ok(ordered)

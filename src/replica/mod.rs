@@ -34,7 +34,7 @@ use crate::conflict::Conflict;
 use crate::error::{Code, Error};
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::model::{Held, Key, Mutation, MutationNo, MutationState, Name};
+use crate::model::{Key, Mutation, MutationNo, MutationState, Name};
 use crate::options::CollectionSpec;
 use crate::ordered::{Gap, Numbers, Ordered};
 use crate::store::{Fact, Older, SegmentId, Summary};
@@ -83,7 +83,8 @@ pub struct Replica<V> {
     /// Mutations that came, changed or went since they were last asked for, if anybody asks.
     touched: Option<Vec<MutationNo>>,
     referrers: RefCell<Option<waits::Referrers>>,
-    stuck: RefCell<stuck::Stuck>,
+    /// Where atomic groups go as a whole, and where each of their members goes as it can.
+    stuck: [RefCell<stuck::Stuck>; 2],
     unanswered: Numbers,
     /// Atomic groups that no request can hold.
     apart: Vec<Rc<str>>,
@@ -153,7 +154,7 @@ impl<V: Value> Replica<V> {
             reading: 0,
             touched: None,
             referrers: RefCell::default(),
-            stuck: RefCell::default(),
+            stuck: Default::default(),
             unanswered: Numbers::default(),
             apart: Vec::new(),
             lanes: lanes::Lanes::default(),
@@ -423,19 +424,6 @@ impl<V: Value> Replica<V> {
             }
         }
         first
-    }
-
-    /// The mutation of such a step as it was before, if it was there and is in memory. What is said of its
-    /// record may be newer: that is the backend's, whether the commit succeeds or not.
-    #[must_use]
-    pub fn held_before(&self, step: usize) -> Option<Held<V>> {
-        let Some(Step::Mutation(_, Some(before))) = self.undo.as_ref()?.steps.get(step) else {
-            return None;
-        };
-        let held = self.held_of((**before).clone())?;
-        let mut is_whole = true;
-        held.each_value(&mut |value| is_whole &= value.is_resident());
-        is_whole.then_some(held)
     }
 
     /// Which mutations are in the queue by what is stored. What a commit under way ends is not over yet.

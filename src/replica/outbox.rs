@@ -38,6 +38,8 @@ struct Lists {
     deferred: Numbers,
     /// Those that have met a conflict and wait for the app.
     waiting: Numbers,
+    /// Those that are parked.
+    parked: Numbers,
     /// The mutations of each atomic group.
     groups: Ordered<(Rc<str>, MutationNo), ()>,
     counts: Counts,
@@ -85,6 +87,12 @@ impl<V> Outbox<V> {
         waiting.filter_map(|(no, _)| self.get(*no))
     }
 
+    /// What is parked, in order.
+    pub fn parked(&self) -> impl Iterator<Item = &Mutation<V>> {
+        let parked = self.lists.parked.iter();
+        parked.filter_map(|(no, _)| self.get(*no))
+    }
+
     /// The pending mutations of an atomic group, in order.
     pub fn group(&self, group: &Rc<str>) -> impl Iterator<Item = &Mutation<V>> {
         let members = self.lists.members(group);
@@ -98,6 +106,12 @@ impl<V> Outbox<V> {
         let members = self.lists.members(group);
         let mut members = members.filter_map(|((_, no), ())| self.get(*no));
         members.find(|m| m.state != MutationState::Pending)
+    }
+
+    /// All members of atomic groups.
+    pub(crate) fn grouped(&self) -> impl Iterator<Item = &Mutation<V>> {
+        let members = self.lists.groups.iter();
+        members.filter_map(|((_, no), ())| self.get(*no))
     }
 
     /// Whether an atomic group has at most so many mutations.
@@ -201,8 +215,10 @@ impl Lists {
                 self.deferred.insert(m.no, 0);
             }
         }
-        if m.state == MutationState::Conflict {
-            self.waiting.insert(m.no, 0);
+        match m.state {
+            MutationState::Pending => {}
+            MutationState::Conflict => drop(self.waiting.insert(m.no, 0)),
+            MutationState::Failed => drop(self.parked.insert(m.no, 0)),
         }
         *self.count_of(m.state) += 1;
         if let Some(group) = &m.group {
@@ -214,6 +230,7 @@ impl Lists {
         self.ready.remove(&(-m.priority, m.no));
         self.deferred.remove(&m.no);
         self.waiting.remove(&m.no);
+        self.parked.remove(&m.no);
         *self.count_of(m.state) -= 1;
         if let Some(group) = &m.group {
             self.groups.remove(&(group.clone(), m.no));

@@ -11,9 +11,9 @@
 //! can be taken over is, in the state that the database would have it in: also of collections that are not
 //! declared any more. The rest is told ([`Left`]), and stays in the copy.
 
-use super::Replica;
 use super::collection::Record;
 use super::plan::{Now, Plan, checked_key};
+use super::{Replica, Step};
 use crate::error::{Code, Error, Result};
 use crate::model::{
     Held, Key, Mutation, MutationNo, MutationState, Name, Version, parse_wire_id, wire_id,
@@ -90,21 +90,45 @@ fn bad(at: usize, what: &str) -> Error {
     Error::new(Code::InvalidOptions, message)
 }
 
+fn held<V: Value>(mutation: &Mutation<V>, record: &Record<V>) -> Held<V> {
+    Held {
+        shadow: record.remote().cloned(),
+        version: record.version,
+        mutation: mutation.clone(),
+    }
+}
+
 impl<V: Value> Replica<V> {
     /// One queued mutation as it stands.
     #[must_use]
     pub fn held(&self, no: MutationNo) -> Option<Held<V>> {
-        self.held_of(self.outbox.get(no)?.clone())
-    }
-
-    pub(super) fn held_of(&self, mutation: Mutation<V>) -> Option<Held<V>> {
+        let mutation = self.outbox.get(no)?;
         let c = self.position(&mutation.collection)?;
         let record = self.collections[c].record(&mutation.key)?;
-        Some(Held {
-            shadow: record.remote().cloned(),
-            version: record.version,
-            mutation,
-        })
+        Some(held(mutation, record))
+    }
+
+    /// The mutation of such a step of the commit under way as it was before, if it was there. What is said of
+    /// its record may be newer: that is the backend's, whether the commit succeeds or not.
+    #[must_use]
+    pub fn held_before(&self, step: usize) -> Option<Held<V>> {
+        let steps = &self.undo.as_ref()?.steps;
+        let Step::Mutation(_, Some(mutation)) = steps.get(step)? else {
+            return None;
+        };
+        let at = self.position(&mutation.collection)?;
+        // What the commit takes away altogether, or moves to another key, it does along with the mutation.
+        let undone = || {
+            let steps = steps[step.saturating_sub(2)..].iter();
+            steps.into_iter().find_map(|step| match step {
+                Step::Record(c, key, Some(record)) if *c == at && *key == mutation.key => {
+                    Some(&**record)
+                }
+                _ => None,
+            })
+        };
+        let record = self.collections[at].record(&mutation.key);
+        Some(held(mutation, record.or_else(undone)?))
     }
 
     /// Every record in what [`Self::held`] answers.

@@ -6,7 +6,6 @@
 
 use super::Replica;
 use super::collection::{Pending, Record};
-use super::stuck::Stuck;
 use crate::hlc::Hlc;
 use crate::model::{Mutation, MutationNo, Version};
 use crate::ordered::{Lazy, List};
@@ -122,7 +121,7 @@ impl<V: Value> Replica<V> {
             }
             return;
         }
-        *self.stuck.get_mut() = Stuck::default();
+        self.stuck = Default::default();
         if let Said::Queued(queued) = &run.said {
             let numbers: Vec<_> = (0..run.values.len()).map(|at| queued.no(at)).collect();
             let last = numbers.last().copied().unwrap_or_default();

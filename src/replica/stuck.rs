@@ -1,14 +1,16 @@
-//! What of the queue waits for a creation that was queued before it, or for the user: it is not looked at again
-//! until something of it changes.
+//! What of the queue waits for a creation that was queued before it, or for the user, or for another member of its
+//! atomic group that does: it is not looked at again until something of it changes.
 //!
 //! What can be sent is asked for at every event, and a refused parent may have thousands of children. Each of
 //! them would be looked at, for every write of the app.
 
 use super::Replica;
 use super::outbox::Place;
+use crate::limits;
 use crate::model::{Action, Mutation, MutationNo};
 use crate::ordered::Numbers;
 use crate::value::Value;
+use std::rc::Rc;
 
 /// Stretches of the queue in which everything waits.
 #[derive(Debug, Default)]
@@ -70,12 +72,25 @@ impl Stuck {
 impl<V: Value> Replica<V> {
     /// The creation that keeps a mutation from going, whatever else is in a batch, until one of the two changes.
     pub(super) fn stuck_on(&self, m: &Mutation<V>) -> Option<MutationNo> {
-        let in_group = |no| {
-            let other = self.outbox.get(no);
-            m.group.is_some() && other.is_some_and(|other| other.group == m.group)
-        };
         let mut creations = self.creations(m).into_iter();
-        creations.find(|no| *no < m.no && !in_group(*no) && self.is_plain(*no))
+        creations.find(|no| *no < m.no && !self.is_with(m, *no) && self.is_plain(*no))
+    }
+
+    /// Whether two are members of one atomic group.
+    fn is_with(&self, m: &Mutation<V>, no: MutationNo) -> bool {
+        let other = self.outbox.get(no);
+        m.group.is_some() && other.is_some_and(|other| other.group == m.group)
+    }
+
+    /// What keeps an atomic group from going together, until one of these changes: a member, and what it waits for.
+    pub(super) fn keeps(&self, group: &Rc<str>) -> Option<[MutationNo; 2]> {
+        self.outbox.group(group).find_map(|m| {
+            let on = match m.behind {
+                true => self.waits_for(m).filter(|no| !self.is_with(m, *no)),
+                false => self.stuck_on(m),
+            };
+            Some([m.no, on?])
+        })
     }
 
     /// Whether nothing but a change of this mutation ends that another waits for it, or what it waits for itself:
@@ -86,23 +101,40 @@ impl<V: Value> Replica<V> {
     }
 
     /// Whether all that could go between two places is stuck, as it is thought to be.
-    pub(super) fn is_stuck(&self, first: Place, last: Place) -> bool {
+    pub(super) fn is_stuck(&self, first: Place, last: Place, together: bool) -> bool {
         let mut places = self
             .outbox
             .ready(None)
             .filter(|place| (first..=last).contains(place));
         let mutations = |(_, no)| self.outbox.get(no);
+        let is_kept = |m| {
+            let group = self.held_together(m).filter(|_| together);
+            group.is_some_and(|group| self.keeps(group).is_some())
+        };
         places.all(|place| {
-            mutations(place)
-                .is_some_and(|m| self.stuck_on(m).or_else(|| self.blocked_by(m)).is_some())
+            mutations(place).is_some_and(|m| {
+                let on = self.stuck_on(m).or_else(|| self.blocked_by(m));
+                on.is_some() || is_kept(m)
+            })
         })
     }
 
     /// A mutation came, changed or went; it had this priority.
     pub(super) fn note_change(&mut self, no: MutationNo, before: Option<i32>) {
-        let now = self.outbox.get(no).map(|m| m.priority);
-        for priority in [before, now].into_iter().flatten() {
-            self.stuck.get_mut().changed((-priority, no));
+        let now = self.outbox.get(no);
+        let priorities = [before, now.map(|m| m.priority)];
+        let group = now.and_then(|m| m.group.as_ref());
+        for stuck in &mut self.stuck {
+            let stuck = stuck.get_mut();
+            for priority in priorities.into_iter().flatten() {
+                stuck.changed((-priority, no));
+            }
+            // A group that has become too large is not kept together any more.
+            if let Some(group) = group.filter(|_| !stuck.stretches.is_empty())
+                && !self.outbox.group_fits(group, limits::BATCH_CHANGES_MAX)
+            {
+                *stuck = Stuck::default();
+            }
         }
         self.note_referrer(no);
     }

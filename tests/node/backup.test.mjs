@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { checkBackup, needSynced, storedCounts } from "../../npm/backup.js";
+import { backupOf, checkBackup, takeInAll } from "../../npm/backup.js";
+import { needSynced, storedCounts } from "../../npm/backup.js";
 import { checkWriteOptions } from "../../npm/write.js";
 
 const manager = { name: "app", user: "u" };
@@ -31,6 +32,9 @@ test("anything else is refused, and the message says why", () => {
     [{ ...backup, client: "\ud83d" }, "client"],
     [{ ...backup, client: ["c"] }, "client"],
     [{ ...backup, mutations: {} }, "mutations"],
+    [{ ...backup, others: {} }, "others"],
+    [{ ...backup, others: [null] }, "client"],
+    [{ ...backup, others: [{ client: "d" }] }, "mutations"],
     [loop, "plain data"],
     [{ ...backup, extra: 1n }, "plain data"],
   ];
@@ -67,6 +71,8 @@ test("a closed database is counted by its newest entry, and one that is gone has
   for (const found of [{ db: undefined, failed: "blocked" }, { lost: true }]) {
     await assert.rejects(counts(found), { code: "database-blocked" });
   }
+  const damaged = { newest: { key: 7, summary: undefined }, base };
+  await assert.rejects(counts(damaged), { code: "database-damaged" });
 });
 
 test("write options are checked by name and type", () => {
@@ -78,4 +84,42 @@ test("write options are checked by name and type", () => {
   for (const options of wrong) {
     assert.throws(() => checkWriteOptions(options), { code: "invalid-options" });
   }
+});
+
+test("a backup has what the rescue copy alone has, and says what could not be read", () => {
+  const [first, second] = [{ number: 1 }, { number: 2, origin: "old.7" }];
+  const core = {
+    unsynced: () => ({ client: "c", mutations: [first, second], version: 1 }),
+    outboxList: () => ["c.1", "old.7", "c.3"].map((id) => ({ id, collection: "sites", key: id })),
+  };
+  const others = [{ client: "old", mutations: [{ number: 5 }] }];
+  const { unread, ...rest } = backupOf(manager, core, { value: others });
+  assert.deepEqual([rest.mutations, rest.others], [[first, second], others]);
+  const message = "the stored record is damaged";
+  assert.deepEqual(unread, [{ id: "c.3", collection: "sites", key: "c.3", message }]);
+  const reason = new Error("the rescue copy could not be read");
+  const without = backupOf(manager, core, { reason });
+  assert.deepEqual(without.unread[1], { message: reason.message });
+  assert.ok(!("others" in without));
+});
+
+test("what a backup has of databases before is taken over after the rest, and what is left is told", async () => {
+  const taken = [];
+  let why = null;
+  const core = {
+    import(client, mutations, late, done) {
+      taken.push([client, mutations.length, late]);
+      done(null, mutations.length, late ? [why] : undefined);
+    },
+  };
+  const manager = { name: "app", user: "u", accept() {}, now: (use) => use(core) };
+  const others = [{ client: "old", mutations: [{ number: 5 }] }];
+  const both = { ...backup, mutations: [{ number: 1 }, { number: 2 }], others };
+  assert.equal(await takeInAll(manager, both), 3);
+  assert.deepEqual(taken, [
+    ["c", 2, false],
+    ["old", 1, true],
+  ]);
+  why = { code: "invalid-options", message: "the record has unsynced changes here" };
+  await assert.rejects(takeInAll(manager, both), why);
 });

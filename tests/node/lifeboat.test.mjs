@@ -35,7 +35,7 @@ function wiped({ fresh, mutations = [{ number: 2 }], pending = 1 }) {
   const recovered = [];
   const start = (takeIn) => boat.start(core, takeIn, (count) => recovered.push(count));
   const write = (next) => boat.write({ next, stamp: [next, 0], put: [] });
-  return { kept, gone, boat, start, write, written, started, told, recovered };
+  return { rescue, kept, gone, boat, start, write, written, started, told, recovered };
 }
 
 const all = async (_, mutations) => ({ count: mutations.length, left: [], why: null });
@@ -207,4 +207,21 @@ test("what a place has lost is handed over again, and what has gone is told", as
   t.mock.timers.tick(100_000);
   assert.deepEqual([written, told], [[4, 6, 7], []]);
   assert.equal(started.length, 2, "a core that is closed is not asked");
+});
+
+test("a copy that cannot be read counts as nothing only where it is known to have nothing else", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const broken = () => Promise.reject(new Error("broken"));
+  const unread = wiped({ fresh: false });
+  unread.rescue.peek = unread.rescue.load = broken;
+  await unread.start(all);
+  await assert.rejects(unread.boat.left(), { code: "rescue-failed" });
+  const own = wiped({ fresh: false });
+  own.kept.client = "new";
+  await own.start(all);
+  own.rescue.load = broken;
+  assert.equal(await own.boat.left(), 0);
+  // It was closed by another tab that signs out, which has counted.
+  await unread.boat.close();
+  assert.equal(await unread.boat.left(), 0);
 });

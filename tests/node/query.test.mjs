@@ -18,8 +18,8 @@ test("a query that says what it wants passes as it is, as a copy", () => {
     {},
     { equals: "a" },
     { equals: ["a"] },
-    { index: "n", equals: 2, range: { from: 1 } },
-    { index: ["a", "b"], equals: ["x", 1], prefix: "p", order: "desc", limit: 0, offset: 1 },
+    { index: ["n", "m"], equals: 2, range: { from: 1 } },
+    { index: ["a", "b"], equals: ["x"], prefix: "p", order: "desc", limit: 0, offset: 1 },
     { range: { from: "a", to: undefined }, prefix: undefined, order: undefined, after: undefined },
     { index: undefined, equals: undefined, range: undefined, after: { id: "x" } },
   ];
@@ -52,7 +52,22 @@ test("what would select everything is refused, with its name", () => {
     [{ index: "n", order: -1 }, "order is"],
     [{ index: "n", order: "descending" }, "order is"],
     [{ after: null }, "after takes"],
+    [{ equals: [] }, "equals is an empty list"],
+    [{ index: "n", equals: [] }, "equals is an empty list"],
+    [{ index: ["a", "b"], equals: "a", range: { from: [] } }, "range.from is an empty list"],
+    [{ index: "n", range: { to: [] } }, "range.to is an empty list"],
   ]);
+});
+
+test("what no record of the index can be is refused", () => {
+  refused(checkQuery, [
+    [{ index: "n", equals: [1, 2] }, "more values than"],
+    [{ index: "n", equals: 1, range: { from: 2 } }, "more values than"],
+    [{ index: "n", equals: "a", prefix: "a" }, "more values than"],
+    [{ index: ["a", "b"], range: { from: 1, to: [1, 2, 3] } }, "more values than"],
+  ]);
+  const both = { index: ["a", "b"], equals: 1, range: { from: 2, to: [3] } };
+  assert.deepEqual(plain(checkQuery(both)), both);
 });
 
 test("a list is asked for by what it knows", () => {

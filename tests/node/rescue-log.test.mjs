@@ -1,7 +1,7 @@
 // The rescue copy's text: what it replays to, whole or damaged, in any order that tabs can cause.
 import assert from "node:assert/strict";
 import test from "node:test";
-import { encode, replay, summary } from "../../npm/rescue-log.js";
+import { encode, lastLine, replay, summary } from "../../npm/rescue-log.js";
 
 const head = { client: "a", next: 9, stamp: [5, 0] };
 const puts = (...numbers) => numbers.map((number) => ({ number, text: `ü\n${number}` }));
@@ -189,6 +189,58 @@ test("what is kept of databases before stays beside the batches, and in a summar
   assert.deepEqual([replay(over).others, replay(over).more, kept(over)], [[], false, [2]]);
   assert.ok(!summary(replay(over)).includes("others"));
   assert.deepEqual(replay(text + encode({ ...head, client: "b" }, [], [])).others, []);
+});
+
+test("a batch that says anew what is kept of databases before counts whole or not at all", () => {
+  const old = encode({ ...head, client: "old" }, puts(1, 2), []);
+  const others = [{ client: "old", mutations: puts(...range(1, 300)) }];
+  const amounts = (text) => {
+    const { client, others, more } = replay(text);
+    const of = others.reduce((sum, { mutations }) => sum + mutations.length, 0);
+    return [client, kept(text).length, of, more];
+  };
+  const batches = [
+    [old, encode(head, puts(...range(1, 400)), [], { others }), ["a", 400, 300, true]],
+    [old, encode({ ...head, reset: true }, [], [], { others }), ["a", 0, 300, true]],
+    [
+      old + encode(head, puts(1), [], { others }),
+      encode(head, puts(2), [], { others: [] }),
+      ["a", 2, 0, false],
+    ],
+    [encode(head, puts(1), [], { others }), summary(replay(old)), ["old", 2, 0, false]],
+  ];
+  for (const [before, batch, after] of batches) {
+    const lines = batch.split("\n").slice(1);
+    let torn = before;
+    for (const line of lines.slice(0, -1)) {
+      for (const text of [torn, `${torn}\n${line.slice(0, 20)}`, `${torn}\n${line}`]) {
+        assert.deepEqual(amounts(text), amounts(before));
+        if (text !== before) assert.equal(replay(lastLine(text)).client, null, "nobody's yet");
+        assert.deepEqual(amounts(text + batch), after, "it comes again");
+        const another = text + encode({ ...head, client: amounts(text)[0] }, [], []);
+        assert.deepEqual(amounts(another).slice(0, 3), amounts(before).slice(0, 3));
+      }
+      torn += `\n${line}`;
+    }
+    assert.deepEqual(amounts(before + batch), after);
+  }
+  // A line that is damaged costs itself.
+  const [first, last] = encode(head, puts(1), [], { others: [] }).split("\n").slice(1);
+  const damaged = `\n${first}\n?${last.slice(1)}` + encode(head, puts(2), []);
+  assert.deepEqual(amounts(damaged), ["a", 1, 0, false]);
+});
+
+test("a late batch of a database that is gone stays beside what has taken its place", () => {
+  const old = { ...head, client: "old" };
+  const late = encode(old, puts(1, 4), [2]) + encode({ ...old, reset: true }, puts(5), []);
+  const text = encode(old, puts(1, 2), []) + encode(head, puts(2, 3), []);
+  for (const read of [text + late, text + late + encode(head, puts(6), [2])]) {
+    const { client, others, more } = replay(read);
+    assert.deepEqual([client, others], ["a", [{ client: "old", mutations: puts(1, 4, 5) }]]);
+    assert.deepEqual(kept(read), more ? [2, 3] : [3, 6]);
+    const { client: same, others: kept2 } = replay(summary(replay(read)));
+    assert.deepEqual([same, kept2], [client, others]);
+  }
 });
 
 test("each mutation says of which version of the data it is, as its line did", () => {

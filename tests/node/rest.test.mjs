@@ -218,3 +218,28 @@ test("Retry-After is seconds or a date", () => {
   assert.equal(retryAfter("soon"), undefined);
   assert.equal(retryAfter(null), undefined);
 });
+
+test("credentials that are no header are told, but not what they are", async () => {
+  const told = async (run) => {
+    const error = await run().then(
+      () => assert.fail("it was sent"),
+      (error) => error,
+    );
+    assert.equal(error.name, "BackendError");
+    assert.match(error.message, /^headers: /);
+    assert.ok(!/secret/.test(`${error.message} ${error.stack} ${error.cause}`), error.message);
+  };
+  for (const authorization of ["Bearer top\nsecret", "Bearer secret€"]) {
+    const headers = () => ({ authorization });
+    const backend = rest({ url: "http://127.0.0.1:9/sync", headers, realtime: true });
+    await told(() => backend.pull(null, 10, context()));
+    await told(async () => backend.subscribe(assert.fail, assert.fail));
+  }
+});
+
+test("a time limit beyond what timers can count is none, not one of no time", async () => {
+  const answer = (_, response) => setTimeout(() => response.end('{"changes":[]}'), 30);
+  for (const timeout of [2 ** 31, 1e15]) {
+    await withServer(answer, (backend) => backend.pull(null, 10, context()), { timeout });
+  }
+});

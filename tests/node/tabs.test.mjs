@@ -65,3 +65,55 @@ test("a tab that comes while the others are asked to close is asked as well", as
     other.close();
   }
 });
+
+test("who waits to be alone does not wait for the lock that this tab takes again after a sweep", async () => {
+  const [asked, presence] = [slowLocks(), new Presence("db")];
+  const entered = presence.enter();
+  asked[0].grant();
+  await entered;
+  const swept = presence.alone(() => {});
+  await asked[0].over;
+  await new Promise(setImmediate);
+  asked[1].grant({});
+  await asked[1].over;
+  await new Promise(setImmediate);
+  // It is asked for, and not given yet.
+  const alone = presence.whenAlone(1_000, () => presence.end());
+  await new Promise(setImmediate);
+  asked[2].grant();
+  await swept;
+  await new Promise(setImmediate);
+  assert.ok(asked[2].released);
+  asked[3].grant();
+  assert.equal(await alone, true);
+});
+
+test("what fails while nobody else is there is not taken for somebody who does not leave", async () => {
+  const [asked, presence] = [slowLocks(), new Presence("db")];
+  const silent = new DOMException("no answer in time", "TimeoutError");
+  const alone = presence.whenAlone(1_000, () => {
+    presence.end();
+    throw silent;
+  });
+  await new Promise(setImmediate);
+  asked[0].over.catch(() => {});
+  asked[0].grant();
+  await assert.rejects(alone, silent);
+});
+
+test("the locks of two users are never the same, whatever they are called", async () => {
+  const asked = slowLocks();
+  const users = ["ann", "ann:open", "ann:turn", "ann:lead", "ann:open:lead"];
+  const of = (database) => {
+    const from = asked.length;
+    const presence = new Presence(database);
+    presence.enter();
+    const tabs = new Tabs(database, presence, { lead() {} });
+    tabs.turn();
+    tabs.close();
+    return asked.slice(from).map(({ name }) => name);
+  };
+  const all = users.map((user) => of(`landfall:app:${user}`));
+  assert.deepEqual(all[0], ["landfall:app:ann:open", "landfall:app:ann", "landfall:app:ann:turn"]);
+  assert.equal(new Set(all.flat()).size, all.flat().length);
+});

@@ -8,6 +8,7 @@ test("what a transaction reads of its own writes is not what it stores", async (
   const manager = {
     collection() {},
     keyOf: () => "id",
+    accept() {},
     read: async (use) => use(core),
     transact: async (writes) => void stored.push(...writes),
   };

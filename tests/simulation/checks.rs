@@ -106,8 +106,17 @@ fn same_as_server(fleet: &Fleet, client: usize, manager: &Tabs) {
             let state = manager.state(collection, key).ok().flatten();
             fleet.wide.never && matches!(state, Some("conflict" | "pending"))
         };
-        let truth: BTreeMap<_, _> = truth.into_iter().filter(|(key, _)| !waits(key)).collect();
         let synced = |key: &str| manager.state(collection, key).ok().flatten() != Some("local");
+        // A draft hides what was promoted under its key by a database that the device has no more.
+        let hidden = |key: &str| {
+            let oracle = world.oracle.borrow();
+            let exact = oracle.exact.get(&(client, (collection.into(), key.into())));
+            let drafted = exact.filter(|e| e.loose && e.states.iter().flatten().any(|s| s.local));
+            !synced(key) && drafted.is_some()
+        };
+        let truth = truth.into_iter();
+        let truth = truth.filter(|(key, _)| !waits(key) && !hidden(key));
+        let truth: BTreeMap<_, _> = truth.collect();
         let shown = shown.into_iter();
         let shown = shown.filter(|(key, _)| synced(key) && !waits(key));
         let shown: BTreeMap<Rc<str>, String> = shown

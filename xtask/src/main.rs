@@ -29,6 +29,7 @@ mod shorten;
 mod sim;
 mod sites;
 mod size;
+mod soak;
 mod test;
 mod toolchain;
 mod tools;
@@ -57,6 +58,8 @@ cargo xtask <command>
   crash [--rounds N] [--wipe] [--seed S] [--json FILE] [--durability strict]
                          kill a browser that writes, N times, and check what is left; --wipe
                          damages the browser's files after each kill; see tests/crash/README.md
+  soak [--minutes N]     tabs and devices that write without a rest on the real server, for 10
+                         minutes, and whether all of them have the same in the end
   sim [--seeds N] [--first N] [--seed S] [--planted]
                          play N stories of devices, faults and a server from seeds, or one in
                          words; --planted: how many it takes to find each bug that was planted
@@ -144,6 +147,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "bench" => bench::run(&paths, rest),
         "crash" => crash::run(&paths, rest),
         "sim" => sim::run(&paths, rest),
+        "soak" => soak::run(&paths, rest),
         "mutants" => mutants::run(&paths, rest),
         "coverage" => coverage::run(&paths, rest),
         "schemathesis" => schemathesis::run(&paths, rest),

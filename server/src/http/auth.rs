@@ -41,7 +41,7 @@ impl FromRequestParts<App> for Credentials {
         match good {
             Ok(credentials) => {
                 let user = &credentials.claimed.user;
-                app.rates.user(user, 1, &app.metrics)?;
+                app.rates.user(user, &app.metrics)?;
                 Ok(credentials)
             }
             Err(refused) => {

@@ -38,7 +38,7 @@ pub(super) async fn batch(
         .map_err(|fault| Problem::malformed(format!("clientId: {fault}")))?;
     // The request itself was the first.
     let more = request.changes.len().saturating_sub(1);
-    app.rates.user(access.user(), more, &app.metrics)?;
+    app.rates.more(access.user(), more, &app.metrics)?;
 
     let mut parts: Vec<Part> = Vec::new();
     for wire in request.changes {

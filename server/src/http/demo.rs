@@ -48,8 +48,10 @@ impl FromRequestParts<App> for Near {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map(|ConnectInfo(address)| address.ip());
         let is_here = |address: IpAddr| address.to_canonical().is_loopback();
-        let told = app.rates.told(&parts.headers);
-        Ok(Self(peer.is_some_and(is_here) && told.is_none_or(is_here)))
+        let (rates, headers) = (&app.rates, &parts.headers);
+        // An address with a port, say, is somebody's as well.
+        let is_near = !rates.is_forwarded(headers) || rates.told(headers).is_some_and(is_here);
+        Ok(Self(peer.is_some_and(is_here) && is_near))
     }
 }
 

@@ -33,17 +33,22 @@ impl Rates {
         }
     }
 
-    /// Charges a user.
-    pub(super) fn user(
+    /// Charges a user for a request.
+    pub(super) fn user(&self, user: &UserId, metrics: &Metrics) -> Result<(), Problem> {
+        let charge = |users: &Limiter| users.charge(&user.as_str(), 1);
+        let charged = self.users.as_ref().map_or(Ok(()), charge);
+        charged.map_err(|wait| refused(wait, By::User, metrics))
+    }
+
+    /// Charges a user for what a request has more than others.
+    pub(super) fn more(
         &self,
         user: &UserId,
-        cost: usize,
+        more: usize,
         metrics: &Metrics,
     ) -> Result<(), Problem> {
-        let charged = match &self.users {
-            Some(users) => users.charge(&user.as_str(), cost),
-            None => Ok(()),
-        };
+        let charge = |users: &Limiter| users.charge_more(&user.as_str(), more);
+        let charged = self.users.as_ref().map_or(Ok(()), charge);
         charged.map_err(|wait| refused(wait, By::User, metrics))
     }
 
@@ -54,6 +59,12 @@ impl Rates {
             None => Ok(()),
         };
         charged.map_err(|wait| refused(wait, By::Peer, metrics))
+    }
+
+    /// Whether the request has the header of a proxy that is trusted, readable or not.
+    pub(super) fn is_forwarded(&self, headers: &HeaderMap) -> bool {
+        let name = self.proxy_header.as_ref();
+        name.is_some_and(|name| headers.contains_key(name))
     }
 
     /// The address that the proxy's header tells, where one is trusted.

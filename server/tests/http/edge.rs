@@ -93,6 +93,14 @@ async fn a_new_token_is_no_new_bucket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_costs_more_than_a_bucket_holds_passes() {
+    let server = limited(rate(5), None).await;
+    let ann = server.client("ann");
+    let changes: Vec<_> = (0..10).map(|n| create(&format!("m{n}"), &format!("r{n}"))).collect();
+    assert_eq!(ann.push(&changes).await.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_costs_its_changes_and_passes_whole_or_not_at_all() {
     let server = limited(rate(12), None).await;
     let ann = server.client("ann");

@@ -162,9 +162,11 @@ async fn a_demo_gives_tokens_that_work() {
         let ask = ask.header("x-forwarded-for", from);
         ask.json(&json!({"user": "demo"})).send()
     };
-    // By a proxy on this machine.
-    let refused = forwarded("127.0.0.1, 9.9.9.9").await.unwrap();
-    problem(refused, 403, "forbidden").await;
+    // By a proxy on this machine, whatever it makes of an address.
+    for from in ["127.0.0.1, 9.9.9.9", "9.9.9.9:1234", "for=9.9.9.9"] {
+        let refused = forwarded(from).await.unwrap();
+        problem(refused, 403, "forbidden").await;
+    }
     let near = forwarded("9.9.9.9, 127.0.0.1").await.unwrap();
     assert_eq!(near.status(), 200);
     client.token = given["token"].as_str().unwrap().into();

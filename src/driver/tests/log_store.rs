@@ -10,7 +10,7 @@ use crate::engine::{Config, Event, Failure};
 use crate::error::{Code, Error, Result};
 use crate::model::{Action, Change, MutationNo, Name, Page, Pulled, Refusal, Verdict, Version};
 use crate::options::CollectionSpec;
-use crate::replica::plan::{Intent, Notice, Write, WriteOptions};
+use crate::replica::plan::{Intent, Notice, Transaction, Write, WriteOptions};
 use crate::store::memory::MemoryStore;
 use crate::store::{AppendError, Base, Entry, Place, ReadEntry, SegmentId, Seq, Store, Tail};
 use crate::value::{Scalar, Value};
@@ -92,6 +92,14 @@ struct Evicting {
     fetch_fails: Cell<bool>,
     /// What the segments have cannot be read any more.
     lost: Cell<bool>,
+    /// Nor can the record with this key.
+    torn: Cell<Option<&'static str>>,
+    /// The next fetch takes until the other end is used or dropped.
+    held: RefCell<Option<oneshot::Receiver<()>>>,
+    /// What the rescue copy was given.
+    handed: Rc<RefCell<Vec<String>>>,
+    /// So many reads of the log work, then one fails.
+    reads: Cell<Option<u32>>,
 }
 
 impl Evicting {
@@ -101,6 +109,10 @@ impl Evicting {
             homed: RefCell::default(),
             fetch_fails: Cell::new(false),
             lost: Cell::new(false),
+            torn: Cell::default(),
+            held: RefCell::default(),
+            handed: Rc::default(),
+            reads: Cell::new(None),
         }
     }
 
@@ -147,6 +159,11 @@ impl Store<Slot> for Evicting {
         after: Seq,
         limit: u32,
     ) -> Result<impl IntoIterator<Item = ReadEntry<Slot>>> {
+        let left = self.reads.take();
+        self.reads.set(left.and_then(|left| left.checked_sub(1)));
+        if left == Some(0) {
+            return Err(Error::new(Code::StorageFailed, "no answer"));
+        }
         self.disk.read(after, limit).await
     }
     async fn append(
@@ -188,7 +205,14 @@ impl Store<Slot> for Evicting {
         if self.fetch_fails.take() {
             return Err(Error::new(Code::StorageFailed, "no answer"));
         }
-        if self.lost.get() && !values.is_empty() {
+        let held = self.held.take();
+        if let Some(held) = held {
+            // Used or dropped: it goes on.
+            let _ = held.await;
+        }
+        let torn = self.torn.get().map(Json::from);
+        let is_torn = |slot: &Slot| torn.is_some() && slot.0.json.get("id") == torn.as_ref();
+        if self.lost.get() && !values.is_empty() || values.iter().any(is_torn) {
             return Err(Error::new(Code::DatabaseDamaged, "a segment is damaged"));
         }
         for slot in values {
@@ -244,7 +268,7 @@ impl Clock for Still {
     }
 }
 
-struct Deaf;
+struct Deaf(Rc<RefCell<Vec<String>>>);
 
 impl Listener<Slot> for Deaf {
     fn committed(&self, _: &[Name], _: &[Notice<Slot>], _: bool) {}
@@ -257,6 +281,9 @@ impl Listener<Slot> for Deaf {
         for held in &batch.put {
             held.each_value(&mut |slot| drop(slot.json().clone()));
         }
+        let put: Vec<MutationNo> = batch.put.iter().map(|held| held.mutation.no).collect();
+        let text = format!("put {put:?} all below {}", batch.next_no);
+        self.0.borrow_mut().push(text);
         Box::pin(async {})
     }
 }
@@ -268,15 +295,27 @@ fn same() -> crate::driver::Migrate<Slot> {
     Box::new(|_, record, _| Ok(record.clone()))
 }
 
-async fn open(disk: &MemoryStore<Slot>) -> Tab {
+fn things() -> Vec<CollectionSpec> {
     let mut spec = CollectionSpec::new("things", "id");
     spec.indexes = vec![vec!["n".into()]];
     spec.references = vec![("of".into(), "things".into())];
-    open_with(disk, vec![spec], None).await
+    vec![spec]
+}
+
+async fn open(disk: &MemoryStore<Slot>) -> Tab {
+    open_with(disk, things(), None).await
 }
 
 async fn open_with(
     disk: &MemoryStore<Slot>,
+    collections: Vec<CollectionSpec>,
+    backend: Option<Nowhere>,
+) -> Tab {
+    open_on(Evicting::new(disk), collections, backend).await
+}
+
+async fn open_on(
+    store: Evicting,
     collections: Vec<CollectionSpec>,
     backend: Option<Nowhere>,
 ) -> Tab {
@@ -291,17 +330,10 @@ async fn open_with(
         strict_rescue: false,
         version: 1,
     };
-    let tab: Tab = Manager::open(
-        settings,
-        Evicting::new(disk),
-        backend,
-        Still,
-        true,
-        Box::new(Deaf),
-        same(),
-    )
-    .await
-    .unwrap();
+    let ear = Box::new(Deaf(store.handed.clone()));
+    let tab: Tab = Manager::open(settings, store, backend, Still, true, ear, same())
+        .await
+        .unwrap();
     tab.signal(Event::Leader(true));
     tab
 }
@@ -799,6 +831,71 @@ fn the_rescue_copy_is_given_whole_mutations() {
     });
 }
 
+/// A tab with three records in segments, whose rescue copy has all of the queue: it is empty.
+async fn rescued() -> Story {
+    let mut story = Story::new().await;
+    let puts = [Op::Put(0, 1, 5), Op::Put(0, 2, 5), Op::Put(0, 3, 5)];
+    for op in puts.iter().chain(&[Op::Send(0), Op::Ack(0), Op::Fold]) {
+        story.play(op).await;
+    }
+    let tab = &story.tabs[0];
+    tab.start_rescue(1, crate::hlc::Hlc::default(), false);
+    tab.rescue_now().await;
+    tab.store().handed.take();
+    story
+}
+
+#[test]
+fn nothing_is_missing_in_the_rescue_copy_only_when_nobody_reads_for_it() {
+    run(async {
+        let mut story = rescued().await;
+        story.play(&Op::Update(0, 1, 6)).await;
+        let store = story.tabs[0].store();
+        store.evict_all();
+        let (go, held) = oneshot::channel();
+        store.held.replace(Some(held));
+        let first = story.tabs[0].clone();
+        let first = tokio::task::spawn_local(async move { first.rescue_now().await });
+        pass(1).await;
+        // Another batch is made meanwhile: a kill now must not make it the last word.
+        story.play(&Op::Put(0, 9, 7)).await;
+        let second = story.tabs[0].clone();
+        let second = tokio::task::spawn_local(async move { second.rescue_now().await });
+        pass(1).await;
+        let told = story.tabs[0].store().handed.clone();
+        let handed = || told.take();
+        assert_eq!(handed(), ["put [5] all below 4"]);
+        go.send(()).unwrap();
+        first.await.unwrap();
+        second.await.unwrap();
+        assert_eq!(handed(), ["put [4] all below 6"]);
+    });
+}
+
+#[test]
+fn what_is_damaged_keeps_nothing_else_from_the_rescue_copy() {
+    run(async {
+        let mut story = rescued().await;
+        for op in [Op::Update(0, 1, 6), Op::Update(0, 2, 6)] {
+            story.play(&op).await;
+        }
+        let store = story.tabs[0].store();
+        store.evict_all();
+        store.torn.set(Some("k1"));
+        story.tabs[0].rescue_now().await;
+        let told = story.tabs[0].store().handed.clone();
+        let handed = || told.take();
+        assert_eq!(handed(), ["put [5] all below 4"]);
+        story.play(&Op::Put(0, 9, 7)).await;
+        story.tabs[0].rescue_now().await;
+        assert_eq!(handed(), ["put [6] all below 4"]);
+        // It can be read again.
+        story.tabs[0].store().torn.set(None);
+        story.tabs[0].rescue_now().await;
+        assert_eq!(handed(), ["put [4] all below 7"]);
+    });
+}
+
 #[test]
 fn what_a_query_looks_at_is_fetched_first() {
     run(async {
@@ -935,5 +1032,100 @@ fn what_all_that_is_parked_shows_on_is_fetched_first() {
             .unwrap();
         tab.store().evict_all();
         assert_eq!(submit(tab, Intent::Retry(None)).await, Ok(1));
+    });
+}
+
+#[test]
+fn a_first_reading_that_fails_half_way_goes_on_where_it_ended() {
+    run(async {
+        let mut story = Story::new().await;
+        let (update, send, ack) = (|n| Op::Update(0, 1, n), Op::Send(0), Op::Ack(0));
+        let folded = [Op::Put(0, 1, 1), send.clone(), Op::Fold];
+        let after = [update(2), ack, send, update(3)];
+        for op in folded.into_iter().chain(after) {
+            story.play(&op).await;
+        }
+        for n in 0..20 {
+            story.play(&Op::Put(0, 2, n)).await;
+        }
+        let store = Evicting::new(&story.disk);
+        store.reads.set(Some(1));
+        story.tabs = vec![open_on(store, things(), None).await];
+        story.catch_up().await;
+        assert_eq!(story.tabs[0].store().reads.get(), None, "it was read");
+        story.check().await;
+        story.play(&Op::Ack(0)).await;
+        story.play(&Op::Send(0)).await;
+        story.check().await;
+    });
+}
+
+/// An update of some fields of a record.
+fn patch(key: &str, optimistic: bool, patch: Json) -> (Name, Write<Slot>, WriteOptions) {
+    let names = patch.as_object().unwrap().keys();
+    let write = Write::Update {
+        key: key.into(),
+        changed: names.map(|n| Rc::from(n.as_str())).collect(),
+        patch: Slot::new(patch),
+    };
+    let options = WriteOptions {
+        local_only: None,
+        optimistic: Some(optimistic),
+    };
+    ("things".into(), write, options)
+}
+
+#[test]
+fn what_shows_on_top_of_a_record_is_shown_in_other_tabs() {
+    run(async {
+        let story = synced().await;
+        let (one, other) = (&story.tabs[0], &story.tabs[1]);
+        other.store().evict_all();
+        let hidden = patch("k1", false, json!({ "n": 6 }));
+        for (name, write, options) in [hidden, patch("k1", true, json!({ "m": 7 }))] {
+            let write = Intent::Write(name, vec![write], options);
+            one.submit(write, Box::new(|_| {}));
+        }
+        story.catch_up().await;
+        let shown = other.get("things", "k1").unwrap().unwrap();
+        let both = json!({ "id": "k1", "n": 5, "k": [5, "k1"], "m": 7 });
+        assert_eq!(**shown.json(), both);
+    });
+}
+
+#[test]
+fn what_shows_on_top_of_a_record_joins_another_group() {
+    run(async {
+        let mut story = synced().await;
+        story.tabs.truncate(1);
+        let tab = &story.tabs[0];
+        let new = |key: &str| {
+            let write = Write::Create(Slot::new(json!({ "id": key, "n": 1 })));
+            ("things".into(), write, WriteOptions::default())
+        };
+        let transact = |writes| {
+            let (reads, grouped) = (Vec::new(), true);
+            let transaction = Transaction {
+                writes,
+                reads,
+                grouped,
+            };
+            tab.submit(Intent::Transaction(transaction), Box::new(|_| {}));
+        };
+        transact(vec![new("k2"), new("k3")]);
+        let hidden = patch("k1", false, json!({ "n": 6 }));
+        transact(vec![
+            hidden,
+            patch("k1", true, json!({ "m": 7 })),
+            new("k4"),
+        ]);
+        story.catch_up().await;
+        tab.store().evict_all();
+        let of_both = ["k2", "k4"].map(|key| patch(key, true, json!({ "n": 2 })));
+        transact(of_both.into());
+        story.catch_up().await;
+        let queued = tab.outbox(&OutboxFilter::default()).into_iter();
+        let groups: Vec<_> = queued.map(|e| e.mutation.group.unwrap()).collect();
+        assert!(groups.len() == 4 && groups.iter().all(|g| *g == groups[0]));
     });
 }

@@ -452,3 +452,30 @@ fn what_the_conflict_log_has_is_migrated_with_the_records() {
         assert_eq!(dump(&m, "sites").await, [r#"{"id":"x","size":20}"#]);
     });
 }
+
+#[test]
+fn what_an_older_tab_writes_into_a_new_database_is_migrated() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let mut device = Device::new("a", &server, 1);
+        let old = device.open_idle().await;
+        to_two(&mut device);
+        let new = device.open_idle().await;
+        create(&old, "sites", site("s", 1)).await.unwrap();
+        create(&new, "sites", json!({"id": "t", "size": 20}))
+            .await
+            .unwrap();
+        let both = [r#"{"id":"s","size":10}"#, r#"{"id":"t","size":20}"#];
+        assert_eq!(dump(&new, "sites").await, both);
+        new.signal(Event::Close);
+        let new = device.open_idle().await;
+        assert_eq!(dump(&new, "sites").await, both);
+        assert_eq!(
+            update(&old, "sites", "s", json!({"n": 2}))
+                .await
+                .unwrap_err()
+                .code,
+            Code::DatabaseNewer
+        );
+    });
+}

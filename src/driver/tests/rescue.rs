@@ -1,13 +1,16 @@
 //! What the rescue copy is told.
 
 use super::rig::*;
+use crate::driver::OutboxFilter;
 use crate::engine::Event;
 use crate::hlc::Hlc;
 use crate::limits;
+use crate::model::{Mutation, MutationNo};
 use crate::replica::plan::{Intent, Write, WriteOptions};
 use crate::store::memory::Fault as Disk;
 use serde_json::json;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// What it was told since this was last asked.
@@ -326,4 +329,101 @@ fn a_copy_has_nothing_that_may_still_be_refused_and_all_that_was_there_before() 
         let all = ["rescue put [1, 2] gone [] all below 3"];
         assert_eq!(told(&device).await, all);
     });
+}
+
+#[test]
+fn what_is_being_deleted_is_handed_over_with_what_was_written_along_with_it() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        m.start_rescue(0, Hlc::default(), false);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        told(&device).await;
+        let put = |key: &str, n| Write::Put(Rc::new(site(key, n)));
+        let both = vec![put("x", 2), put("y", 2)];
+        let bulk = Intent::Write("sites".into(), both, WriteOptions::default());
+        submit(&m, bulk).await.unwrap();
+        let release = device.store.hold_next();
+        // Nobody but this device has heard of it: with its creation the record is gone altogether.
+        let gone = async { delete(&m, "sites", "x").await.unwrap() };
+        let batch = async {
+            pass(1).await;
+            m.rescue_now().await;
+            let told = device.told.0.borrow().clone();
+            assert!(told.contains(&"rescue put [1, 2] gone [] all below 2".into()));
+            assert!(told.contains(&format!("holds 1 with {:?}", Some(json!(2)))));
+            release.send(()).unwrap();
+        };
+        tokio::join!(gone, batch);
+        let last = "rescue put [] gone [1] all below 3";
+        assert_eq!(told(&device).await.last().unwrap(), last);
+    });
+}
+
+/// What a copy holds by what it was told: of each mutation what `n` is in its record.
+fn learn(copy: &mut BTreeMap<MutationNo, String>, told: &[String]) {
+    for line in told {
+        if let Some((no, n)) = line
+            .strip_prefix("holds ")
+            .and_then(|l| l.split_once(" with "))
+        {
+            copy.insert(no.parse().unwrap(), n.into());
+        } else if let Some((_, gone)) = line.split_once(" gone [") {
+            let gone = gone.split_once(']').unwrap().0.split(", ");
+            for no in gone.filter_map(|no| no.parse().ok()) {
+                copy.remove(&no);
+            }
+        }
+    }
+}
+
+#[test]
+fn whenever_a_batch_is_made_the_copy_has_all_that_was_stored_by_then_and_nothing_else() {
+    for seed in 0..200 {
+        run(async move {
+            let chance = Chance::new(seed);
+            let server = Rc::new(RefCell::new(Server::default()));
+            let device = Device::new("a", &server, seed);
+            let m = device.open_idle().await;
+            m.start_rescue(0, Hlc::default(), false);
+            let stored = || -> BTreeMap<_, _> {
+                let queued = m.outbox(&OutboxFilter::default());
+                let n = |m: &Mutation<Record>| format!("{:?}", m.value.as_ref().map(|v| &v["n"]));
+                let queued = queued.iter().map(|e| (e.mutation.no, n(&e.mutation)));
+                queued.collect()
+            };
+            let mut copy = BTreeMap::new();
+            for step in 0..40 {
+                let before = stored();
+                let writes = (0..=chance.below(4)).map(|_| {
+                    let key = format!("k{}", chance.below(5));
+                    match chance.below(3) {
+                        0 => Write::Delete(key.into()),
+                        _ => Write::Put(Rc::new(site(&key, step))),
+                    }
+                });
+                let intent =
+                    Intent::Write("sites".into(), writes.collect(), WriteOptions::default());
+                let release = device.store.hold_next();
+                let write = submit(&m, intent);
+                let batch = async {
+                    pass(1).await;
+                    m.rescue_now().await;
+                    learn(&mut copy, &device.told.0.take());
+                    assert_eq!(copy, before, "seed {seed}, step {step}: while it is stored");
+                    if chance.below(4) == 0 {
+                        device.store.fail_next(Disk::Full);
+                    }
+                    let _ = release.send(());
+                };
+                drop(tokio::join!(write, batch));
+                if chance.below(2) == 0 {
+                    m.rescue_now().await;
+                    learn(&mut copy, &device.told.0.take());
+                    assert_eq!(copy, stored(), "seed {seed}, step {step}");
+                }
+            }
+        });
+    }
 }

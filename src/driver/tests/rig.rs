@@ -159,6 +159,10 @@ impl Listener<Record> for Ear {
             .push(format!("error {}", error.code.as_str()));
     }
 
+    fn folded(&self) {
+        self.0.0.borrow_mut().push("folded".into());
+    }
+
     fn decide(&self, question: Question<Record>) -> Decision {
         self.1(question)
     }

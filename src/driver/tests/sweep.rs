@@ -3,6 +3,7 @@
 use super::rig::*;
 use crate::engine::Event;
 use crate::limits;
+use crate::store::memory::Fault;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -55,5 +56,20 @@ fn an_app_that_never_stops_writing_has_its_log_compacted() {
         }
         m.sweep().await.unwrap();
         assert!(device.store.sizes().0 < limits::FOLD_ENTRIES_MIN);
+    });
+}
+
+/// A full disk would stay full of what a compaction has not come to an end with.
+#[test]
+fn what_a_compaction_that_fails_has_written_can_be_swept() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open().await;
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        synced(&m).await;
+        device.store.fail_next(Fault::Full);
+        assert!(m.fold().await.is_err());
+        assert!(device.told.0.borrow().iter().any(|told| told == "folded"));
     });
 }

@@ -370,6 +370,21 @@ fn a_tab_that_was_overtaken_takes_turns_with_the_other_for_a_while() {
     });
 }
 
+#[test]
+fn nobody_waits_for_a_turn_that_waits_for_the_rescue_copy() {
+    run(async {
+        let (_, mut device) = offline();
+        (device.strict, device.rescue_ms) = (true, 30);
+        let m = device.open_idle().await;
+        m.start_rescue(0, crate::hlc::Hlc::default(), false);
+        m.take_turns();
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let told = device.told.0.borrow();
+        let at = |what: &str| told.iter().position(|line| line == what).unwrap();
+        assert!(at("turn over") < at("kept [1]"), "{told:?}");
+    });
+}
+
 /// What a reopened database has must be what this tab has.
 #[test]
 fn a_page_between_two_writes_of_one_commit_changes_no_base() {

@@ -2,6 +2,7 @@
 
 use super::steps::{Story, conflict, refused};
 use super::*;
+use crate::limits;
 use crate::model::MutationState;
 use crate::ordered::Numbers;
 
@@ -188,4 +189,60 @@ fn an_update_travels_with_its_changed_fields_alone() {
     let change = story.replica.change(whole).unwrap();
     assert_eq!(*change.data.unwrap(), json!({ "id": "m", "a": 2, "b": 1 }));
     assert!(change.changed.is_none());
+}
+
+/// Where the queue was not looked at again.
+fn passed_over(story: &Story) -> usize {
+    let places = story.replica.outbox.ready(None);
+    let stuck = story.replica.stuck[0].borrow();
+    places.filter(|place| stuck.end(*place).is_some()).count()
+}
+
+#[test]
+fn groups_that_wait_are_looked_at_again_only_when_something_of_them_changes() {
+    let mut story = Story::new();
+    let note = |id: &str| ("notes", json!({ "id": id, "siteId": "p" }));
+    let parent = story.put("sites", json!({ "id": "p" }));
+    let old = story.put("others", json!({ "id": "o" }));
+    story.sent(parent);
+    story.sent(old);
+    let first = story.group(&[site("x"), note("n")]);
+    let second = story.group(&[("others", json!({ "id": "o", "a": 2 })), site("y")]);
+    let flying = [parent, old];
+    assert!(story.next(0.0, &flying, 9).is_empty());
+    assert_eq!(passed_over(&story), 3, "what is behind is in no place");
+    assert!(story.next(0.0, &flying, 9).is_empty());
+    // What comes and does not wait.
+    let free = story.put("sites", json!({ "id": "free" }));
+    assert_eq!(passed_over(&story), 3);
+    assert_eq!(story.next(0.0, &flying, 9), [free]);
+    let confirmed = || Verdict::Success {
+        version: Version(1),
+        data: None,
+    };
+    story.verdict(old, confirmed());
+    assert_eq!(story.next(0.0, &[parent, free], 9), second);
+    story.verdict(parent, confirmed());
+    let all = [&first[..], &second[..]].concat();
+    let mut next = story.next(0.0, &[free], 9);
+    next.sort_unstable();
+    assert_eq!(next, all);
+}
+
+#[test]
+fn a_group_that_waited_and_has_become_too_large_goes_one_by_one() {
+    let mut story = Story::new();
+    let parent = story.put("sites", json!({ "id": "p" }));
+    story.sent(parent);
+    let note = ("notes", json!({ "id": "n", "siteId": "p" }));
+    let group = story.group(&[site("x"), site("y"), note]);
+    assert!(story.next(0.0, &[parent], 9).is_empty());
+    assert_eq!(passed_over(&story), 3);
+    // What rewrites a member joins its group.
+    let keys = (0..limits::BATCH_CHANGES_MAX).map(|n| format!("k{n}"));
+    let keys: Vec<_> = std::iter::once("x".to_owned()).chain(keys).collect();
+    let more: Vec<_> = keys.iter().map(|key| site(key)).collect();
+    story.group(&more);
+    let y = group[1];
+    assert!(story.next(0.0, &[parent], 200).contains(&y));
 }

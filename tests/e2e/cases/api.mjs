@@ -363,6 +363,7 @@ async function backupAndSignOut(rig) {
   });
   assert.deepEqual(got.codes, Array(9).fill("invalid-options"));
   assert.deepEqual([got.same, got.backup.mutations.length, got.total], [0, 2, 2]);
+  assert.ok(!("unread" in got.backup) && !("others" in got.backup));
   assert.equal(got.refused.code, "unsynced");
   assert.match(got.refused.message, /2 pending/);
 

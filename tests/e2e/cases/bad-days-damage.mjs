@@ -66,6 +66,12 @@ async function queued(rig) {
     [["b", "database-damaged"]],
   );
   assert.deepEqual(await page.evaluate(() => window.told), ["database-damaged"]);
+  const backup = await page.evaluate(() => window.db.exportUnsynced());
+  assert.equal(backup.mutations.length, 3);
+  assert.deepEqual(
+    backup.unread.map(({ id, key }) => [id, key]),
+    [[parked[0].id, "b"]],
+  );
   // It can be folded, and is no more damaged than before.
   assert.equal(await page.evaluate(() => window.db.compact()), true);
   await page.evaluate(() => window.db.close());

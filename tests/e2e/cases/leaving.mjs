@@ -363,6 +363,27 @@ async function leftInRescue(rig) {
   const signOut = (options) =>
     page.evaluate((options) => window.lab.errorOf(() => window.db.signOut(options)), options);
   assert.equal((await signOut())?.code, "unsynced", "a change waits in the rescue copy");
+  const backup = await page.evaluate(() => window.db.exportUnsynced());
+  const names = backup.others.map(({ mutations }) =>
+    mutations.map(({ record }) => JSON.parse(record).name),
+  );
+  assert.deepEqual([backup.mutations, names, backup.unread], [[], [["acknowledged"]], undefined]);
+  const taken = await page.evaluate(
+    async ([backup, user]) => {
+      const errorOf = async (backup) =>
+        (await window.lab.errorOf(() => window.db.importUnsynced(backup)))?.message;
+      const refused = await errorOf(backup);
+      const collections = { sites: { key: "id" } };
+      const other = await window.landfall.open({ name: "other", user, collections });
+      const count = await other.importUnsynced({ ...backup, name: "other" });
+      const record = await other.collection("sites").get("a");
+      await other.signOut({ discard: true });
+      return [refused, count, record.name];
+    },
+    [backup, rig.user],
+  );
+  assert.match(taken[0], /local-only here/);
+  assert.deepEqual(taken.slice(1), [1, "acknowledged"]);
   await page.evaluate(async () => {
     await window.lab.sites.delete("a");
     await window.db.close();

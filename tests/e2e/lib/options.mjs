@@ -10,6 +10,7 @@ const USAGE = `usage: node tests/e2e/<script>.mjs --server BIN --static DIR --se
   --chromium PATH   the browser
   --headed          show the browser
   --only WORD       (e2e.mjs) only tests whose name contains WORD
+  --minutes N       (soak.mjs) how long it goes on; default 1
   --out DIR         (screenshots.mjs) where the pictures go; default test-results`;
 
 /** Reads the command line; ends the process with the usage where it is wrong. */
@@ -23,6 +24,7 @@ export function readOptions() {
         chromium: { type: "string" },
         headed: { type: "boolean", default: false },
         only: { type: "string", default: "" },
+        minutes: { type: "string", default: "1" },
         out: { type: "string", default: "test-results" },
       },
     });
@@ -31,6 +33,8 @@ export function readOptions() {
       values[name] = resolve(values[name]);
       if (!existsSync(values[name])) throw new Error(`--${name}: ${values[name]} is not there`);
     }
+    values.minutes = Number(values.minutes);
+    if (!(values.minutes > 0)) throw new Error("--minutes: not a number above 0");
     return values;
   } catch (error) {
     console.error(`${error.message}\n${USAGE}`);

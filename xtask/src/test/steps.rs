@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::job::{Ended, Job};
 use crate::toolchain::Toolchain;
-use crate::{Failure, Result, build, crash, demo, fail, postgres, say, sim, size, tools};
+use crate::{Failure, Result, build, crash, demo, fail, postgres, say, sim, size, soak, tools};
 
 use super::counts::{self, Counts};
 use super::{Context, hygiene, wasm};
@@ -116,6 +116,12 @@ pub(super) static STEPS: &[Step] = &[
         what: "demo --check",
         needs: &["build"],
         run: demo_check,
+    },
+    Step {
+        name: "soak",
+        what: "a minute of tabs and devices that write without a rest",
+        needs: &["build"],
+        run: soak_minute,
     },
     Step {
         name: "crash",
@@ -351,6 +357,15 @@ fn demo_check(context: &Context) -> Result<Outcome> {
         say::note(line.trim());
     }
     Ok(check(&ended))
+}
+
+fn soak_minute(context: &Context) -> Result<Outcome> {
+    let ended = soak::job(&context.paths, 1.0)?.run()?;
+    let line = |l: &&str| l.contains(" acknowledged ");
+    if let Some(line) = ended.output.lines().rev().find(line) {
+        say::note(line.trim_start_matches(['#', ' ']));
+    }
+    Ok(counted(&ended, Counts::of_script(&ended.output)))
 }
 
 /// Rounds of a random seed, which the output names; then some with the browser's files damaged.

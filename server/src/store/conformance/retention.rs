@@ -155,6 +155,9 @@ pub(crate) async fn open_conflicts_go_after_their_results(store: Shared<impl Sto
     assert_eq!(open().await, (0, 0));
     let log = store.conflicts(&ann, ConflictId(0), 9).await.unwrap();
     assert!(log.is_empty());
+    // Who has seen the old one must not settle another by its id.
+    let new = push(&*store, &ann, vec![create("m3", "a")]).await;
+    assert!(conflict_id(&new[0]) > conflict_id(&again[0]), "{new:?}");
 }
 
 pub(crate) async fn traces_of_moves_go_too(store: Shared<impl Store>) {

@@ -28,13 +28,15 @@ pub(super) fn log_conflict(
         Edit::Patch { changed, .. } => serde_json::to_string(changed).ok(),
         _ => None,
     };
+    let id = next_id(connection)?;
     let sql = "INSERT INTO sync_conflicts
-                 (user, space, type, record, mutation, action, base_version, server_version, local,
+                 (id, user, space, type, record, mutation, action, base_version, server_version, local,
                   local_changed, local_at, remote, remote_at, client, detected_ms, outcome)
-               VALUES (:user, :space, :type, :record, :mutation, :action, :base, :version, :local,
+               VALUES (:id, :user, :space, :type, :record, :mutation, :action, :base, :version, :local,
                        :changed, :local_at, :remote, :remote_at, :client, :now, 'open')";
     let mut statement = connection.prepare_cached(sql).map_err(engine)?;
     let values = named_params! {
+        ":id": id.0,
         ":user": access.user().as_str(),
         ":space": space.to_string(),
         ":type": change.record_type.as_str(),
@@ -51,13 +53,21 @@ pub(super) fn log_conflict(
         ":client": change.client.as_str(),
         ":now": to_sql(now.0),
     };
-    let id = ConflictId(statement.insert(values).map_err(engine)?);
+    statement.execute(values).map_err(engine)?;
     Ok(Verdict::Conflict {
         id,
         version: record.version,
         data: record.data,
         at: record.at,
     })
+}
+
+/// An id that no conflict has had, not one that was purged either: who has seen that one must not settle another.
+fn next_id(connection: &Connection) -> Result<ConflictId, StoreError> {
+    let sql = "UPDATE conflict_ids SET newest = newest + 1 RETURNING newest";
+    let mut statement = connection.prepare_cached(sql).map_err(engine)?;
+    let newest = statement.query_row([], |row| row.get(0));
+    newest.map(ConflictId).map_err(engine)
 }
 
 /// Settles what an accepted change of the same client has made up for: conflicts of the record
