@@ -60,8 +60,6 @@ export class SyncManager {
   #leader = null;
   /** This page is too old for the data: another tab is to sync. */
   #outdated = false;
-  /** How often the tab that syncs has said what it is at. */
-  #heard = 0;
   #hasBackend = false;
   #collections = new Map();
   #keys = new Map();
@@ -155,15 +153,14 @@ export class SyncManager {
         this.close();
       },
       crowded: () => this.#core?.signal("crowded"),
-      request: (what) => {
+      request: (what, of) => {
         const leads = this.#isLeader();
         if (leads || what !== "sync") this.#core?.signal(what);
         // Also where nothing has changed by it: whoever has asked waits for it.
-        if (leads) this.#tellTabs();
+        if (leads) this.#tellTabs(of);
       },
       status: (status) => {
         this.#leader = status;
-        this.#heard += 1;
         this.#changed();
         queueMicrotask(() => this.#lookAgain());
       },
@@ -441,11 +438,11 @@ export class SyncManager {
     return leader && !AT_REST.includes(phase);
   }
 
-  #tellTabs() {
+  #tellTabs(of) {
     if (!this.#tabs?.company || !this.#isLeader()) return;
     const status = { syncing: this.status.outbox.syncing };
     for (const field of LEADING) status[field] = this.status[field];
-    this.#tabs?.tell("status", { status });
+    this.#tabs.tellStatus(status, of);
   }
 
   #makeRescue(durability) {
@@ -551,11 +548,12 @@ export class SyncManager {
   }
 
   async sync() {
-    const heard = this.#heard;
     const since = this.#askToSync();
-    // What the tab that syncs said before it was asked tells nothing of what comes of it.
-    const isNews = ({ leader }) => leader || this.#heard !== heard;
-    await this.#waitToSync((status) => isSyncedSince(status, since(), isNews(status)));
+    await this.#waitToSync((status) => {
+      const { at, number } = since();
+      // What the tab that syncs said before it was asked tells nothing of what comes of it.
+      return isSyncedSince(status, at, status.leader || this.#tabs.isAnswered(number));
+    });
   }
 
   refresh() {
@@ -564,19 +562,16 @@ export class SyncManager {
 
   async whenSynced({ signal } = {}) {
     const since = this.#askToSync();
-    await this.#waitToSync((status) => isAllSyncedSince(status, since()), { signal });
+    await this.#waitToSync((status) => isAllSyncedSince(status, since().at), { signal });
   }
 
-  /** Answers when that was. Where the device's clock is set back since, it is asked for anew: by that clock. */
+  /** Answers when that was, and by which number it is answered. Where the device's clock is set back since, it is asked for anew: by that clock. */
   #askToSync() {
-    let since = Date.now();
-    this.#request("sync");
+    const ask = () => ({ at: Date.now(), number: this.#request("sync") });
+    let since = ask();
     this.#needBackend();
     return () => {
-      if (Date.now() < since) {
-        since = Date.now();
-        this.#request("sync");
-      }
+      if (Date.now() < since.at) since = ask();
       return since;
     };
   }
@@ -595,7 +590,7 @@ export class SyncManager {
   #request(what) {
     this.now((core) => core.signal(what));
     // Whoever leads next is to know whether it is paused.
-    if (what !== "sync" || !this.#isLeader()) this.#tabs.send("request", { what });
+    return what === "sync" && this.#isLeader() ? 0 : this.#tabs.request(what);
   }
 
   pause() {

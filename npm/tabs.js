@@ -120,8 +120,14 @@ export class Tabs {
   #clearing = false;
   /** Whether another tab was ever heard of: a tab that is alone has nobody to tell. */
   company = false;
+  #id = Math.random();
+  /** How much this tab has asked the one that syncs, and how much of it that one had heard when it last spoke. */
+  #asked = 0;
+  #answered = 0;
+  /** The tab that was the last to say what it is at. */
+  #leader = null;
 
-  /** `on` has `lead()`, `wrote(notices)`, `status(status)`, `asked()`, `request(what)`, `leave()` and `crowded()`. */
+  /** `on` has `lead()`, `wrote(notices)`, `status(status)`, `asked()`, `request(what, of)`, `leave()` and `crowded()`. */
   constructor(database, presence, on) {
     this.#database = database;
     this.#presence = presence;
@@ -130,13 +136,16 @@ export class Tabs {
       this.#channel.onmessage = ({ data }) => {
         this.company = true;
         if (data?.kind === "wrote") on.wrote(data.notices ?? []);
-        else if (data?.kind === "status") on.status(data.status);
+        else if (data?.kind === "status") {
+          this.#hear(data);
+          on.status(data.status);
+        }
         else if (data?.kind === "hello") {
           // Whoever has just come may have read the log before the newest write, which told nobody.
           this.tell("wrote");
           on.asked();
           if (this.#clearing) this.send("leave");
-        } else if (data?.kind === "request") on.request(data.what);
+        } else if (data?.kind === "request") on.request(data.what, data.of);
         else if (data?.kind === "leave") on.leave();
         else if (data?.kind === "crowded") on.crowded();
       };
@@ -185,6 +194,34 @@ export class Tabs {
         .request(`${this.#database}:turn`, { signal }, () => new Promise(resolve))
         .catch(() => resolve());
     });
+  }
+
+  /** Asks the tab that syncs for something; answers what `isAnswered` knows it by. */
+  request(what) {
+    this.#asked += 1;
+    this.send("request", { what, of: { tab: this.#id, number: this.#asked } });
+    return this.#asked;
+  }
+
+  /** Whether the tab that syncs has said what it is at since it was asked that. */
+  isAnswered(number) {
+    return this.#answered >= number;
+  }
+
+  /** Says what this tab, which syncs, is at; `of` is what it was asked. */
+  tellStatus(status, of) {
+    this.tell("status", { status, from: this.#id, of });
+  }
+
+  #hear({ from, of }) {
+    // A tab with an older build of the app does not say what it answers.
+    if (from === undefined) this.#answered = this.#asked;
+    if (of?.tab === this.#id) this.#answered = Math.max(this.#answered, of.number);
+    if (from === this.#leader) return;
+    this.#leader = from;
+    // It may lead only since, and have let pass what was asked before.
+    if (this.#answered < this.#asked)
+      this.send("request", { what: "sync", of: { tab: this.#id, number: this.#asked } });
   }
 
   /** Sends what only those need to know who are there already. */

@@ -117,3 +117,48 @@ test("the locks of two users are never the same, whatever they are called", asyn
   assert.deepEqual(all[0], ["landfall:app:ann:open", "landfall:app:ann", "landfall:app:ann:turn"]);
   assert.equal(new Set(all.flat()).size, all.flat().length);
 });
+
+test("what the tab that syncs said before it was asked is no answer", async () => {
+  const other = new BroadcastChannel("asking");
+  let told = () => {};
+  other.onmessage = ({ data }) => void (data.kind === "request" && told(data));
+  const on = { lead() {}, asked() {}, status() {}, wrote() {} };
+  const tabs = new Tabs("asking", null, on);
+  const said = async (of, from = "leader") => {
+    const got = new Promise((resolve) => (on.status = resolve));
+    other.postMessage({ kind: "status", status: {}, from, of });
+    await got;
+  };
+  const request = () => new Promise((resolve) => (told = resolve));
+  try {
+    await said();
+    const asked = request();
+    const paused = tabs.request("pause");
+    const { what, of: first } = await asked;
+    assert.equal(what, "pause");
+    const number = tabs.request("sync");
+    assert.ok(!tabs.isAnswered(paused));
+    await said();
+    await said({ ...first, tab: "another" });
+    assert.ok(!tabs.isAnswered(paused));
+    await said(first);
+    assert.deepEqual([tabs.isAnswered(paused), tabs.isAnswered(number)], [true, false]);
+
+    // Another one syncs now: it may not have led yet when it was asked.
+    const again = request();
+    await said(undefined, "next");
+    assert.ok(!tabs.isAnswered(number));
+    const { what: asksFor, of: last } = await again;
+    assert.equal(asksFor, "sync");
+    await said(last, "next");
+    assert.ok(tabs.isAnswered(number));
+
+    const older = tabs.request("sync");
+    other.postMessage({ kind: "status", status: {} });
+    await new Promise((resolve) => (on.status = resolve));
+    assert.ok(tabs.isAnswered(older), "a build that does not say what it answers");
+  } finally {
+    tabs.close();
+    other.close();
+  }
+});

@@ -105,11 +105,11 @@ async function wrongRecords(rig) {
 async function refusedForGood(rig) {
   const page = await rig.tab();
   await rig.open(page, { autoStart: false });
-  const odd = "two\nlines";
+  const odd = "odd";
   await page.evaluate(async (id) => {
     const { sites } = window.lab;
     await sites.create({ id: "s1", name: "one" });
-    await sites.create({ id, name: "no key for the server" });
+    await sites.create({ id, ["x".repeat(257)]: "a field's name that is too long for the server" });
     await sites.create({ id: "s2", name: "two" });
     window.parked = [];
     window.db.on("parked", (entry) => window.parked.push(entry.key));
@@ -144,11 +144,11 @@ async function refusedForGood(rig) {
 async function halfATransaction(rig) {
   const page = await rig.tab();
   await rig.open(page);
-  const odd = "two\nlines";
+  const odd = "odd";
   await page.evaluate(async (id) => {
     await window.db.transaction((tx) => {
       tx.collection("sites").create({ id: "s1", name: "one" });
-      tx.collection("sites").create({ id, name: "no key for the server" });
+      tx.collection("sites").create({ id, ["x".repeat(257)]: "too long for the server" });
       tx.collection("assessments").create({ id: "a1", siteId: "s1", score: 3 });
     });
     await window.lab.sites.create({ id: "alone", name: "not of it" });
