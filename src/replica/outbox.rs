@@ -120,6 +120,12 @@ impl<V> Outbox<V> {
         self.lists.members(group).nth(max).is_none()
     }
 
+    /// How many mutations an atomic group has.
+    #[must_use]
+    pub fn members(&self, group: &Rc<str>) -> usize {
+        self.lists.members(group).count()
+    }
+
     /// How many there are.
     #[must_use]
     pub(crate) fn len(&self) -> usize {

@@ -157,11 +157,17 @@ impl<V: Value> Replica<V> {
         let (Some(first), true) = (nos.first(), nos.len() > 1) else {
             return;
         };
-        let earlier: Vec<Rc<str>> = nos
+        let mut earlier: Vec<Rc<str>> = nos
             .iter()
             .filter_map(|no| self.outbox.get(*no)?.group.clone())
             .collect();
-        let id = match (earlier.first(), self.outbox.get(*first)) {
+        earlier.sort_unstable();
+        earlier.dedup();
+        let largest = match &earlier[..] {
+            [one] => Some(one),
+            several => several.iter().max_by_key(|id| self.outbox.members(id)),
+        };
+        let id = match (largest, self.outbox.get(*first)) {
             (Some(id), _) => id.clone(),
             (None, Some(m)) => m.wire_id(&self.client).into(),
             (None, None) => return,
@@ -187,22 +193,27 @@ impl<V: Value> Replica<V> {
         now: Now,
         plan: &mut Plan<V>,
     ) -> Mutation<V> {
-        if let (Some(id), Some(other)) = (&m.group, &tail.group) {
+        let mut groups = [m.group.as_ref(), tail.group.as_ref()];
+        if let [Some(one), Some(other)] = groups
+            && self.outbox.members(one) < self.outbox.members(other)
+        {
+            groups.reverse();
+        }
+        if let [Some(id), Some(other)] = groups {
             self.join_groups(std::slice::from_ref(other), id, now, plan);
         }
-        let group = m.group.clone().or_else(|| tail.group.clone());
+        let group = groups.into_iter().flatten().next().cloned();
         Mutation { group, ..m.clone() }
     }
 
+    /// Makes the members of these groups members of another, the largest of them: it costs a rewriting of
+    /// all that join it.
     fn join_groups(&mut self, earlier: &[Rc<str>], id: &Rc<str>, now: Now, plan: &mut Plan<V>) {
-        let torn = |m: &&Mutation<V>| {
-            let other = m
-                .group
-                .as_ref()
-                .is_some_and(|g| g != id && earlier.contains(g));
-            other && !m.sent && m.state == MutationState::Pending
-        };
-        let torn: Vec<Mutation<V>> = self.outbox.iter().filter(torn).cloned().collect();
+        let mut torn: Vec<Mutation<V>> = Vec::new();
+        for other in earlier.iter().filter(|other| *other != id) {
+            torn.extend(self.outbox.group(other).filter(|m| !m.sent).cloned());
+        }
+        torn.sort_unstable_by_key(|m| m.no);
         for m in torn {
             let fact = Fact::Queued {
                 no: m.no,

@@ -246,3 +246,21 @@ fn a_group_that_waited_and_has_become_too_large_goes_one_by_one() {
     let y = group[1];
     assert!(story.next(0.0, &[parent], 200).contains(&y));
 }
+
+#[test]
+fn of_groups_that_become_one_the_smaller_is_rewritten() {
+    let mut story = Story::new();
+    let small = story.group(&[site("x"), site("y")]);
+    let keys: Vec<String> = (0..20).map(|n| format!("large{n}")).collect();
+    let sites: Vec<_> = keys.iter().map(|key| site(key)).collect();
+    let large = story.group(&sites);
+    let name = |story: &Story, no| story.replica.outbox.get(no).unwrap().group.clone();
+    let before = name(&story, large[1]);
+    story.group(&[site("x"), site("large0")]);
+    assert_eq!(
+        name(&story, large[1]),
+        before,
+        "else all of it is stored again"
+    );
+    assert_eq!(name(&story, small[1]), before);
+}
