@@ -139,8 +139,7 @@ export class Tabs {
         else if (data?.kind === "status") {
           this.#hear(data);
           on.status(data.status);
-        }
-        else if (data?.kind === "hello") {
+        } else if (data?.kind === "hello") {
           // Whoever has just come may have read the log before the newest write, which told nobody.
           this.tell("wrote");
           on.asked();

@@ -152,7 +152,7 @@ async fn schemas_of_large_records_leave_room_for_others() {
     })
     .await;
     let mallory = server.client("mallory");
-    let numbers: Vec<_> = (0..10_000).map(|n| n.to_string()).collect();
+    let numbers: Vec<_> = (0..60_000).map(|n| n.to_string()).collect();
     let large = format!("{{\"list\":[{}]}}", numbers.join(","));
     assert_eq!(outcome(&mallory, body("m0", &large)).await["status"], "success");
     let stop = Arc::new(AtomicBool::new(false));

@@ -1,5 +1,6 @@
 // Conflicts that the app settles: by hand, or by a function of its own; and what is queued, changed.
 import assert from "node:assert/strict";
+import { eventually } from "../lib/within.mjs";
 
 const BATCH = "POST /api/v1/sync/batch";
 const json = { "content-type": "application/json" };
@@ -190,8 +191,8 @@ const failing = (handler, code, message) => async (rig) => {
 
 const functioning = (handler, outcome, expected) => async (rig) => {
   const [a, b] = await meet(rig, handler, [handlers]);
-  await a.evaluate(() => window.db.waitFor((s) => s.outbox.conflict === 0));
-  await a.evaluate(() => window.lab.synced());
+  const isTold = (text) => window.told.includes(text);
+  await eventually("the function has answered", () => a.evaluate(isTold, `s1 ${outcome}`));
   await settledAs(rig, [a, b], expected);
   const [[, strategy, found]] = (await look(a)).conflicts;
   assert.deepEqual([strategy, found], ["function", outcome]);
