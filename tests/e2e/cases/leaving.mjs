@@ -4,9 +4,9 @@ import { json, BATCH } from "../lib/fault-proxy.mjs";
 import { eventually, within } from "../lib/within.mjs";
 
 /** Two tabs of one device; the first leads. */
-async function twoTabs(rig, more = {}) {
+async function twoTabs(rig, more = {}, scripts = []) {
   const context = await rig.device();
-  const first = await rig.tab(context);
+  const first = await rig.tab(context, scripts);
   await rig.open(first, more);
   await first.evaluate(() => window.lab.waitFor("s.leader"));
   const second = await rig.tab(context);
@@ -253,8 +253,19 @@ async function everyTabHears(rig) {
   assert.equal(await second.evaluate(() => window.db.status.leader), false);
 }
 
+/** What a tab says reaches the others late, in the order in which it was said. */
+function sayLate() {
+  const send = BroadcastChannel.prototype.postMessage;
+  let last = 0;
+  BroadcastChannel.prototype.postMessage = function (data) {
+    last = Math.max(last, performance.now() + Math.random() * 30);
+    const at = last;
+    setTimeout(() => send.call(this, data), at - performance.now());
+  };
+}
+
 async function followersAsk(rig) {
-  const [first, second] = await twoTabs(rig);
+  const [first, second] = await twoTabs(rig, {}, [sayLate]);
   await second.evaluate(() => window.lab.waitFor("s.phase === 'idle'"));
   await second.evaluate(() => window.db.pause());
   await second.evaluate(() => window.lab.waitFor("s.phase === 'paused'"));
