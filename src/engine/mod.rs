@@ -223,6 +223,8 @@ pub struct Engine {
     leader: bool,
     closed: bool,
     auth: Auth,
+    /// A sync was asked for while fresh credentials were: there may be fresher ones since.
+    asked_again: bool,
     unreachable: bool,
     /// What went wrong last was our own store.
     store_failed: bool,
@@ -250,6 +252,7 @@ impl Engine {
             leader: false,
             closed: false,
             auth: Auth::Fine,
+            asked_again: false,
             unreachable: false,
             store_failed: false,
             failures: 0,

@@ -142,6 +142,7 @@ impl Engine {
             // Whatever has become of it, nobody knows of fresh credentials yet: the next one asks.
             self.auth = Auth::Refresh;
         }
+        let again = refreshed && std::mem::take(&mut self.asked_again);
         let Some(error) = failure.to_error() else {
             if let Some(cycle) = &mut self.cycle {
                 cycle.failed = true;
@@ -173,7 +174,7 @@ impl Engine {
                     self.due_ms = self.blocked_until_ms;
                 }
             }
-            Failure::Auth if refreshed => {
+            Failure::Auth if refreshed && !again => {
                 self.auth = Auth::Needed;
                 self.error = Some(error);
                 self.give_up(effects);
@@ -208,6 +209,7 @@ impl Engine {
         self.error = None;
         if self.auth == Auth::Refreshing {
             self.auth = Auth::Fine;
+            self.asked_again = false;
         }
     }
 
@@ -234,6 +236,7 @@ impl Engine {
     }
 
     fn start_afresh(&mut self, now_ms: f64) {
+        self.asked_again = self.auth == Auth::Refreshing;
         if self.auth == Auth::Needed {
             self.auth = Auth::Refresh;
         }

@@ -250,6 +250,26 @@ fn credentials_are_asked_for_once_also_when_many_requests_come_back() {
 }
 
 #[test]
+fn who_signs_in_while_old_credentials_are_on_their_way_need_not_ask_again() {
+    let refused = || Event::Failed {
+        lane: Lane::Push,
+        failure: Failure::Auth,
+        size: 9,
+        refreshed: true,
+    };
+    let mut e = engine();
+    at(&mut e, 0.0, READY, Event::Leader(true));
+    let (asking, _) = at(&mut e, 1.0, READY, failed(Lane::Push, Failure::Auth, 9));
+    assert_eq!(asking, ["push with fresh credentials"]);
+    assert_eq!(at(&mut e, 2.0, READY, Event::Sync).0, [""; 0]);
+    let (asking, _) = at(&mut e, 3.0, READY, refused());
+    assert_eq!(asking, ["push with fresh credentials"]);
+    assert_ne!(e.phase(), Phase::NeedsAuth);
+    at(&mut e, 4.0, READY, refused());
+    assert_eq!(e.phase(), Phase::NeedsAuth, "once");
+}
+
+#[test]
 fn credentials_are_asked_for_again_when_the_asking_was_given_up() {
     let mut e = engine();
     at(&mut e, 0.0, READY, Event::Leader(true));

@@ -165,7 +165,11 @@ impl<V: Value> Replica<V> {
         earlier.dedup();
         let largest = match &earlier[..] {
             [one] => Some(one),
-            several => several.iter().max_by_key(|id| self.outbox.members(id)),
+            // Of the same size, the first.
+            several => several
+                .iter()
+                .rev()
+                .max_by_key(|id| self.outbox.members(id)),
         };
         let id = match (largest, self.outbox.get(*first)) {
             (Some(id), _) => id.clone(),

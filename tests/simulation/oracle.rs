@@ -449,6 +449,8 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
     }
     for entry in entries {
         check_clock(world, &mut oracle, client, tab, entry.hlc);
+        let is_schema = |fact: &Fact<_>| matches!(fact, Fact::Schema { .. });
+        let migrates = entry.facts.iter().any(is_schema);
         for fact in &entry.facts {
             let device = &mut oracle.devices[client];
             match fact {
@@ -539,6 +541,14 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                     oracle.shows.remove(&whose);
                     let marks = |r: &Record| (r.mark("a"), r.mark("b"));
                     let result = conflict.result.as_ref().map(marks);
+                    let logged = oracle
+                        .conflicts
+                        .get(&whose)
+                        .and_then(|logged| logged.last());
+                    // Stored again in its new form; what came of it, it has brought then.
+                    if migrates && logged.is_some_and(|logged| logged.result == result) {
+                        continue;
+                    }
                     // What the app's function has answered counts from here on.
                     let chosen = result.and_then(|(a, _)| a).filter(|n| {
                         let op = oracle.op(*n);
