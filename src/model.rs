@@ -104,7 +104,7 @@ pub struct Mutation<V> {
     pub state: MutationState,
     /// Answers that blamed it as retryable.
     pub attempts: u32,
-    /// When the last of these came, ms since 1970.
+    /// When the last of these came, ms since 1970; or one that blamed what this is a new try of.
     pub last_attempt_ms: Option<f64>,
     /// Not before this time, ms since 1970.
     pub next_attempt_ms: Option<f64>,
@@ -275,11 +275,11 @@ impl<V> Mutation<V> {
     }
 
     /// Whether the backend may have it, whatever was heard. A request that was refused as a whole says
-    /// nothing of an earlier one with the same mutation, whose answer was lost; and what came from
-    /// elsewhere may have left from there.
+    /// nothing of an earlier one with the same mutation, or with one that this one is a new try of, whose answer
+    /// was lost; and what came from elsewhere may have left from there.
     #[must_use]
     pub fn may_have_arrived(&self) -> bool {
-        self.sent || self.may_be_remembered()
+        self.sent || self.may_be_remembered() || self.last_attempt_ms.is_some()
     }
 
     /// Whether the backend may answer what is sent under its id with an earlier result, though it is

@@ -106,16 +106,16 @@ impl<V: Value> Replica<V> {
                 }
                 // A conflict goes on waiting, with what is the device's side now.
                 let waits = replaces.is_none() && old.state == MutationState::Conflict;
-                let (state, last_attempt_ms) = match waits {
-                    true => (old.state, old.last_attempt_ms),
-                    false => (MutationState::Pending, None),
+                let state = match waits {
+                    true => old.state,
+                    false => MutationState::Pending,
                 };
                 Mutation {
                     base_version: old.base_version,
                     base: old.base.clone(),
                     created_ms: old.created_ms,
                     state,
-                    last_attempt_ms,
+                    last_attempt_ms: old.last_attempt_ms,
                     ..new_content
                 }
             }

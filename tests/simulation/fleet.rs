@@ -440,11 +440,13 @@ impl Fleet {
         }
         self.world.say(|| format!("c{client} tab {id} closes"));
         manager.signal(Event::Close);
-        let fleet = self.clone();
-        manager.settle(Box::new(move || {
+        let (fleet, closing) = (self.clone(), manager.clone());
+        closing.settle(Box::new(move || {
             let world = fleet.world.clone();
             world.exec.spawn(WORLD, async move {
                 fleet.world.exec.moment().await;
+                manager.rescue_last().await;
+                drop(manager);
                 fleet.world.exec.kill(id);
                 fleet.check_answered(client, id);
                 fleet.forget(client, id);

@@ -370,3 +370,24 @@ fn what_is_dated_in_the_future_is_dated_anew_before_it_leaves() {
     assert_eq!(dated(&story, right), 100_001_000.0);
     assert_eq!(plan.facts.len(), 1);
 }
+
+#[test]
+fn what_was_sent_refused_and_tried_anew_may_be_there() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n" }));
+    story.sent(no);
+    story.verdict(no, refused(false));
+    // The request was refused as a whole, which says nothing of an earlier one whose answer was lost.
+    story.step(Intent::Retry(Some(no))).unwrap();
+    story.write(
+        "notes",
+        Write::Update {
+            key: "n".into(),
+            patch: Rc::new(json!({ "a": 1 })),
+            changed: ["a".into()].into(),
+        },
+    );
+    story.write("notes", Write::Delete("n".into()));
+    let left: Vec<Action> = story.replica.outbox.iter().map(|m| m.action).collect();
+    assert_eq!(left, [Action::Delete]);
+}
