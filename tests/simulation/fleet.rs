@@ -443,10 +443,15 @@ impl Fleet {
         let (fleet, closing) = (self.clone(), manager.clone());
         closing.settle(Box::new(move || {
             let world = fleet.world.clone();
+            let (tell, told) = oneshot::channel::<()>();
+            world.exec.spawn(id, async move {
+                manager.rescue_last().await;
+                drop(tell);
+            });
             world.exec.spawn(WORLD, async move {
                 fleet.world.exec.moment().await;
-                manager.rescue_last().await;
-                drop(manager);
+                // Dropped when it is through, or killed.
+                let _ = told.await;
                 fleet.world.exec.kill(id);
                 fleet.check_answered(client, id);
                 fleet.forget(client, id);
