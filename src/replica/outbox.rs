@@ -93,18 +93,22 @@ impl<V> Outbox<V> {
         parked.filter_map(|(no, _)| self.get(*no))
     }
 
-    /// The pending mutations of an atomic group, in order.
-    pub fn group(&self, group: &Rc<str>) -> impl Iterator<Item = &Mutation<V>> {
+    /// The mutations of an atomic group, in order.
+    pub fn members(&self, group: &Rc<str>) -> impl Iterator<Item = &Mutation<V>> {
         let members = self.lists.members(group);
-        let members = members.filter_map(|((_, no), ())| self.get(*no));
+        members.filter_map(|((_, no), ())| self.get(*no))
+    }
+
+    /// Those of them that are pending.
+    pub fn group(&self, group: &Rc<str>) -> impl Iterator<Item = &Mutation<V>> {
+        let members = self.members(group);
         members.filter(|m| m.state == MutationState::Pending)
     }
 
     /// The first mutation of an atomic group that waits for the user.
     #[must_use]
     pub fn stopped(&self, group: &Rc<str>) -> Option<&Mutation<V>> {
-        let members = self.lists.members(group);
-        let mut members = members.filter_map(|((_, no), ())| self.get(*no));
+        let mut members = self.members(group);
         members.find(|m| m.state != MutationState::Pending)
     }
 
@@ -118,12 +122,6 @@ impl<V> Outbox<V> {
     #[must_use]
     pub fn group_fits(&self, group: &Rc<str>, max: usize) -> bool {
         self.lists.members(group).nth(max).is_none()
-    }
-
-    /// How many mutations an atomic group has.
-    #[must_use]
-    pub fn members(&self, group: &Rc<str>) -> usize {
-        self.lists.members(group).count()
     }
 
     /// How many there are.

@@ -163,13 +163,11 @@ impl<V: Value> Replica<V> {
             .collect();
         earlier.sort_unstable();
         earlier.dedup();
+        let size = |id: &&Rc<str>| self.outbox.members(id).count();
         let largest = match &earlier[..] {
             [one] => Some(one),
             // Of the same size, the first.
-            several => several
-                .iter()
-                .rev()
-                .max_by_key(|id| self.outbox.members(id)),
+            several => several.iter().rev().max_by_key(size),
         };
         let id = match (largest, self.outbox.get(*first)) {
             (Some(id), _) => id.clone(),
@@ -199,7 +197,7 @@ impl<V: Value> Replica<V> {
     ) -> Mutation<V> {
         let mut groups = [m.group.as_ref(), tail.group.as_ref()];
         if let [Some(one), Some(other)] = groups
-            && self.outbox.members(one) < self.outbox.members(other)
+            && self.outbox.members(one).count() < self.outbox.members(other).count()
         {
             groups.reverse();
         }
@@ -211,27 +209,18 @@ impl<V: Value> Replica<V> {
     }
 
     /// Makes the members of these groups members of another, the largest of them: it costs a rewriting of
-    /// all that join it.
+    /// all that join it. They stay as they are otherwise: whoever is parked, or was sent, keeps all of them.
     fn join_groups(&mut self, earlier: &[Rc<str>], id: &Rc<str>, now: Now, plan: &mut Plan<V>) {
-        let mut torn: Vec<Mutation<V>> = Vec::new();
+        let mut torn: Vec<MutationNo> = Vec::new();
         for other in earlier.iter().filter(|other| *other != id) {
-            torn.extend(self.outbox.group(other).filter(|m| !m.sent).cloned());
+            torn.extend(self.outbox.members(other).map(|m| m.no));
         }
-        torn.sort_unstable_by_key(|m| m.no);
-        for m in torn {
-            let fact = Fact::Queued {
-                no: m.no,
-                replaces: None,
-                collection: m.collection,
-                key: m.key,
-                action: m.action,
-                value: m.value,
-                shows: m.shows,
-                changed: m.changed,
-                group: Some(id.clone()),
-                origin: m.origin,
-            };
-            self.put_true(fact, now, plan);
+        torn.sort_unstable();
+        for no in torn {
+            if let Some(mut held) = self.held(no) {
+                held.mutation.group = Some(id.clone());
+                self.put_true(Fact::Held(Box::new(held)), now, plan);
+            }
         }
     }
 

@@ -264,3 +264,69 @@ fn of_groups_that_become_one_the_smaller_is_rewritten() {
     );
     assert_eq!(name(&story, small[1]), before);
 }
+
+fn groups(story: &Story) -> Vec<String> {
+    let mut groups: Vec<String> = story
+        .replica
+        .outbox
+        .grouped()
+        .map(|m| m.group.as_ref().unwrap().to_string())
+        .collect();
+    groups.dedup();
+    groups
+}
+
+/// What it was written on is refused with its group, or meets a conflict there.
+#[test]
+fn a_group_is_not_torn_where_one_of_it_goes_on_with_a_larger_one() {
+    let aborted = Verdict::Failed {
+        refusal: Refusal {
+            code: "aborted".into(),
+            message: "no".into(),
+        },
+        retryable: true,
+    };
+    let met = conflict(3, json!({ "id": "x", "a": 7 }));
+    for (first, other) in [(refused(false), refused(false)), (met, aborted)] {
+        let mut story = Story::new();
+        let small = story.group(&[site("x"), site("w")]);
+        story.step(Intent::MarkSent(small.clone())).unwrap();
+        story.group(&[site("x"), site("y"), site("z"), site("q")]);
+        let verdicts = vec![(small[0], first), (small[1], other)];
+        story.step(Intent::Verdicts(verdicts)).unwrap();
+        assert_eq!(groups(&story).len(), 1, "{:?}", groups(&story));
+        assert!(story.next(0.0, &[], 9).is_empty());
+    }
+}
+
+#[test]
+fn what_is_parked_joins_with_its_group() {
+    let mut story = Story::new();
+    let nos = [
+        story.group(&[site("a"), site("b")]),
+        story.group(&[site("c"), site("d")]),
+    ]
+    .concat();
+    story.step(Intent::MarkSent(nos.clone())).unwrap();
+    let verdicts = nos.iter().map(|no| (*no, refused(false)));
+    story.step(Intent::Verdicts(verdicts.collect())).unwrap();
+    story.group(&[site("a"), site("c")]);
+    assert_eq!(groups(&story).len(), 1, "{:?}", groups(&story));
+    for no in [nos[1], nos[3]] {
+        assert_eq!(story.state(no), MutationState::Failed);
+        assert!(story.next(0.0, &[], 9).is_empty());
+        story.step(Intent::Retry(Some(no))).unwrap();
+    }
+    assert_eq!(story.next(0.0, &[], 9).len(), 4);
+}
+
+#[test]
+fn what_joins_another_group_keeps_its_date() {
+    let mut story = Story::new();
+    let one = story.group(&[site("a"), site("b")]);
+    story.group(&[site("c"), site("d"), site("e")]);
+    let before = story.replica.outbox.get(one[0]).unwrap().at;
+    story.group(&[site("b"), site("c")]);
+    let a = story.replica.outbox.get(one[0]).unwrap();
+    assert_eq!(a.at, before);
+}
