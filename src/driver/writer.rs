@@ -442,7 +442,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         if !collections.is_empty() {
             self.committed(&collections, &[], false);
-            // What another tab has queued is pushed as soon as what was written here.
+            // What another tab has queued, or does not keep back any more, is pushed as soon as what was
+            // written here.
             self.run(if queued && !first {
                 Event::Wrote
             } else {
@@ -467,7 +468,10 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
                 self.logged(std::iter::once(facts));
                 match entry {
                     Ok(entry) => {
-                        *queued |= entry.facts.iter().any(Fact::is_queued);
+                        // What is given up may have kept something from going.
+                        let frees = |fact: &Fact<V>| matches!(fact, Fact::Cancelled { .. });
+                        let mut facts = entry.facts.iter();
+                        *queued |= facts.any(|fact| fact.is_queued() || frees(fact));
                         self.take_in(&entry, collections);
                     }
                     Err(error) => self.set_aside(Place::Log(seq), &error).await,

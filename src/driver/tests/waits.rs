@@ -299,3 +299,25 @@ fn a_child_does_not_wait_for_a_parent_whose_deletion_waits_for_it() {
         assert_eq!(server.borrow().effects, ["a.1", "a.2", "a.3"]);
     });
 }
+
+#[test]
+fn what_another_tab_gives_up_keeps_nobody_any_longer() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().poison.insert("bad".into(), false);
+        let leads = device.open().await;
+        create(&leads, "sites", site("bad", 1)).await.unwrap();
+        create(&leads, "notes", note("n", "bad")).await.unwrap();
+        until(&leads, "parked", |s| s.failed == 1).await;
+        pass(5_000).await;
+        let other = device.open_idle().await;
+        settle(&other).await;
+        submit(&other, Intent::Discard(1)).await.unwrap();
+        leads.submit_catch_up();
+        pass(1_000).await;
+        assert!(
+            server.borrow().has("notes", "n"),
+            "not with the next interval"
+        );
+    });
+}
