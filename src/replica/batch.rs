@@ -303,6 +303,12 @@ impl<V: Value> Replica<V> {
             let behind_own = m.behind && self.waits_for(m).is_some_and(inside);
             !behind_own && !batch.in_flight.contains(&m.no) && !batch.nos.contains(&m.no)
         });
+        // It would take what else is of their collections down with it, each time that they are tried.
+        let in_trouble =
+            |m: &&Mutation<V>| self.is_in_trouble(&m.collection, batch.now_ms, batch.in_flight);
+        if self.lanes.apart() && left.iter().any(in_trouble) {
+            return Err(Kept::Waits(Vec::new()));
+        }
         let mut ordered: Vec<&Mutation<V>> = Vec::with_capacity(left.len());
         while !left.is_empty() {
             let before = ordered.len();

@@ -85,3 +85,28 @@ fn each_has_a_pause_of_its_own_that_grows() {
     assert!(!is_in_trouble(&story, NOTE, 24_000.0, &[site]));
     assert!(is_in_trouble(&story, NOTE, 24_000.0, &[note]));
 }
+
+/// Otherwise it would take those of the other collection down with it, each time they are tried.
+#[test]
+fn a_group_waits_for_the_collection_of_each_of_it() {
+    let mut story = Story::new();
+    let put = |name: &str| {
+        let record = Rc::new(json!({ "id": name }));
+        (name.into(), Write::Put(record), WriteOptions::default())
+    };
+    let transaction = Transaction {
+        writes: vec![put(SITE), put(NOTE)],
+        reads: Vec::new(),
+        grouped: true,
+    };
+    story.step(Intent::Transaction(transaction)).unwrap();
+    let other = story.put(SITE, json!({ "id": "other" }));
+    story.replica.note_trouble(&[2], 0.0, 1.0);
+    let next = |story: &Story, now_ms: f64| {
+        story
+            .replica
+            .next_batch(now_ms, &Numbers::default(), 9, usize::MAX)
+    };
+    assert_eq!(next(&story, 0.0), [other]);
+    assert!(next(&story, 5_000.0).len() > 1);
+}
