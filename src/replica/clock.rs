@@ -71,6 +71,14 @@ impl<V: Value> Replica<V> {
             .is_some_and(|(at, ms)| at.is_ahead(ms))
     }
 
+    /// What is only queued again was made when it was made.
+    pub(super) fn keep_date(&mut self, no: MutationNo, at: Hlc, now: Now, plan: &mut Plan<V>) {
+        if let Some(mut held) = self.held(no) {
+            held.mutation.at = at;
+            self.put_true(Fact::Held(Box::new(held)), now, plan);
+        }
+    }
+
     /// Dates what is about to be sent anew, where its date has not come yet.
     #[inline(never)]
     pub(super) fn plan_dates(&mut self, nos: &[MutationNo], now: Now, plan: &mut Plan<V>) {

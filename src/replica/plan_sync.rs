@@ -105,7 +105,8 @@ impl<V: Value> Replica<V> {
                 value: tail.value,
                 changed,
             };
-            self.requeue(&joined, content, now, plan);
+            let no = self.requeue(&joined, content, now, plan);
+            self.keep_date(no, tail.at, now, plan);
         } else {
             plan.notices.push(Notice::Parked(m.no));
         }
@@ -134,6 +135,7 @@ impl<V: Value> Replica<V> {
             // new id, and hear about that one. Not at once: a backend whose answers lag behind its pages would
             // be asked without end.
             let no = self.requeue(m, Content::of(m), now, plan);
+            self.keep_date(no, m.at, now, plan);
             let refusal = Refusal {
                 code: Code::Conflict.as_str().into(),
                 message: "the backend's answer was older than what a pull has brought".into(),

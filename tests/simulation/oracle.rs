@@ -456,6 +456,7 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
             match fact {
                 Fact::Queued {
                     no,
+                    replaces,
                     collection,
                     key,
                     action,
@@ -469,6 +470,12 @@ pub(crate) fn stored(world: &World, client: usize, tab: usize, entries: &[Entry<
                         Some(origin) => device.origins.insert(*no, origin.clone()),
                         None => device.origins.remove(no),
                     };
+                    // After a verdict it goes under another id, and is as old as before.
+                    if let Some(old) = replaces {
+                        let own = format!("{}.{old}", world.clients[client].id.borrow());
+                        let old = device.origins.get(old).map_or(own, ToString::to_string);
+                        oracle.travelled.retain(|_, id| *id != old);
+                    }
                 }
                 Fact::Held(held) => {
                     let m = &held.mutation;

@@ -391,3 +391,38 @@ fn what_was_sent_refused_and_tried_anew_may_be_there() {
     let left: Vec<Action> = story.replica.outbox.iter().map(|m| m.action).collect();
     assert_eq!(left, [Action::Delete]);
 }
+
+/// Else a change of last week would win against one of yesterday, only because it had to be asked again.
+#[test]
+fn what_is_asked_again_is_as_old_as_before() {
+    let mut story = Story::new();
+    story.bring("others", 1, json!({ "id": "o", "a": 1 }));
+    let no = story.put("others", json!({ "id": "o", "a": 2 }));
+    let made = story.replica.outbox.get(no).unwrap().at;
+    story.sent(no);
+    story.bring("others", 3, json!({ "id": "o", "a": 3 }));
+    story.verdict(no, conflict(2, json!({ "id": "o", "a": 9 })));
+    let again = story.newest().unwrap();
+    assert!(again > no, "the answer was older than the page");
+    assert_eq!(story.replica.outbox.get(again).unwrap().at, made);
+    story.sent(again);
+    let later = Verdict::Conflict {
+        version: Version(3),
+        data: Some(Rc::new(json!({ "id": "o", "a": 3 }))),
+        at: Some("0000000002500-0000-z".into()),
+    };
+    story.verdict(again, later);
+    assert_eq!(story.shows("others", "o")["a"], 3, "the later one wins");
+
+    let no = story.put("others", json!({ "id": "p", "a": 1 }));
+    story.sent(no);
+    let behind = story.put("others", json!({ "id": "p", "a": 2 }));
+    let made = story.replica.outbox.get(behind).unwrap().at;
+    story.verdict(no, refused(false));
+    let both = story.newest().unwrap();
+    assert!(
+        both > behind,
+        "what was refused goes on with what is behind it"
+    );
+    assert_eq!(story.replica.outbox.get(both).unwrap().at, made);
+}
