@@ -71,6 +71,13 @@ impl Hlc {
         self.ms > now_ms + DRIFT_MAX_MS
     }
 
+    /// The text after those of all readings that are not ahead of this one.
+    #[must_use]
+    pub fn end_of_drift(self) -> String {
+        let ms = (self.ms + DRIFT_MAX_MS + 1.0).min(MS_MAX);
+        Self { ms, counter: 0 }.to_text("")
+    }
+
     /// Takes a remote reading into account, so that what is written after reading it is later.
     #[must_use]
     pub fn witness(self, remote: Self, now_ms: f64) -> Self {

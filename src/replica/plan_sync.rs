@@ -246,12 +246,10 @@ impl<V: Value> Replica<V> {
             ));
         }
         plan.facts.reserve(page.changes.len() + 1);
-        let newest = page
-            .changes
-            .iter()
-            .filter_map(|c| c.at.as_ref())
-            .max()
-            .cloned();
+        // What is of a time that has not come yet keeps nobody else from being heard.
+        let end = now.hlc.end_of_drift();
+        let dates = page.changes.iter().filter_map(|c| c.at.as_ref());
+        let newest = dates.filter(|at| ***at < *end).max().cloned();
         self.hear(newest.as_ref(), now);
         for change in page.changes {
             self.plan_pulled(change, now, plan)?;

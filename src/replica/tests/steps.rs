@@ -426,3 +426,16 @@ fn what_is_asked_again_is_as_old_as_before() {
     );
     assert_eq!(story.replica.outbox.get(both).unwrap().at, made);
 }
+
+#[test]
+fn what_is_written_after_a_page_is_later_than_what_it_brought() {
+    let mut story = Story::new();
+    let brought = |key: &str, at: &str| Pulled {
+        at: Some(at.into()),
+        ..pulled("others", 1, json!({ "id": key }))
+    };
+    let future = brought("b", "9999999999999-0000-z");
+    story.page(vec![brought("a", "0000000031000-0002-z"), future]);
+    let here = story.replica.hlc();
+    assert_eq!((here.ms, here.counter), (31_000.0, 2));
+}
