@@ -310,10 +310,11 @@ impl<V: Value> crate::replica::Replica<V> {
         }
     }
 
-    /// Where two atomic groups become one, members are queued anew whose records nobody has named.
-    fn missing_of_groups(&self, missing: &mut Vec<V>) {
-        for m in self.outbox.grouped() {
-            if matches!(m.shows, Shown::Patch(..)) {
+    /// Where two atomic groups become one, or a record moves to another key, mutations are written down anew
+    /// whose records nobody has named: members, or (`all`) whatever refers to that record.
+    fn missing_of_patches(&self, all: bool, missing: &mut Vec<V>) {
+        for m in self.outbox.patches() {
+            if all || m.group.is_some() {
                 self.missing_of(&m.collection, &m.key, missing);
             }
         }
@@ -334,7 +335,7 @@ impl<V: Value> crate::replica::Replica<V> {
                 for read in &transaction.reads {
                     self.missing_of(&read.collection, &read.key, missing);
                 }
-                self.missing_of_groups(missing);
+                self.missing_of_patches(false, missing);
             }
             Intent::Import(import) => {
                 for held in &import.mutations {
@@ -342,20 +343,27 @@ impl<V: Value> crate::replica::Replica<V> {
                 }
             }
             Intent::Verdicts(verdicts) => {
+                let mut moves = false;
                 for (no, verdict) in verdicts {
                     self.missing_of_no(*no, missing);
                     if let (Verdict::Rekeyed { key, .. }, Some(m)) = (verdict, self.outbox.get(*no))
                     {
+                        moves = true;
                         self.missing_of(&m.collection, key, missing);
                     }
                 }
-                self.missing_of_groups(missing);
+                self.missing_of_patches(moves, missing);
             }
             Intent::Page(_, page) => {
+                let mut moves = false;
                 for change in &page.changes {
                     if self.has_pending(&change.collection, &change.key) {
                         self.missing_of(&change.collection, &change.key, missing);
                     }
+                    moves |= self.may_move(change);
+                }
+                if moves {
+                    self.missing_of_patches(true, missing);
                 }
             }
             Intent::Retry(None) => {

@@ -3,6 +3,7 @@
 use super::runs::{self, OrPart};
 use crate::model::{Mutation, MutationNo, MutationState};
 use crate::ordered::{LazilyOrdered, Numbers, Ordered};
+use crate::shown::Shown;
 use crate::value::Value;
 use std::any::Any;
 use std::ops::Bound;
@@ -40,6 +41,8 @@ struct Lists {
     waiting: Numbers,
     /// Those that are parked.
     parked: Numbers,
+    /// Those that show as fields on top of a record.
+    patches: Numbers,
     /// The mutations of each atomic group.
     groups: Ordered<(Rc<str>, MutationNo), ()>,
     counts: Counts,
@@ -112,10 +115,10 @@ impl<V> Outbox<V> {
         members.find(|m| m.state != MutationState::Pending)
     }
 
-    /// All members of atomic groups.
-    pub(crate) fn grouped(&self) -> impl Iterator<Item = &Mutation<V>> {
-        let members = self.lists.groups.iter();
-        members.filter_map(|((_, no), ())| self.get(*no))
+    /// Those that show as fields on top of a record: whoever writes one down anew looks at that.
+    pub(crate) fn patches(&self) -> impl Iterator<Item = &Mutation<V>> {
+        let patches = self.lists.patches.iter();
+        patches.filter_map(|(no, _)| self.get(*no))
     }
 
     /// Whether an atomic group has at most so many mutations.
@@ -224,6 +227,9 @@ impl Lists {
             MutationState::Conflict => drop(self.waiting.insert(m.no, 0)),
             MutationState::Failed => drop(self.parked.insert(m.no, 0)),
         }
+        if matches!(m.shows, Shown::Patch(..)) {
+            self.patches.insert(m.no, 0);
+        }
         *self.count_of(m.state) += 1;
         if let Some(group) = &m.group {
             self.groups.insert((group.clone(), m.no), ());
@@ -235,6 +241,7 @@ impl Lists {
         self.deferred.remove(&m.no);
         self.waiting.remove(&m.no);
         self.parked.remove(&m.no);
+        self.patches.remove(&m.no);
         *self.count_of(m.state) -= 1;
         if let Some(group) = &m.group {
             self.groups.remove(&(group.clone(), m.no));

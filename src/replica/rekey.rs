@@ -414,6 +414,14 @@ impl<V: Value> Replica<V> {
         true
     }
 
+    /// Whether a pulled record may be one that was created here, under a key that is not known yet. Nearly all
+    /// changes are of others.
+    pub(crate) fn may_move(&self, change: &Pulled<V>) -> bool {
+        let collection = self.collection(&change.collection);
+        let is_new = |c: &Collection<V>| c.record(&change.key).is_none();
+        change.at.as_ref().is_some_and(|at| self.is_by_us(at)) && collection.is_some_and(is_new)
+    }
+
     /// The creation that a pulled record comes from, where its answer was lost and the backend keeps the
     /// record under a key of its own: the same clock reading, and what was sent is in it. Several
     /// records written in one commit have the same reading; where that leaves more than one, the
@@ -424,15 +432,11 @@ impl<V: Value> Replica<V> {
     /// written on it where both are queued as one, after it was refused.
     pub(super) fn create_behind(&self, change: &Pulled<V>) -> Option<(MutationNo, bool)> {
         let (data, at) = (change.data.as_ref()?, change.at.as_ref()?);
-        // Nearly all changes are of others.
-        if !self.is_by_us(at) {
+        if !self.may_move(change) {
             return None;
         }
         let (at, client) = Hlc::parse(at)?;
         let collection = self.collection(&change.collection)?;
-        if collection.record(&change.key).is_some() {
-            return None;
-        }
         let spec = &collection.spec;
         let sent_then = |m: &Mutation<V>| {
             m.may_have_arrived() && m.at == at && *m.author(&self.client) == *client

@@ -1129,3 +1129,55 @@ fn what_shows_on_top_of_a_record_joins_another_group() {
         assert!(groups.len() == 4 && groups.iter().all(|g| *g == groups[0]));
     });
 }
+
+/// The backend's answer tells of the key, or a page where the answer was lost.
+#[test]
+fn what_shows_on_top_of_a_record_comes_to_refer_to_a_present_key() {
+    run(async {
+        for by_page in [false, true] {
+            let mut story = synced().await;
+            story.tabs.truncate(1);
+            let tab = &story.tabs[0];
+            let write = |(name, write, options)| Intent::Write(name, vec![write], options);
+            let parent = Write::Create(Slot::new(json!({ "id": "p", "n": 1 })));
+            let parent = write(("things".into(), parent, WriteOptions::default()));
+            submit(tab, parent).await.unwrap();
+            let created = tab.outbox(&OutboxFilter::default()).remove(0).mutation;
+            let hidden = patch("k1", false, json!({ "n": 6 }));
+            tab.submit(write(hidden), Box::new(|_| {}));
+            let refers = patch("k1", true, json!({ "of": "p" }));
+            submit(tab, write(refers)).await.unwrap();
+            submit(tab, Intent::MarkSent(vec![created.no]))
+                .await
+                .unwrap();
+            tab.store().evict_all();
+            let moved = if by_page {
+                let change = Pulled {
+                    collection: "things".into(),
+                    key: "q".into(),
+                    version: Version(9),
+                    data: Some(Slot::new(json!({ "id": "q", "n": 1 }))),
+                    at: Some(created.at_text(&tab.client()).into()),
+                };
+                let page = Page {
+                    changes: vec![change],
+                    checkpoint: "9".into(),
+                    has_more: false,
+                    server_ms: None,
+                };
+                Intent::Page(None, page)
+            } else {
+                let (version, data) = (Version(9), None);
+                let verdict = Verdict::Rekeyed {
+                    key: "q".into(),
+                    then: Box::new(Verdict::Success { version, data }),
+                };
+                Intent::Verdicts(vec![(created.no, verdict)])
+            };
+            submit(tab, moved).await.unwrap();
+            let shown = tab.get("things", "k1").unwrap().unwrap();
+            let both = json!({ "id": "k1", "n": 5, "k": [5, "k1"], "of": "q" });
+            assert_eq!(**shown.json(), both);
+        }
+    });
+}

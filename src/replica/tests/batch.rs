@@ -269,9 +269,10 @@ fn groups(story: &Story) -> Vec<String> {
     let mut groups: Vec<String> = story
         .replica
         .outbox
-        .grouped()
-        .map(|m| m.group.as_ref().unwrap().to_string())
+        .iter()
+        .filter_map(|m| Some(m.group.as_ref()?.to_string()))
         .collect();
+    groups.sort_unstable();
     groups.dedup();
     groups
 }
