@@ -23,6 +23,7 @@ use crate::conflict::same;
 use crate::error::{Code, Error, Result};
 use crate::model::{Action, Key, Mutation, MutationNo, MutationState, Name, Version};
 use crate::options::CollectionSpec;
+use crate::ordered::Numbers;
 use crate::planted::{self, Bug};
 use crate::shown::{Names, Shown};
 use crate::store::{Fact, Gone};
@@ -145,11 +146,11 @@ impl<V: Value> Replica<V> {
     /// Makes one atomic group of what a transaction has queued. Where it has rewritten mutations of
     /// earlier groups, these become part of it: none of them may be torn apart.
     fn group(&mut self, now: Now, plan: &mut Plan<V>) {
-        let mut nos: Vec<MutationNo> = Vec::new();
+        let (mut nos, mut members) = (Vec::new(), Numbers::default());
         for fact in &plan.facts {
             if let Fact::Queued { no, .. } = fact
                 && self.outbox.get(*no).is_some()
-                && !nos.contains(no)
+                && members.insert(*no, 0).is_none()
             {
                 nos.push(*no);
             }
@@ -176,7 +177,7 @@ impl<V: Value> Replica<V> {
         };
         for fact in &mut plan.facts {
             if let Fact::Queued { no, group, .. } = fact
-                && nos.contains(no)
+                && members.contains(no)
             {
                 *group = Some(id.clone());
             }
