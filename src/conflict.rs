@@ -163,14 +163,16 @@ pub struct Question<V> {
     pub remote: Option<V>,
 }
 
-/// The sides that a question was about: when the device's was last changed, and which version the
-/// server's has.
+/// The sides that a question was about: when the device's was last changed, which version the server's has,
+/// and whether there is one: what a pull from the beginning has not brought keeps its version.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Seen {
     /// The device's side.
     pub at: Hlc,
     /// The server's side.
     pub version: Version,
+    /// It is not deleted.
+    pub there: bool,
 }
 
 /// What the app's function answers.

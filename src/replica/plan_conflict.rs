@@ -107,7 +107,13 @@ impl<V: Value> Replica<V> {
             local: m.value.clone(),
             remote: self.remote_of(m).cloned(),
         };
-        Some((question, Seen { at: m.at, version }))
+        let there = question.remote.is_some();
+        let seen = Seen {
+            at: m.at,
+            version,
+            there,
+        };
+        Some((question, seen))
     }
 
     /// A conflict was met that the app has to settle. `shows` is set where what was queued behind the

@@ -190,3 +190,22 @@ fn what_is_forgotten_is_what_was_confirmed_then_and_nothing_newer() {
     let sites = story.replica.collection("sites").unwrap();
     assert_eq!(sites.record("b").unwrap().version, Version(8));
 }
+
+#[test]
+fn an_answer_about_what_was_forgotten_since_means_nothing() {
+    let mut story = anew();
+    let no = story.put("sites", json!({ "id": "a", "a": 2 }));
+    story.sent(no);
+    story.verdict(no, super::steps::conflict(2, json!({ "id": "a", "a": 3 })));
+    let (question, seen) = story.replica.question(no).unwrap();
+    assert!(question.remote.is_some());
+    assert!(pull(&mut story, None, &[], "p1", false));
+    story.replica.begin_to_miss().unwrap().set(true);
+    assert!(pull(&mut story, Some("p1"), &[], "p2", false));
+    assert!(story.replica.question(no).unwrap().0.remote.is_none());
+    let answer = Ok(Answer::Record(question.remote));
+    story
+        .step(Intent::Decided(Decided { no, seen, answer }))
+        .unwrap();
+    assert!(story.replica.question(no).is_some(), "it is asked again");
+}
