@@ -370,6 +370,14 @@ impl<V: Value> Replica<V> {
             if written.is_err() {
                 return false;
             }
+            let goes_on = into.filter(|_| !is_over).and_then(|no| self.held(no));
+            if let Some(mut held) = goes_on {
+                let group = self.joined(&held.mutation, &tail, now, plan).group;
+                if group != held.mutation.group {
+                    held.mutation.group = group;
+                    self.put_true(Fact::Held(Box::new(held)), now, plan);
+                }
+            }
             self.put_true(Fact::Cancelled { no: tail.no, why }, now, plan);
         }
         let stored = data.cloned().or_else(|| m.value.clone());

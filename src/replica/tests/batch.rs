@@ -331,3 +331,35 @@ fn what_joins_another_group_keeps_its_date() {
     let a = story.replica.outbox.get(one[0]).unwrap();
     assert_eq!(a.at, before);
 }
+
+#[test]
+fn what_goes_on_under_another_key_stays_in_its_group() {
+    let mut story = Story::new();
+    let no = story.put("sites", json!({ "id": "k", "a": 1 }));
+    story.sent(no);
+    story.group(&[("sites", json!({ "id": "k", "a": 2 })), site("y")]);
+    // A page brings it under its key there before the answer comes.
+    story.bring("sites", 3, json!({ "id": "srv", "a": 1 }));
+    let then = Verdict::Success {
+        version: Version(3),
+        data: None,
+    };
+    story.verdict(
+        no,
+        Verdict::Rekeyed {
+            key: "srv".into(),
+            then: Box::new(then),
+        },
+    );
+    let queued: Vec<_> = story
+        .replica
+        .outbox
+        .iter()
+        .map(|m| (m.key.to_string(), m.group.clone()))
+        .collect();
+    assert_eq!(queued.len(), 2, "{queued:?}");
+    assert!(
+        queued[0].1.is_some() && queued[0].1 == queued[1].1,
+        "{queued:?}"
+    );
+}
