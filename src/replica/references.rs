@@ -18,10 +18,12 @@ struct Repaired<V> {
 }
 
 impl<V: Value> Replica<V> {
-    /// A record with the present keys in its declared references; none where they are already.
+    /// A record with the present keys in its declared references; none where they are already. A reference that
+    /// is the record's own key stays: this record has not moved.
     fn repaired(&self, spec: &CollectionSpec, value: &V) -> Option<Repaired<V>> {
         let mut repaired: Option<Repaired<V>> = None;
-        for (field, parent) in &spec.references {
+        let references = spec.references.iter();
+        for (field, parent) in references.filter(|(field, _)| *field != spec.key) {
             let Some(parent) = self.collection(parent).filter(|c| c.is_rekeyed()) else {
                 continue;
             };

@@ -114,8 +114,8 @@ impl<V: Value> Replica<V> {
         for (at, field) in fields.iter().enumerate().take(query.equals.len()) {
             let referred = spec.references.iter().find(|(f, _)| f == field);
             let of = match referred {
+                _ if spec.key == *field => Some(collection),
                 Some((_, parent)) => self.collection(parent),
-                None if spec.key == *field => Some(collection),
                 None => None,
             };
             if let (Some(of), Scalar::Text(key)) = (of, &query.equals[at])

@@ -347,3 +347,29 @@ fn a_creation_that_meets_changes_waits_until_they_may_have_gone() {
     assert_eq!(next(due_ms - 1.0), [first]);
     assert_eq!(next(due_ms), [no, first]);
 }
+
+/// A record of one collection for each of another, under the same key.
+#[test]
+fn a_key_that_is_a_reference_stays_the_key() {
+    let mut profiles = CollectionSpec::new("profiles", "id");
+    profiles.references = vec![("id".into(), "sites".into())];
+    let specs = [CollectionSpec::new("sites", "id"), profiles];
+    let replica = Replica::new("c".into(), &specs, 2);
+    let mut story = Story { replica, at: 0 };
+    let no = sent_site(&mut story, "k");
+    story.put("profiles", json!({ "id": "k", "a": 1 }));
+    story.verdict(no, stored_as("srv", 1));
+    let written = story.put("profiles", json!({ "id": "k", "a": 2 }));
+    let m = story.replica.outbox.get(written).unwrap();
+    assert_eq!(
+        (&*m.key, &m.value.as_ref().unwrap()["id"]),
+        ("k", &json!("k"))
+    );
+    assert_eq!(story.replica.outbox.len(), 1);
+    let by_key = Query {
+        equals: vec![Scalar::Text("k".into())],
+        ..Query::default()
+    };
+    let asked = story.replica.present_query("profiles", &by_key);
+    assert_eq!(asked.equals, by_key.equals);
+}
