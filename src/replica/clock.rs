@@ -46,7 +46,7 @@ impl<V: Value> Replica<V> {
     }
 
     /// A reading of our own, put right if it is of a time that has not come yet.
-    fn dated(&self, at: Hlc, now: Now) -> Hlc {
+    pub(super) fn dated(&self, at: Hlc, now: Now) -> Hlc {
         let ahead = |ms: &f64| at.is_ahead(*ms);
         match (self.known_ms(now).filter(ahead), self.offset_ms) {
             (Some(now_ms), Some(offset_ms)) => Hlc {
@@ -71,7 +71,8 @@ impl<V: Value> Replica<V> {
             .is_some_and(|(at, ms)| at.is_ahead(ms))
     }
 
-    /// What is only queued again was made when it was made.
+    /// What is only queued again was made when it was made: dated anew, it would win against what others have
+    /// changed since.
     pub(super) fn keep_date(&mut self, no: MutationNo, at: Hlc, now: Now, plan: &mut Plan<V>) {
         if let Some(mut held) = self.held(no) {
             held.mutation.at = at;

@@ -159,7 +159,7 @@ impl<V: Value> Replica<V> {
         }
     }
 
-    /// Queues what a conflict has come to, or drops what has lost.
+    /// Queues what a conflict has come to, and answers its number, or drops what has lost.
     pub(super) fn carry_out(
         &mut self,
         m: &Mutation<V>,
@@ -168,7 +168,7 @@ impl<V: Value> Replica<V> {
         shows: Option<Shown<V>>,
         now: Now,
         plan: &mut Plan<V>,
-    ) {
+    ) -> Option<MutationNo> {
         let remote = self.remote_of(m);
         let why = match outcome {
             Outcome::Remote => Some(Gone::Lost),
@@ -177,7 +177,7 @@ impl<V: Value> Replica<V> {
         };
         if let Some(why) = why {
             self.put_true(Fact::Cancelled { no: m.no, why }, now, plan);
-            return;
+            return None;
         }
         let action = match (&result, remote) {
             (None, _) => Action::Delete,
@@ -192,6 +192,7 @@ impl<V: Value> Replica<V> {
         };
         let no = self.requeue(m, content, now, plan);
         self.put_true(Fact::Rebased { no }, now, plan);
+        Some(no)
     }
 
     /// Writes down how a conflict was settled, after it was carried out.

@@ -13,6 +13,7 @@ use crate::hlc::Hlc;
 use crate::model::{
     Action, Mutation, MutationNo, MutationState, Page, Pulled, Refusal, Verdict, Version,
 };
+use crate::options::Strategy;
 use crate::planted::{self, Bug};
 use crate::shown::Shown;
 use crate::store::{Fact, Gone};
@@ -154,6 +155,7 @@ impl<V: Value> Replica<V> {
             .as_ref()
             .map_or_else(|| m.value.clone(), |t| t.value.clone());
         let local_at = self.local_at(newest.as_ref().unwrap_or(m), now);
+        let made = self.dated(newest.as_ref().unwrap_or(m).at, now);
         self.hear(remote_at, now);
         let fact = Fact::Remote {
             collection,
@@ -211,7 +213,13 @@ impl<V: Value> Replica<V> {
         let Some((outcome, result)) = settled else {
             return self.plan_waits(m, local, shows, now, plan);
         };
-        self.carry_out(m, outcome, result.clone(), shows, now, plan);
+        let goes_on = self.carry_out(m, outcome, result.clone(), shows, now, plan);
+        if let Some(no) = goes_on
+            && outcome == Outcome::Local
+            && (own || strategy == Strategy::LastWriteWins)
+        {
+            self.keep_date(no, made, now, plan);
+        }
         if !own {
             let settled = Settled {
                 strategy,

@@ -439,3 +439,32 @@ fn what_is_written_after_a_page_is_later_than_what_it_brought() {
     let here = story.replica.hlc();
     assert_eq!((here.ms, here.counter), (31_000.0, 2));
 }
+
+/// It went over what others had changed before; it must not go over what they change after it.
+#[test]
+fn what_has_won_a_conflict_is_as_old_as_before() {
+    let mut story = Story::new();
+    story.bring("others", 1, json!({ "id": "o", "a": 1 }));
+    let no = story.put("others", json!({ "id": "o", "a": 2 }));
+    let made = story.replica.outbox.get(no).unwrap().at;
+    let met = |version, a, at: &str| Verdict::Conflict {
+        version: Version(version),
+        data: Some(Rc::new(json!({ "id": "o", "a": a }))),
+        at: Some(at.into()),
+    };
+    for (version, at) in [(2, "0000000001500-0000-z"), (3, "0000000000001-0000-c")] {
+        let no = story.newest().unwrap();
+        story.sent(no);
+        story.verdict(no, met(version, 9, at));
+        let again = story.newest().unwrap();
+        assert!(
+            again > no,
+            "it was the later one, or only our own was there"
+        );
+        assert_eq!(story.replica.outbox.get(again).unwrap().at, made);
+    }
+    let no = story.newest().unwrap();
+    story.sent(no);
+    story.verdict(no, met(4, 3, "0000000002500-0000-z"));
+    assert_eq!(story.shows("others", "o")["a"], 3);
+}
