@@ -93,9 +93,10 @@ impl<V: Value> Replica<V> {
         let mut mutation = match (&old, &mut record.pending) {
             (Some(old), Some(pending)) => {
                 if let Some(replaced) = replaces {
-                    let first = self.tries.remove(replaced);
+                    let first = self.tries.get(replaced).cloned();
+                    self.set_try(*replaced, None);
                     if old.action == Action::Create && old.may_have_arrived() {
-                        self.tries.insert(*no, first.unwrap_or_else(|| old.clone()));
+                        self.set_try(*no, Some(first.unwrap_or_else(|| old.clone())));
                     }
                     self.set_mutation(*replaced, None);
                     if pending.head == *replaced {
@@ -212,7 +213,7 @@ impl<V: Value> Replica<V> {
         let Some(gone) = self.outbox.get(no).cloned() else {
             return;
         };
-        self.tries.remove(&no);
+        self.set_try(no, None);
         self.set_mutation(no, None);
         let c = self.intern(&gone.collection);
         let Some(mut record) = self.collections[c].record(&gone.key).cloned() else {

@@ -8,19 +8,22 @@
 //! is sent on top of it; the success of that says as little of the rest of the record, and until a page has
 //! told, one of the same version is listened to.
 
-use super::Replica;
+use super::{Replica, Step};
 use crate::model::{Key, Mutation, Name, Pulled, Version};
 use crate::ordered::Ordered;
 use crate::store::{Fact, Gone};
 use crate::value::Value;
 use std::rc::Rc;
 
+/// The clock reading of what is here of a confirmed record, and the version of which a page may still tell: 0
+/// where that is newer than what is here.
+pub(super) type Here = (String, Version);
+
 #[derive(Debug, Default)]
 pub(super) struct Imported {
-    /// Confirmed records of which no page has told yet, with the clock reading of what is here of them, and the
-    /// version of which a page may still tell: 0 where that is newer than what is here. The log tells of them,
-    /// a compaction does not: whoever starts again after one in between meets conflicts.
-    confirmed: Ordered<(Name, Key), (String, Version)>,
+    /// Confirmed records of which no page has told yet. The log tells of them, a compaction does not: whoever
+    /// starts again after one in between meets conflicts.
+    confirmed: Ordered<(Name, Key), Here>,
     /// Who has made what came.
     authors: Vec<Rc<str>>,
 }
@@ -76,7 +79,19 @@ impl<V: Value> Replica<V> {
     pub(super) fn note_imported(&mut self, m: &Mutation<V>, version: Version) {
         let place = (m.collection.clone(), m.key.clone());
         let here = (m.at_text(&self.client), version);
-        self.imported.confirmed.insert(place, here);
+        self.set_confirmed(place, Some(here));
+    }
+
+    pub(super) fn set_confirmed(&mut self, place: (Name, Key), here: Option<Here>) {
+        let is_known = here.is_some();
+        let confirmed = &mut self.imported.confirmed;
+        let before = match here {
+            Some(here) => confirmed.insert(place.clone(), here),
+            None => confirmed.remove(&place),
+        };
+        if let Some(undo) = self.undo.as_mut().filter(|_| is_known || before.is_some()) {
+            undo.steps.push(Step::Confirmed(place, before));
+        }
     }
 
     /// Whether a page tells for the first time what this version is.
@@ -96,9 +111,7 @@ impl<V: Value> Replica<V> {
     /// The backend has told what it has, and nothing is queued on what was here before.
     pub(super) fn end_import(&mut self, collection: &Name, key: &Key) {
         if !self.imported.confirmed.is_empty() {
-            self.imported
-                .confirmed
-                .remove(&(collection.clone(), key.clone()));
+            self.set_confirmed((collection.clone(), key.clone()), None);
         }
     }
 }

@@ -127,6 +127,8 @@ enum Step<V> {
     Record(usize, Key, Option<Box<Record<V>>>),
     Mutation(MutationNo, Option<Box<Mutation<V>>>),
     Alias(usize, Key, Option<Key>),
+    Try(MutationNo, Option<Box<Mutation<V>>>),
+    Confirmed((Name, Key), Option<imported::Here>),
 }
 
 impl<V: Value> Replica<V> {
@@ -330,7 +332,7 @@ impl<V: Value> Replica<V> {
             Step::Mutation(no, before) => {
                 !before.as_ref().is_some_and(|m| m.sent) && sorted.binary_search(no).is_ok()
             }
-            Step::Record(..) | Step::Alias(..) => false,
+            _ => false,
         };
         let undo = self.undo.as_ref();
         nos.iter().all(now) && !undo.is_some_and(|u| u.steps.iter().any(open))
@@ -357,13 +359,13 @@ impl<V: Value> Replica<V> {
                     self.collections[c].set(&key, record.map(|record| *record));
                 }
                 Step::Mutation(no, mutation) => {
-                    if mutation.is_none() {
-                        self.tries.remove(&no); // another may get the number
-                    }
                     let before = self.outbox.set(no, mutation);
                     self.note_change(no, before.map(|m| m.priority));
                 }
                 Step::Alias(c, from, before) => self.collections[c].set_alias(&from, before),
+                // What has the number, or is confirmed, may be another one the next time.
+                Step::Try(no, before) => self.set_try(no, before.map(|first| *first)),
+                Step::Confirmed(place, before) => self.set_confirmed(place, before),
             }
         }
     }
@@ -484,6 +486,18 @@ impl<V: Value> Replica<V> {
     #[must_use]
     pub fn next_no(&self) -> MutationNo {
         self.next_no
+    }
+
+    /// What may have arrived first of a creation, where anything is known of it.
+    fn set_try(&mut self, no: MutationNo, first: Option<Mutation<V>>) {
+        let is_known = first.is_some();
+        let before = match first {
+            Some(first) => self.tries.insert(no, first),
+            None => self.tries.remove(&no),
+        };
+        if let Some(undo) = self.undo.as_mut().filter(|_| is_known || before.is_some()) {
+            undo.steps.push(Step::Try(no, before.map(Box::new)));
+        }
     }
 
     fn set_mutation(&mut self, no: MutationNo, mutation: Option<Mutation<V>>) {

@@ -1,7 +1,9 @@
 //! What is known of a commit that is being stored, and what is told of mutations that came and went.
 
-use super::steps::Story;
+use super::steps::{Story, pulled, refused};
 use super::*;
+use crate::model::MutationState;
+use crate::replica::plan_import::Import;
 
 const NOW: Now = Now {
     at_ms: 9_000.0,
@@ -113,4 +115,68 @@ fn the_clock_goes_back_with_a_commit_that_is_not_stored() {
     assert_eq!(replica.hlc(), next);
     replica.rollback();
     assert_eq!(replica.hlc(), NOW.hlc);
+}
+
+/// Another tab was faster: all of it is decided again.
+#[test]
+fn who_made_what_is_there_is_known_as_well_when_it_is_decided_again() {
+    let mut donor = Story::new();
+    donor.bring("notes", 1, json!({ "id": "n", "a": 0 }));
+    let no = donor.put("notes", json!({ "id": "n", "a": 1 }));
+    let held = donor.replica.held(no).unwrap();
+    let at = held.mutation.at.to_text("d");
+    let mut story = Story::new();
+    story.bring("notes", 1, json!({ "id": "n", "a": 0 }));
+    let import = Import {
+        client: "d".into(),
+        mutations: vec![held],
+        late: false,
+        left: None,
+        schema: None,
+    };
+    story.step(Intent::Import(import)).unwrap();
+    let stored = Verdict::Success {
+        version: Version(2),
+        data: None,
+    };
+    let no = story.newest().unwrap();
+    story.verdict(no, stored);
+    let no = story.put("notes", json!({ "id": "n", "a": 3 }));
+    story.sent(no);
+    let met = Verdict::Conflict {
+        version: Version(2),
+        data: Some(Rc::new(json!({ "id": "n", "a": 2 }))),
+        at: Some(at.into()),
+    };
+    story.replica.begin();
+    let verdicts = Intent::Verdicts(vec![(no, met.clone())]);
+    story.replica.plan(verdicts, NOW).unwrap();
+    story.replica.rollback();
+    story.verdict(no, met);
+    let m = story.replica.outbox.iter().next().unwrap();
+    assert_eq!(m.state, MutationState::Pending, "it was confirmed here");
+}
+
+#[test]
+fn what_was_sent_first_is_known_as_well_where_trying_again_is_not_stored() {
+    let mut story = Story::new();
+    let first = story.put("notes", json!({ "id": "k", "a": 1 }));
+    let at = story.replica.outbox.get(first).unwrap().at.to_text("c");
+    for no in [first, first + 1] {
+        story.sent(no);
+        story.verdict(no, refused(false));
+        story.replica.begin();
+        story.replica.plan(Intent::Retry(Some(no)), NOW).unwrap();
+        story.replica.rollback();
+        if no == first {
+            story.step(Intent::Retry(Some(no))).unwrap();
+        }
+    }
+    // The answer to the first one was lost.
+    story.page(vec![Pulled {
+        at: Some(at.into()),
+        ..pulled("notes", 1, json!({ "id": "srv", "a": 1 }))
+    }]);
+    let notes = story.replica.collection("notes").unwrap();
+    assert_eq!(notes.count(), 1, "not twice");
 }
