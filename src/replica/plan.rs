@@ -112,12 +112,14 @@ impl<V: Value> Replica<V> {
     pub fn plan(&mut self, intent: Intent<V>, now: Now) -> Result<Plan<V>> {
         let mark = self.mark();
         let (hlc, next_no) = (self.hlc, self.next_no);
+        let (data_version, older) = (self.data_version, self.older.clone());
         let mut plan = Plan::default();
         let done = self.plan_into(intent, now, &mut plan);
         if let Err(error) = done {
             self.rollback_to(mark);
             self.hlc = hlc;
             self.next_no = next_no;
+            (self.data_version, self.older) = (data_version, older);
             return Err(error);
         }
         Ok(plan)

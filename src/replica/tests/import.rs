@@ -135,3 +135,21 @@ fn what_is_parked_or_waits_is_not_on_its_way() {
         check(&story.replica);
     }
 }
+
+#[test]
+fn a_backup_that_is_refused_says_nothing_of_versions() {
+    let mut story = Story::new();
+    let mut held = backup(&[(1, false)]).remove(0);
+    held.mutation.collection = "gone".into();
+    let older = std::rc::Rc::from([("gone".into(), 1)]);
+    let import = Import {
+        client: "d".into(),
+        mutations: vec![held],
+        late: false,
+        left: None,
+        schema: Some(Fact::Schema { version: 3, older }),
+    };
+    let before = story.replica.data_versions();
+    assert!(story.step(Intent::Import(import)).is_err());
+    assert_eq!(story.replica.data_versions(), before);
+}
