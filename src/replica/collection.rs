@@ -131,6 +131,12 @@ impl<V: Value> Collection<V> {
         self.records.get(key)?.value.as_ref()
     }
 
+    /// Whether somebody has looked at a record closely enough to make it.
+    #[cfg(all(test, not(target_family = "wasm")))]
+    pub(super) fn is_made(&self, key: &str) -> bool {
+        self.records.unmade(key).is_none()
+    }
+
     /// Contents of all that the app sees, in the order of the keys.
     pub fn each(&self, visit: &mut dyn FnMut(&V)) {
         for list in self.records.lists() {

@@ -63,13 +63,33 @@ impl<V: Value> Replica<V> {
         let children = self.collections.iter().filter(refers);
         let children: Vec<CollectionSpec> = children.map(|c| c.spec.clone()).collect();
         for spec in &children {
-            let queued = self.outbox.iter().filter(|m| m.collection == spec.name);
-            let queued: Vec<MutationNo> = queued.map(|m| m.no).collect();
-            for no in queued {
+            for no in self.queued_referrers(spec) {
                 self.plan_reference(spec, no, now, plan);
             }
             self.plan_local_references(spec, now, plan);
         }
+    }
+
+    /// Mutations of a collection that may refer to what has moved. What came as a run and has not changed is not
+    /// made for that.
+    fn queued_referrers(&self, spec: &CollectionSpec) -> Vec<MutationNo> {
+        let mut queued = Vec::new();
+        for list in self.outbox.by_lists() {
+            match list {
+                Ok(mutations) => {
+                    let of_it = mutations.iter().filter(|(_, m)| m.collection == spec.name);
+                    queued.extend(of_it.map(|(no, _)| *no));
+                }
+                Err(part) if part.placed.run.collection == spec.name => {
+                    let value = |at: &usize| part.placed.run.values[*at].as_ref();
+                    let refers = |at: &usize| value(at).and_then(|v| self.repaired(spec, v));
+                    let refer = part.range.clone().filter(|at| refers(at).is_some());
+                    queued.extend(refer.filter_map(|at| part.placed.no(at)));
+                }
+                Err(_) => {}
+            }
+        }
+        queued
     }
 
     fn plan_reference(
@@ -143,7 +163,9 @@ impl<V: Value> Replica<V> {
             return;
         };
         let mut facts = Vec::new();
-        for (key, record) in collection.records().filter(|(_, r)| r.local.is_some()) {
+        // None is among those that came as a run and have not changed.
+        let records = collection.lists().filter_map(Result::ok).flatten();
+        for (key, record) in records.filter(|(_, r)| r.local.is_some()) {
             let value = record.value.as_ref();
             if let Some(repaired) = value.and_then(|v| self.repaired(spec, v)) {
                 facts.push(Fact::Local {

@@ -203,3 +203,49 @@ fn a_run_that_may_be_undone_is_undone() {
     replica.rollback();
     assert_eq!(looked_at(&replica), before);
 }
+
+/// They may be hundreds of thousands, and what is made takes memory for good.
+#[test]
+fn what_does_not_refer_to_what_has_moved_is_not_made_for_that() {
+    let mut replica = empty();
+    let remote = |n: u16| Fact::Remote {
+        collection: "notes".into(),
+        key: format!("r{n:03}").into(),
+        value: Some(Rc::new(json!({ "id": format!("r{n:03}"), "siteId": "k" }))),
+        version: Version(1),
+    };
+    let queued = |n: u16| Fact::Queued {
+        no: u64::from(n) + 1,
+        replaces: None,
+        collection: "notes".into(),
+        key: format!("q{n:03}").into(),
+        action: Action::Create,
+        value: Some(Rc::new(
+            json!({ "id": format!("q{n:03}"), "siteId": "other" }),
+        )),
+        shows: Shown::Own,
+        changed: None,
+        group: None,
+        origin: None,
+    };
+    for facts in [
+        (0..400).map(remote).collect(),
+        (0..400).map(queued).collect(),
+    ] {
+        take_in(&mut replica, &runs(facts), 1);
+    }
+    let mut story = super::steps::Story { replica, at: 1 };
+    let no = story.put("sites", json!({ "id": "k" }));
+    let note = story.put("notes", json!({ "id": "z", "siteId": "k" }));
+    story.sent(no);
+    let then = Box::new(Verdict::Success {
+        version: Version(1),
+        data: None,
+    });
+    let key = "srv".into();
+    story.verdict(no, Verdict::Rekeyed { key, then });
+    assert_eq!(story.shows("notes", "z")["siteId"], "srv");
+    assert!(story.replica.outbox.get(note).is_some());
+    let notes = story.replica.collection("notes").unwrap();
+    assert!(!notes.is_made("r200") && !notes.is_made("q200"));
+}
