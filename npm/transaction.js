@@ -80,10 +80,10 @@ class Work {
         const all = list(keys, "getMany: keys").map(checkKey);
         return this.#step(() => Promise.all(all.map((key) => this.#get(name, key))));
       },
-      create: (record, options) => this.#whole(name, CREATE, record, options),
-      put: (record, options) => this.#whole(name, PUT, record, options),
-      update: (key, patch, options) => this.#update(name, key, patch, options),
-      delete: (key, options) => this.#delete(name, key, options),
+      create: this.#noting((record, options) => this.#whole(name, CREATE, record, options)),
+      put: this.#noting((record, options) => this.#whole(name, PUT, record, options)),
+      update: this.#noting((key, patch, options) => this.#update(name, key, patch, options)),
+      delete: this.#noting((key, options) => this.#delete(name, key, options)),
       all: refuse("all()"),
       find: refuse("find()"),
       count: refuse("count()"),
@@ -102,7 +102,19 @@ class Work {
     return done;
   }
 
-  /** A write that fails takes the transaction with it, whether the callback looks or not. */
+  /** A write that fails takes the transaction with it, whether the callback looks or not: here, at the call. */
+  #noting(write) {
+    return (...given) => {
+      try {
+        return write(...given);
+      } catch (error) {
+        this.#failed ??= { error };
+        throw error;
+      }
+    };
+  }
+
+  /** Here, when it is its turn. */
   #write(name, kind, options, prepare) {
     const given = checkWriteOptions(options);
     const done = this.#step(async () => {
