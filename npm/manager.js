@@ -343,7 +343,8 @@ export class SyncManager {
     // Of its own: the same function may have been given before.
     let last;
     const told = (status) => {
-      if (status === last) return;
+      // It may have been stopped by whoever was told just before.
+      if (status === last || !this.#subscribers.has(told)) return;
       last = status;
       fn(status);
     };
@@ -607,7 +608,8 @@ export class SyncManager {
     const handlers = this.#handlers.get(event);
     if (!handlers)
       throw fail("invalid-options", `on: there is no event "${event}" (${EVENTS.join(", ")})`);
-    const told = (detail) => fn(detail);
+    // It may have been stopped by whoever was told just before.
+    const told = (detail) => handlers.has(told) && fn(detail);
     handlers.add(told);
     return () => handlers.delete(told);
   }

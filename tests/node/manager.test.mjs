@@ -278,3 +278,38 @@ test("a wait for a sync ends though the device's clock was set back meanwhile", 
     await db.close();
   }
 });
+
+test("what was stopped is not called any more, not even for what the others are being told", async () => {
+  const db = await opened();
+  try {
+    const told = [];
+    const stops = [];
+    const stopAll = () => stops.splice(0).forEach((stop) => stop());
+    for (const which of ["first", "second"]) {
+      stops.push(
+        db.subscribe(({ phase }) => {
+          if (phase !== "paused") return;
+          told.push(which);
+          stopAll();
+        }),
+      );
+    }
+    db.pause();
+    await null;
+    let core;
+    db.now((it) => (core = it));
+    for (const which of ["first", "second"]) {
+      stops.push(
+        db.on("error", () => {
+          told.push(which);
+          stopAll();
+        }),
+      );
+    }
+    await new Promise((resolve) => setTimeout(resolve));
+    core.host.failed({ code: "storage-failed" });
+    assert.deepEqual(told, ["first", "first"]);
+  } finally {
+    await db.close();
+  }
+});
