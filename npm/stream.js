@@ -36,7 +36,7 @@ function take(event, line, poke) {
     event.name = "";
     return;
   }
-  const [, field, value] = /^([^:]*):? ?(.*)$/.exec(line);
+  const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line);
   if (field === "event") event.name = value;
   if (field === "id") event.id = value;
 }

@@ -165,6 +165,11 @@ test("other events, comments and unfinished events say nothing", async () => {
   assert.deepEqual(await heard("event: other\n\n: poke\n\ndata: poke\n\nevent: poke\n"), []);
 });
 
+test("what JSON takes for a letter and a pattern for the end of a line ends nothing", async () => {
+  const text = ': \u2028\n\nid: a\u2029\nevent: poke\ndata: "\u2028"\n\n';
+  assert.deepEqual(await heard(text), ["a\u2029"]);
+});
+
 test("a line without an end does not fill the memory", async () => {
   let given = 0;
   const endless = new ReadableStream({
