@@ -396,6 +396,7 @@ export interface Outbox {
     conflict: number;
     failed: number;
     total: number;
+    /** When the oldest of them was made: not always the first of the list, what was queued again is behind. */
     oldest: number | null;
   }>;
   /**

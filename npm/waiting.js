@@ -23,9 +23,8 @@ export function isAllSyncedSince({ outbox, syncedThrough }, since) {
 
 export function stats(core) {
   const { pending, syncing, conflict, failed } = core.status().outbox;
-  const [first] = core.outboxList({ limit: 1 });
   const total = pending + syncing + conflict + failed;
-  return { pending, syncing, conflict, failed, total, oldest: first?.createdAt ?? null };
+  return { pending, syncing, conflict, failed, total, oldest: core.oldest() ?? null };
 }
 
 /** `db.outbox.list()`. The core takes a limit of 0 for none. */

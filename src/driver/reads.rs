@@ -249,6 +249,12 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         chosen.map(|m| self.view_of(&replica, m)).collect()
     }
 
+    /// When the oldest change in the queue was made, ms since 1970.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<f64> {
+        self.0.replica.borrow().outbox.oldest_ms()
+    }
+
     /// One entry of the queue.
     #[must_use]
     pub fn outbox_entry(&self, no: MutationNo) -> Option<OutboxView<V>> {

@@ -133,6 +133,20 @@ impl<V> Outbox<V> {
         self.entries.len()
     }
 
+    /// When the oldest of them was made, ms since 1970. That is not always the first: what was queued again
+    /// stands at the end.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<f64>
+    where
+        V: Value,
+    {
+        let oldest = |list: OrPart<'_, _, Box<Mutation<V>>, V>| match list {
+            Ok(entries) => entries.iter().map(|(_, m)| m.created_ms).reduce(f64::min),
+            Err(part) => part.oldest_ms(),
+        };
+        self.by_lists().filter_map(oldest).reduce(f64::min)
+    }
+
     /// How many there are of each state.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -61,6 +61,18 @@ impl<'a, V: Value> Part<'a, V> {
         matches!(self.placed.run.said, Said::Remote(_))
     }
 
+    /// When the oldest of its mutations was made, ms since 1970.
+    pub(super) fn oldest_ms(&self) -> Option<f64> {
+        let Placed {
+            run, at_ms, hlc, ..
+        } = self.placed;
+        let Said::Queued(queued) = &run.said else {
+            return None;
+        };
+        let made = |at| queued.made_at(at, *at_ms, *hlc).created_ms;
+        self.range.clone().map(made).reduce(f64::min)
+    }
+
     /// Takes in what follows it, if this is it.
     pub(super) fn extend(&mut self, next: &Self) -> bool {
         let goes_on = std::ptr::eq(self.placed, next.placed) && self.range.end == next.range.start;

@@ -412,6 +412,11 @@ impl Core {
         entries.iter().map(view::entry_to_js).collect()
     }
 
+    /// When the oldest change in the queue was made, or `undefined`.
+    pub fn oldest(&self) -> Option<f64> {
+        self.manager.oldest_ms()
+    }
+
     /// `retry`, `retryAll`, `discard` and `clearConflicts`. Calls `done(error, count)`.
     pub fn act(&self, kind: &str, id: &str, done: Function) {
         let number = || -> Result<MutationNo> {

@@ -4,12 +4,12 @@ use super::hidden::{LOCAL, write};
 use super::rig::*;
 use crate::conflict::{Outcome, Sides, settle as settle_conflict};
 use crate::driver::OutboxFilter;
-use crate::engine::{Network, Phase};
+use crate::engine::{Event, Network, Phase};
 use crate::error::Code;
 use crate::model::Action;
 use crate::options::{self, CollectionSpec, Strategy};
 use crate::replica::index::Query;
-use crate::replica::plan::Write;
+use crate::replica::plan::{Intent, Write};
 use crate::value::Scalar;
 use serde_json::json;
 use std::cell::RefCell;
@@ -167,6 +167,36 @@ fn the_outbox_is_filtered_before_it_is_cut() {
             .await
             .unwrap();
         assert_eq!(m.state("sites", "draft"), Ok(Some("local")));
+    });
+}
+
+/// What was refused and is queued again stands at the end, and is as old as it was.
+#[test]
+fn the_oldest_change_is_not_always_the_first() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        server.borrow_mut().poison.insert("s0".into(), false);
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        assert_eq!(m.oldest_ms(), None);
+        create(&m, "sites", site("s0", 0)).await.unwrap();
+        m.signal(Event::Leader(true));
+        until(&m, "refused", |s| s.failed == 1).await;
+        m.signal(Event::Leader(false));
+        pass(5_000).await;
+        for n in 1..200 {
+            create(&m, "sites", site(&format!("s{n}"), n))
+                .await
+                .unwrap();
+        }
+        submit(&m, Intent::Retry(None)).await.unwrap();
+        let last = m.outbox(&OutboxFilter::default()).pop().unwrap().mutation;
+        assert_eq!((&*last.key, m.oldest_ms()), ("s0", Some(last.created_ms)));
+        // Also from the lists that a start leaves as they are.
+        m.fold().await.unwrap();
+        let again = device.open_idle().await;
+        settle(&again).await;
+        assert_eq!(again.oldest_ms(), Some(last.created_ms));
     });
 }
 
