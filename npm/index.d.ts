@@ -651,6 +651,17 @@ export interface SyncManager<Types = Record<string, RecordData>> {
    */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
+  /** The status, for RxJS (`from(db)`) and others. */
+  [Symbol.observable](): {
+    subscribe(observer: { next?: (status: Status) => void }): { unsubscribe(): void };
+  };
+}
+
+declare global {
+  interface SymbolConstructor {
+    /** As RxJS declares it. */
+    readonly observable: symbol;
+  }
 }
 
 /** Opens (or creates) the database of this app and user, and starts to sync. */

@@ -234,6 +234,7 @@ fn types(context: &Context) -> Result<Outcome> {
             "es2022,esnext.disposable,dom",
             "npm/index.d.ts",
             "tests/types/conflicts.ts",
+            "tests/types/observable.ts",
         ])
         .run()?;
     if !declarations.is_success() {
