@@ -116,6 +116,10 @@ pub const DEMO_TOKEN_S_DEFAULT: u64 = 60 * 60;
 /// answered `503` at once instead of queueing until their clients have given up.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 256;
 
+/// Of these, requests with a body and without a valid token: so many places anybody could hold for
+/// [`REQUEST_TIMEOUT`] by a body that comes slowly.
+pub const STRANGERS_IN_FLIGHT_MAX: usize = 64;
+
 /// A request that takes longer is answered `503`: clients give up at about this time themselves.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 

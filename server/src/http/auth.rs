@@ -2,8 +2,8 @@
 //! their token names or that they are assigned to.
 
 use axum::extract::FromRequestParts;
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 
 use super::App;
 use super::problem::Problem;
@@ -34,7 +34,7 @@ impl FromRequestParts<App> for Credentials {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let good = token(parts).and_then(|token| {
+        let good = token(&parts.headers).and_then(|token| {
             let claimed = claimed(&token, &app.tokens)?;
             Ok(Self { token, claimed })
         });
@@ -59,10 +59,14 @@ impl Credentials {
     }
 }
 
+/// Whether a request carries a good token.
+pub(super) fn is_known(headers: &HeaderMap, tokens: &Tokens) -> bool {
+    token(headers).is_ok_and(|token| claimed(&token, tokens).is_ok())
+}
+
 /// The request's token, whatever it is worth.
-fn token(parts: &Parts) -> Result<String, Problem> {
-    let credentials = parts
-        .headers
+fn token(headers: &HeaderMap) -> Result<String, Problem> {
+    let credentials = headers
         .get(header::AUTHORIZATION)
         .and_then(|v| v.to_str().ok());
     credentials

@@ -4,33 +4,53 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::HttpBody;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use tracing::Instrument;
 
+use super::auth;
 use super::problem::Problem;
 use crate::limits;
+use crate::token::Tokens;
 
 /// The header of a request's id.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Counts the requests in flight.
 #[derive(Clone)]
-pub(super) struct Gate(Arc<Semaphore>);
+pub(super) struct Gate {
+    all: Arc<Semaphore>,
+    /// Of these, those that send a body and have no valid token: nobody is charged before it has ended.
+    strangers: Arc<Semaphore>,
+    tokens: Arc<Tokens>,
+}
 
 impl Gate {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(limits::REQUESTS_IN_FLIGHT_MAX)))
+    pub(super) fn new(tokens: &Arc<Tokens>) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(limits::REQUESTS_IN_FLIGHT_MAX)),
+            strangers: Arc::new(Semaphore::new(limits::STRANGERS_IN_FLIGHT_MAX)),
+            tokens: Arc::clone(tokens),
+        }
+    }
+
+    /// A stranger's place, for who is one.
+    fn stranger(&self, request: &Request) -> Result<Option<SemaphorePermit<'_>>, TryAcquireError> {
+        if request.body().is_end_stream() || auth::is_known(request.headers(), &self.tokens) {
+            return Ok(None);
+        }
+        self.strangers.try_acquire().map(Some)
     }
 }
 
 /// Lets the request in, or says at once that the server is full. A batch that runs out of time here
 /// may still be applied; sent again, it gets the same results.
 pub(super) async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let Ok(_permit) = gate.0.try_acquire() else {
+    let (Ok(_stranger), Ok(_permit)) = (gate.stranger(&request), gate.all.try_acquire()) else {
         return Problem::unavailable("too many requests at once").into_response();
     };
     tokio::time::timeout(limits::REQUEST_TIMEOUT, next.run(request))

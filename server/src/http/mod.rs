@@ -102,7 +102,7 @@ pub(crate) fn routers(store: Arc<dyn Store>, config: &Config, stopping: Stopping
         config::Metrics::Beside => counted(),
         config::Metrics::Off | config::Metrics::Apart(_) => Router::new(),
     };
-    let gate = Gate::new();
+    let gate = Gate::new(&config.tokens);
 
     let mut routes = Router::new()
         .nest(API, api())

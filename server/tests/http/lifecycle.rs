@@ -5,7 +5,10 @@ use std::time::Duration;
 use landfall_server::store::sqlite::Location;
 use landfall_server::{Config, Cors, Demo, limits};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::harness::{TestServer, create, problem, secret};
 use crate::moody::Moody;
@@ -50,6 +53,30 @@ async fn too_many_requests_at_once_are_turned_away() {
     while let Some(response) = tasks.join_next().await {
         assert_eq!(response.unwrap().status(), 200);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_without_an_end_of_those_who_have_no_token_leave_room_for_the_others() {
+    let server = TestServer::in_memory().await;
+    let address = server.url.trim_start_matches("http://");
+    let head = b"POST /api/v1/sync/batch HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\n";
+    let mut answers = JoinSet::new();
+    for _ in 0..limits::REQUESTS_IN_FLIGHT_MAX {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(head).await.unwrap();
+        answers.spawn(async move {
+            let mut start = [0; 12];
+            connection.read_exact(&mut start).await.map(|_| start)
+        });
+    }
+    for _ in limits::STRANGERS_IN_FLIGHT_MAX..limits::REQUESTS_IN_FLIGHT_MAX {
+        // At once: those that have a place are answered the same when their time is over.
+        let answer = timeout(Duration::from_secs(10), answers.join_next());
+        let start = answer.await.unwrap().unwrap().unwrap().unwrap();
+        assert_eq!(&start, b"HTTP/1.1 503");
+    }
+    let pushed = server.client("ann").push(&[create("m1", "a")]).await;
+    assert_eq!(pushed[0]["status"], "success");
 }
 
 #[tokio::test(flavor = "multi_thread")]
