@@ -173,7 +173,11 @@ export function rest(options) {
 async function readText(response) {
   const tooLarge = () => new BackendError("the answer is too large", { code: "protocol-error" });
   const length = response.headers.get("content-length");
-  if (Number(length ?? 0) > ANSWER_BYTES_MAX) throw tooLarge();
+  if (Number(length ?? 0) > ANSWER_BYTES_MAX) {
+    // Else it would go on coming.
+    response.body?.cancel().catch(() => {});
+    throw tooLarge();
+  }
   // Of an answer from elsewhere it cannot be seen whether it is compressed: it may be longer than it says.
   const isPlain = response.type === "basic" && !response.headers.has("content-encoding");
   if (!response.body || (isPlain && length !== null)) return response.text();

@@ -100,6 +100,21 @@ test("answers that are no answers are told apart", async () => {
   await withServer(cut, (backend) => failing(backend.pull(null, 1, context()), { status: 0 }));
 });
 
+test("an answer that says that it is too large is not waited for", async () => {
+  let ended;
+  const over = new Promise((resolve) => (ended = resolve));
+  const answer = (request, response) => {
+    response.setHeader("content-length", String(100 * 1024 * 1024));
+    response.write("{");
+    response.on("close", ended);
+  };
+  await withServer(answer, async (backend) => {
+    await failing(backend.pull(null, 1, context()), { code: "protocol-error" });
+    const late = new Promise((resolve) => setTimeout(resolve, 2_000, "still open"));
+    assert.equal(await Promise.race([over, late]), undefined);
+  });
+});
+
 test("silence ends at the time limit, also with a fetch that ignores its signal", async () => {
   const silent = () => {};
   await withServer(
