@@ -1,6 +1,6 @@
 // One collection: writes that resolve when they are durable, reads from memory, live queries.
 
-import { fail, toError } from "./errors.js";
+import { toError } from "./errors.js";
 import { checkQuery } from "./query.js";
 import { copyRecord, recordText, shown } from "./record.js";
 import { checkRecord, isChecking, updated } from "./schema.js";
@@ -14,6 +14,7 @@ import {
   checkWriteOptions,
   keyIn,
   list,
+  needFunction,
 } from "./write.js";
 
 /** Times that an update is decided again because the record was changed meanwhile. */
@@ -295,8 +296,4 @@ function guarded(prepare) {
   const items = new Promise((resolve) => resolve(prepare()));
   items.catch(() => {});
   return items;
-}
-
-function needFunction(fn, what) {
-  if (typeof fn !== "function") throw fail("invalid-options", `${what} is a function`);
 }

@@ -14,6 +14,7 @@ import { rehearse } from "./rehearsal.js";
 import { Presence, Tabs } from "./tabs.js";
 import { runTransaction } from "./transaction.js";
 import { isAllSyncedSince, isSyncedSince, listed, stats } from "./waiting.js";
+import { needFunction } from "./write.js";
 
 /** What happens to records; made for those who listen only. */
 const NOTICES = ["mutation", "conflict", "parked", "rekeyed", "pulled"];
@@ -340,6 +341,7 @@ export class SyncManager {
   }
 
   subscribe(fn) {
+    needFunction(fn, "subscribe: the argument");
     // Of its own: the same function may have been given before.
     let last;
     const told = (status) => {
@@ -518,6 +520,7 @@ export class SyncManager {
 
   waitFor(predicate, { signal } = {}) {
     return new Promise((resolve, reject) => {
+      needFunction(predicate, "waitFor: the first argument");
       const stop = () => {
         this.#waiters.delete(check);
         signal?.removeEventListener("abort", abort);
@@ -608,6 +611,7 @@ export class SyncManager {
     const handlers = this.#handlers.get(event);
     if (!handlers)
       throw fail("invalid-options", `on: there is no event "${event}" (${EVENTS.join(", ")})`);
+    needFunction(fn, "on: the second argument");
     // It may have been stopped by whoever was told just before.
     const told = (detail) => handlers.has(told) && fn(detail);
     handlers.add(told);

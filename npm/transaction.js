@@ -6,15 +6,14 @@
 import { fail } from "./errors.js";
 import { copyRecord, patched, shown } from "./record.js";
 import { checkRecord, updated } from "./schema.js";
-import { CREATE, DELETE, PUT, UPDATE, checkKey, checkWriteOptions, keyIn, list } from "./write.js";
+import { CREATE, DELETE, PUT, UPDATE } from "./write.js";
+import { checkKey, checkWriteOptions, keyIn, list, needFunction } from "./write.js";
 
 const RUNS_MAX = 10;
 
 /** Runs `run(tx)` and stores what it has written; answers what it returns. */
 export async function runTransaction(manager, schemas, run) {
-  if (typeof run !== "function") {
-    throw fail("invalid-options", "transaction: the argument is a function");
-  }
+  needFunction(run, "transaction: the argument");
   for (let runs = 1; ; runs++) {
     const work = new Work(manager, schemas);
     try {

@@ -35,6 +35,10 @@ export function list(items, what) {
   return items;
 }
 
+export function needFunction(fn, what) {
+  if (typeof fn !== "function") throw fail("invalid-options", `${what} is a function`);
+}
+
 /** `{ localOnly, optimistic }`, or nothing. */
 export function checkWriteOptions(options) {
   if (options === undefined) return undefined;

@@ -313,3 +313,17 @@ test("what was stopped is not called any more, not even for what the others are 
     await db.close();
   }
 });
+
+test("what is to be called is a function, or is refused at once", async () => {
+  const db = await opened();
+  const refused = { name: "LandfallError", code: "invalid-options" };
+  try {
+    assert.throws(() => db.subscribe(), refused);
+    assert.throws(() => db.subscribe({ next() {} }), refused);
+    assert.throws(() => db.on("parked"), refused);
+    await assert.rejects(db.waitFor(), refused);
+    await assert.rejects(db.transaction(), refused);
+  } finally {
+    await db.close();
+  }
+});
