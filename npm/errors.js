@@ -44,8 +44,8 @@ const HINTS = {
   "storage-failed": "Try again; if it stays, reload the page.",
   "rescue-failed":
     "The database itself is not concerned; the copy is tried again by itself. Free some space on the device if it stays.",
-  closed: "Call open() again.",
-  aborted: "Nothing was undone; wait again if you like.",
+  closed: "Call open() again; of a transaction, begin another one.",
+  aborted: "The message says what was given up; do it again if you still want it.",
   offline: "Changes are kept and sent when the network returns.",
   "wasm-failed": "Check that the .wasm file is served, or pass its URL as the wasm option.",
 };

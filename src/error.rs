@@ -89,10 +89,10 @@ codes! {
     RescueFailed "rescue-failed" true "The database itself is not concerned; the copy is tried again by itself. Free some space on the device if it stays.";
     /// Many tabs write at once.
     WriteContention "write-contention" true "Try again when other tabs are quieter.";
-    /// The manager was closed.
-    Closed "closed" false "Call open() again.";
-    /// The wait was given up by its signal.
-    Aborted "aborted" true "Nothing was undone; wait again if you like.";
+    /// The manager was closed, or the transaction is over.
+    Closed "closed" false "Call open() again; of a transaction, begin another one.";
+    /// What was waited for was given up: by its signal, by `outbox.discard`, or as syncing is paused.
+    Aborted "aborted" true "The message says what was given up; do it again if you still want it.";
     /// The server did not answer in time.
     Timeout "timeout" true "It is tried again by itself; check the connection if it stays.";
     /// The device is offline.
