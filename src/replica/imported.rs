@@ -9,7 +9,7 @@
 //! told, one of the same version is listened to.
 
 use super::{Replica, Step};
-use crate::model::{Key, Mutation, Name, Pulled, Version};
+use crate::model::{Key, Mutation, MutationNo, Name, Pulled, Version};
 use crate::ordered::Ordered;
 use crate::store::{Fact, Gone};
 use crate::value::Value;
@@ -106,6 +106,12 @@ impl<V: Value> Replica<V> {
         let place = (m.collection.clone(), m.key.clone());
         let here = self.imported.confirmed.get(&place);
         here.is_some_and(|(at, _)| remote_at.is_some_and(|remote| **remote == **at))
+    }
+
+    /// Whether a conflict is with what this is a new try of, which came under the name of another client.
+    pub(super) fn was_tried(&self, no: MutationNo, remote_at: Option<&Rc<str>>) -> bool {
+        let first = self.tries.get(&no);
+        first.is_some_and(|first| remote_at.is_some_and(|at| **at == *first.at_text(&self.client)))
     }
 
     /// The backend has told what it has, and nothing is queued on what was here before.

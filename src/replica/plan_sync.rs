@@ -175,7 +175,8 @@ impl<V: Value> Replica<V> {
         let own = remote_at
             .and_then(|at| Hlc::parse(at))
             .is_some_and(|(_, c)| *c == *m.author(&self.client))
-            || self.was_imported(m, remote_at);
+            || self.was_imported(m, remote_at)
+            || self.was_tried(m.no, remote_at);
         self.end_import(&m.collection, &m.key);
         if same(local.as_ref(), remote) {
             let (no, why) = (m.no, Gone::Same);

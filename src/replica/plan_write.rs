@@ -21,7 +21,7 @@ use super::collection::Record;
 use super::plan::{Now, Plan, checked_key};
 use crate::conflict::same;
 use crate::error::{Code, Error, Result};
-use crate::model::{Action, Key, Mutation, MutationNo, MutationState, Name, Version};
+use crate::model::{Action, Key, Mutation, MutationNo, MutationState, Name};
 use crate::options::CollectionSpec;
 use crate::ordered::Numbers;
 use crate::planted::{self, Bug};
@@ -523,7 +523,8 @@ pub(super) fn coalesce<V>(
         (Action::Delete, Action::Delete) | (Action::Update, Action::Delete) => {
             Some((Action::Delete, None))
         }
-        (Action::Delete, _) if first.base_version == Version(0) && !first.behind => {
+        // Without a base there is nothing that could be updated, whatever version that was.
+        (Action::Delete, _) if first.base.is_none() && !first.behind => {
             Some((Action::Create, None))
         }
         (Action::Delete, _) => Some((Action::Update, None)),

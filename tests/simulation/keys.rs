@@ -9,7 +9,7 @@ use landfall::model::{Action, Change, Page, Refusal, Verdict, Version};
 use serde_json::Value as Json;
 use std::rc::Rc;
 
-const GIVEN: &str = "given-";
+pub(crate) const GIVEN: &str = "given-";
 
 /// Whether a record gets another key. Those that several devices make under one key do not: a server
 /// that took them for one record would not give it a key of its own.

@@ -176,9 +176,10 @@ pub(crate) fn is_exact(key: &str) -> bool {
     key.starts_with('o') || key.starts_with('l')
 }
 
-/// Both sides of a conflict, in words.
+/// Both sides of a conflict, in words. A reference may move to the key that the server has given meanwhile:
+/// that is no other question.
 pub(crate) fn sides(local: Option<&Record>, remote: Option<&Record>) -> [Option<String>; 2] {
-    [local, remote].map(|side| side.map(Record::words))
+    [local, remote].map(|side| side.map(|side| side.words().replace(keys::GIVEN, "")))
 }
 
 fn apply(state: State, op: &Op, n: u32) -> Option<State> {

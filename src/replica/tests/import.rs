@@ -1,6 +1,6 @@
 //! Which mutations of a backup are taken over, as what, and which are in the way of each other.
 
-use super::steps::Story;
+use super::steps::{Story, refused};
 use super::*;
 use crate::model::{Held, MutationState};
 use crate::replica::plan_import::Import;
@@ -152,4 +152,31 @@ fn a_backup_that_is_refused_says_nothing_of_versions() {
     let before = story.replica.data_versions();
     assert!(story.step(Intent::Import(import)).is_err());
     assert_eq!(story.replica.data_versions(), before);
+}
+
+#[test]
+fn a_new_try_does_not_meet_a_conflict_with_what_arrived_of_the_first() {
+    let mut donor = Story::new();
+    let first = donor.put("notes", json!({ "id": "n", "a": 1 }));
+    donor.sent(first);
+    let behind = donor.put("notes", json!({ "id": "n", "a": 2 }));
+    let held = |no| donor.replica.held(no).unwrap();
+    let mut story = Story::new();
+    story.at = 9;
+    import(&mut story, "d", vec![held(first), held(behind)]).unwrap();
+    let head = story.replica.outbox.iter().next().unwrap();
+    let (no, at) = (head.no, head.at_text("c"));
+    // The whole request was refused: both go on as one. But the first had arrived from its old database.
+    story.verdict(no, refused(false));
+    let both = story.newest().unwrap();
+    story.sent(both);
+    let arrived = Verdict::Conflict {
+        version: Version(1),
+        data: Some(Rc::new(json!({ "id": "n", "a": 1 }))),
+        at: Some(at.into()),
+    };
+    story.verdict(both, arrived);
+    let left = story.replica.outbox.iter().next().unwrap();
+    assert_eq!(left.state, MutationState::Pending);
+    assert_eq!(queued(&story).last().unwrap().1, 2);
 }

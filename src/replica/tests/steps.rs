@@ -468,3 +468,29 @@ fn what_has_won_a_conflict_is_as_old_as_before() {
     story.verdict(no, met(4, 3, "0000000002500-0000-z"));
     assert_eq!(story.shows("others", "o")["a"], 3);
 }
+
+#[test]
+fn what_is_made_anew_over_a_deletion_is_a_creation() {
+    let mut story = Story::new();
+    let deleted = Pulled {
+        data: None,
+        ..pulled("notes", 2, json!({ "id": "n" }))
+    };
+    story.page(vec![deleted]);
+    let no = story.put("notes", json!({ "id": "n", "a": 1 }));
+    story.sent(no);
+    story.verdict(no, refused(false));
+    story.write("notes", Write::Delete("n".into()));
+    story.put("notes", json!({ "id": "n", "a": 2 }));
+    let left: Vec<_> = story
+        .replica
+        .outbox
+        .iter()
+        .map(|m| (m.action, m.base_version))
+        .collect();
+    assert_eq!(
+        left,
+        [(Action::Create, Version(2))],
+        "an update would not be found"
+    );
+}
