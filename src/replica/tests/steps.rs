@@ -2,7 +2,7 @@
 
 use super::super::plan::Notice;
 use super::*;
-use crate::model::{Action, MutationState};
+use crate::model::{Action, MutationState, Name};
 use crate::replica::plan::Plan;
 
 /// A replica, and what happens to it, one step a second.
@@ -492,5 +492,47 @@ fn what_is_made_anew_over_a_deletion_is_a_creation() {
         left,
         [(Action::Create, Version(2))],
         "an update would not be found"
+    );
+}
+
+#[test]
+fn what_was_sent_before_a_migration_comes_back_as_the_server_has_it() {
+    let mut story = Story::new();
+    let no = story.put("notes", json!({ "id": "n", "a": 1, "form": 1 }));
+    story.sent(no);
+    let at = story.replica.outbox.get(no).unwrap().at_text("c");
+    let newer = |_: &Name, record: &Record, _: u32| {
+        let mut record = (**record).clone();
+        record["form"] = json!(2);
+        Ok(Rc::new(record))
+    };
+    let hlc = Hlc {
+        ms: 9_000.0,
+        counter: 0,
+    };
+    let (at_ms, random) = (hlc.ms, 0.5);
+    story.replica.begin();
+    let now = Now { at_ms, hlc, random };
+    story.replica.plan_migration(2, &newer, now).unwrap();
+    story.replica.commit();
+    assert_eq!(story.shows("notes", "n")["form"], 2);
+    let update = Write::Update {
+        key: "n".into(),
+        patch: Rc::new(json!({ "a": 2 })),
+        changed: ["a".into()].into(),
+    };
+    let behind = story.write("notes", update);
+    // Its answer is lost; a pull tells what became of it.
+    story.page(vec![Pulled {
+        at: Some(at.into()),
+        ..pulled("notes", 1, json!({ "id": "n", "a": 1, "form": 1 }))
+    }]);
+    let left: Vec<_> = story.replica.outbox.iter().map(|m| m.no).collect();
+    assert_eq!(left, [behind]);
+    let shown = json!({ "id": "n", "a": 2, "form": 1 });
+    assert_eq!(
+        *story.shows("notes", "n"),
+        shown,
+        "the server's is its own to migrate"
     );
 }
