@@ -267,6 +267,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
             self.0.rescued.set((replica.next_no(), replica.hlc()));
         }
         let (next_no, stamp) = self.0.rescued.get();
+        // Zero is what an empty copy says, from which nothing can have gone; there is no number below one.
+        let next_no = next_no.max(1);
         let batch = RescueBatch {
             put,
             gone,

@@ -269,6 +269,36 @@ fn what_has_gone_without_the_copy_hearing_of_it_is_told_at_the_next_start() {
 }
 
 #[test]
+fn what_has_gone_is_told_to_the_copy_of_a_first_session_that_was_never_quiet() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let device = Device::new("a", &server, 1);
+        let m = device.open_idle().await;
+        m.start_rescue(0, Hlc::default(), false);
+        create(&m, "sites", site("x", 1)).await.unwrap();
+        let release = device.store.hold_next();
+        let write = async { create(&m, "sites", site("y", 1)).await.unwrap() };
+        let batch = async {
+            let all = told(&device).await;
+            release.send(()).unwrap();
+            all
+        };
+        // A commit is always under way: no batch says that nothing is missing.
+        let (_, all) = tokio::join!(write, batch);
+        let says = all.last().unwrap().rsplit(' ').next().unwrap();
+        submit(&m, Intent::Discard(1)).await.unwrap();
+        drop(m);
+        let m = device.open_idle().await;
+        device.told.0.take();
+        m.start_rescue(says.parse().unwrap(), Hlc::default(), false);
+        pass(limits::RESCUE_DELAY_MS as u64 + 1).await;
+        let alive = "alive [(2, 2)] below 3";
+        let told = device.told.0.take();
+        assert!(told.iter().any(|line| line == alive), "{told:?}");
+    });
+}
+
+#[test]
 fn the_copy_hears_of_a_commit_once() {
     run(async {
         let server = Rc::new(RefCell::new(Server::default()));
@@ -321,7 +351,7 @@ fn a_copy_has_nothing_that_may_still_be_refused_and_all_that_was_there_before() 
             pass(limits::RESCUE_DELAY_MS as u64 + 1).await;
             assert!(holds(1) && !holds(2));
             let told = told(&device).await;
-            assert_eq!(told, ["rescue put [1] gone [] all below 0"]);
+            assert_eq!(told, ["rescue put [1] gone [] all below 1"]);
             release.send(()).unwrap();
         };
         tokio::join!(write, batch);
