@@ -115,13 +115,12 @@ test("the server applies a mutation once, and tells a state that was stored twic
 });
 
 /** A store with these contents under the real check, without a sync. */
-async function checked({ model, backend, records, outbox, counts, ...more }) {
+async function checked({ model, backend, records, outbox, counts }) {
   const subject = {
     model,
     backend,
     hasRescue: true,
     version: null,
-    ...more,
     kills: new Map(),
     network() {},
   };
@@ -148,18 +147,4 @@ test("what the server has not got is queued, and nothing else", async () => {
   assert.deepEqual(await run({ outbox: [entry], seen: "m0" }), { lost: 0, torn: 1 });
   assert.deepEqual(await run({ outbox: [{ ...entry, state: "failed" }] }), { lost: 0, torn: 1 });
   assert.deepEqual(await run({ outbox: [entry], counts: NONE }), { lost: 0, torn: 1 });
-});
-
-test("what is queued is of the new schema, unless it stands on what was pulled since", async () => {
-  const run = ({ is, there, hasPulled }) => {
-    const { model, first, second } = written();
-    const backend = new Backend();
-    backend.push(change("m0", { ...first, schema: there }, 0));
-    const records = [{ ...second, schema: is }];
-    return checked({ model, backend, records, outbox: [entry], version: 2, hasPulled });
-  };
-  assert.equal((await run({ is: 2, there: 1, hasPulled: false })).torn, 0);
-  assert.equal((await run({ is: 1, there: 1, hasPulled: false })).torn, 1);
-  assert.equal((await run({ is: 1, there: 1, hasPulled: true })).torn, 0);
-  assert.equal((await run({ is: 1, there: 2, hasPulled: true })).torn, 1);
 });

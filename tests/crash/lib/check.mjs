@@ -40,7 +40,6 @@ export async function check(subject, call, { durability, sync }) {
   }
   if (wiped || sync) {
     subject.network("online");
-    subject.hasPulled = true;
     await call("sync", wiped && !subject.hasRescue ? subject.backend.all() : null);
     held = await dump();
     if (wiped) subject.model.check(held.records, rules);
@@ -91,19 +90,16 @@ function wrongRow(record, row) {
   return record?.n === row.n ? null : "record and outbox row disagree";
 }
 
-/**
- * Every record that is not the server's own is of the schema version that was opened. What the server
- * has is not migrated here: once something may have been pulled, an update may stand on an older form.
- */
+/** Every record that is not the server's own is of the schema version that was opened. */
 function checkSchema(subject, { records }, server, findings) {
   if (subject.version === null || subject.wasWiped) return;
   for (const record of records) {
     const there = server.get(record.id);
-    const { id, n, schema = null } = record;
-    if (n === there?.n || schema === subject.version) continue;
-    if (subject.hasPulled && schema === (there?.schema ?? null) && there) continue;
-    const what = { id, n, schema, wanted: subject.version, there };
-    findings.add("torn", { why: "half migrated", ...what });
+    if (record.n !== there?.n && record.schema !== subject.version) {
+      const { id, n, schema = null } = record;
+      const what = { id, n, schema, wanted: subject.version, there };
+      findings.add("torn", { why: "half migrated", ...what });
+    }
   }
 }
 

@@ -217,7 +217,7 @@ export class Run {
       await this.#start();
     } else await this.#open(dice, before, { kind });
     this.#sinceRenewed += 1;
-    if (kind === "migration") this.subjects.get("landfall").nextVersion();
+    if (kind === "migration") this.subjects.get("landfall").version += 1;
     // The same choices for all stores, as far as they hold the same.
     const choices = dice.int(0, 1e9);
     for (const subject of this.subjects.values()) {
@@ -244,7 +244,6 @@ export class Run {
 
   #prepare(subject, kind, mode, dice) {
     subject.network(mode);
-    subject.hasPulled ||= mode !== "offline";
     const { model, next, version } = subject;
     const { style } = this.kinds[kind];
     const session = this.#number;

@@ -26,8 +26,6 @@ export class Subject {
   kills = new Map();
   /** Schema version to open with; `null` where there is none. */
   version = null;
-  /** Whether anything may have been pulled since it was opened with this version for the first time. */
-  hasPulled = false;
   totals = {
     acknowledged: 0,
     refused: 0,
@@ -73,12 +71,6 @@ export class Subject {
     this.copyToken = null;
     this.copyWiped = false;
     if (this.version !== null) this.version = 1;
-  }
-
-  /** The app comes with the next version of its data. */
-  nextVersion() {
-    this.version += 1;
-    this.hasPulled = false;
   }
 
   network(mode) {
