@@ -117,6 +117,15 @@ pub struct Mutation<V> {
     pub origin: Option<Rc<str>>,
 }
 
+/// Of a record that came from elsewhere: what was confirmed, while no page has told what the backend has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The clock reading of what was confirmed.
+    pub at: Rc<str>,
+    /// The version of which a page may still tell, though it is the record's: 0 if it is newer than that.
+    pub version: Version,
+}
+
 /// One queued mutation as it stands, with what the backend has of its record.
 #[derive(Debug, Clone)]
 pub struct Held<V> {
@@ -126,6 +135,8 @@ pub struct Held<V> {
     pub shadow: Option<V>,
     /// The backend's version of that.
     pub version: Version,
+    /// What was confirmed since, if no page has told yet what the backend made of it.
+    pub confirmed: Option<Confirmed>,
 }
 
 impl<V> Held<V> {
@@ -141,7 +152,7 @@ impl<V> Held<V> {
             && m.last_attempt_ms.is_none()
             && m.next_attempt_ms.is_none()
             && m.error.is_none();
-        let alone = m.group.is_none() && m.origin.is_none();
+        let alone = m.group.is_none() && m.origin.is_none() && self.confirmed.is_none();
         let own = m.value.is_some() && matches!(m.shows, Shown::Own);
         nothing_before && first && untried && alone && own
     }

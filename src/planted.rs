@@ -31,11 +31,13 @@ pub enum Bug {
     TransactionOnStaleReads,
     /// A conflict that was settled for the device is settled for the server.
     ResolvedTheOtherWay,
+    /// A batch for the rescue copy of a session that never rested says what an empty copy says.
+    CopyThatSaysEmpty,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AckBeforeCommit,
         Self::CheckpointBeforeRows,
         Self::RetryWithANewId,
@@ -48,6 +50,7 @@ impl Bug {
         Self::ReKeyWithoutReferences,
         Self::TransactionOnStaleReads,
         Self::ResolvedTheOtherWay,
+        Self::CopyThatSaysEmpty,
     ];
 }
 

@@ -8,6 +8,7 @@ use crate::error::Code;
 use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Held, MutationNo};
+use crate::planted::{self, Bug};
 use crate::replica::Alive;
 use crate::store::{Older, Seq, Store};
 use crate::value::Value;
@@ -268,7 +269,8 @@ impl<V: Value, S: Store<V>, B: Backend<V>, C: Clock> Manager<V, S, B, C> {
         }
         let (next_no, stamp) = self.0.rescued.get();
         // Zero is what an empty copy says, from which nothing can have gone; there is no number below one.
-        let next_no = next_no.max(1);
+        let least = MutationNo::from(!planted::is(Bug::CopyThatSaysEmpty));
+        let next_no = next_no.max(least);
         let batch = RescueBatch {
             put,
             gone,

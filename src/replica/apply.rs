@@ -95,7 +95,8 @@ impl<V: Value> Replica<V> {
                 if let Some(replaced) = replaces {
                     let first = self.tries.get(replaced).cloned();
                     self.set_try(*replaced, None);
-                    if old.action == Action::Create && old.may_have_arrived() {
+                    let creates = old.action == Action::Create && old.may_have_arrived();
+                    if creates || old.origin.is_some() {
                         self.set_try(*no, Some(first.unwrap_or_else(|| old.clone())));
                     }
                     self.set_mutation(*replaced, None);
@@ -157,6 +158,10 @@ impl<V: Value> Replica<V> {
         let key = &held.mutation.key;
         self.next_no = self.next_no.max(no + 1);
         self.note_author(&held.mutation);
+        if held.confirmed.is_some() {
+            let place = (held.mutation.collection.clone(), key.clone());
+            self.set_confirmed(place, held.confirmed.clone());
+        }
         let mut record = self.collections[c].record(key).cloned().unwrap_or_default();
         record.version = held.version;
         record.local = None;
@@ -228,7 +233,9 @@ impl<V: Value> Replica<V> {
         if let Some((version, stored)) = acked {
             if stored.is_none() && self.is_unsure(&gone) {
                 let behind = pending.tail.is_some_and(|tail| tail != no);
-                self.note_imported(&gone, if behind { version } else { Version(0) });
+                self.note_imported(&gone, version, behind);
+            } else {
+                self.end_import(&gone.collection, &gone.key);
             }
             let value = stored.clone().or_else(|| gone.value.clone());
             base = (value.filter(|_| gone.action != Action::Delete), version);
@@ -252,6 +259,11 @@ impl<V: Value> Replica<V> {
                 // than what they were written on.
                 if let (false, Some(names), Some(on)) = (as_sent, &m.changed, &base.0) {
                     m.value = m.value.as_ref().map(|value| on.patched(value, names));
+                }
+                if base.0.is_none() && m.action == Action::Update {
+                    // On top of a deletion it makes the record anew.
+                    m.action = Action::Create;
+                    m.changed = None;
                 }
                 (m.base, m.base_version) = base;
             });

@@ -130,6 +130,7 @@ impl<V: Value> Replica<V> {
         let (facts, mut state) = (facts.finish(), state.finish());
         state.extend(queued.into_iter().flat_map(Facts::finish));
         state.extend(self.told_aliases());
+        state.extend(self.told_confirmed());
         state.extend(self.conflicts.iter().cloned().map(Fact::Conflicted));
         if self.data_version > 0 {
             state.push(Fact::Schema {
@@ -234,6 +235,7 @@ impl<V: Value> Replica<V> {
                     mutation: mutation.clone(),
                     shadow: pending.shadow.clone(),
                     version: record.version,
+                    confirmed: self.confirmed_of(&mutation.collection, &mutation.key),
                 })));
             }
         }

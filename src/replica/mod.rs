@@ -34,7 +34,7 @@ use crate::conflict::Conflict;
 use crate::error::{Code, Error};
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::model::{Key, Mutation, MutationNo, MutationState, Name};
+use crate::model::{Confirmed, Key, Mutation, MutationNo, MutationState, Name};
 use crate::options::CollectionSpec;
 use crate::ordered::{Gap, Numbers, Ordered};
 use crate::store::{Fact, Older, SegmentId, Summary};
@@ -128,7 +128,7 @@ enum Step<V> {
     Mutation(MutationNo, Option<Box<Mutation<V>>>),
     Alias(usize, Key, Option<Key>),
     Try(MutationNo, Option<Box<Mutation<V>>>),
-    Confirmed((Name, Key), Option<imported::Here>),
+    Confirmed((Name, Key), Option<Confirmed>),
 }
 
 impl<V: Value> Replica<V> {
@@ -579,7 +579,10 @@ impl<V: Value> Replica<V> {
                     self.add_record(c, gap, key, record);
                     return;
                 }
+                let mut is_told = false;
                 if let Some(known) = self.collections[c].record(key) {
+                    // A migration says the same version again.
+                    is_told = known.pending.is_none() && *version > known.version;
                     record = Record {
                         version: *version,
                         ..known.clone()
@@ -591,6 +594,9 @@ impl<V: Value> Replica<V> {
                     (None, None) => record.value.clone_from(value),
                 }
                 self.show(c, key, record);
+                if is_told {
+                    self.end_import(collection, key);
+                }
             }
             Fact::Checkpoint {
                 checkpoint,
@@ -612,6 +618,14 @@ impl<V: Value> Replica<V> {
                 for (from, to) in pairs {
                     self.set_alias(c, from, to);
                 }
+            }
+            Fact::Confirmed {
+                collection,
+                key,
+                confirmed,
+            } => {
+                let place = (collection.clone(), key.clone());
+                self.set_confirmed(place, Some(confirmed.clone()));
             }
             Fact::Conflicted(conflict) => {
                 self.conflicts.retain(|known| known.id != conflict.id);

@@ -184,6 +184,12 @@ impl<V: Value> Replica<V> {
             (Some(_), None) => Action::Create,
             (Some(_), Some(_)) => Action::Update,
         };
+        // The backend's record may refer to what has another key since.
+        let spec = self.collection(&m.collection).map(|c| &c.spec);
+        let result = match (result, spec) {
+            (Some(value), Some(spec)) => Some(self.with_present_references(spec, value)),
+            (result, _) => result,
+        };
         let content = Content {
             action,
             value: result,

@@ -16,7 +16,7 @@ use super::plan::{Now, Plan, checked_key};
 use super::{Replica, Step};
 use crate::error::{Code, Error, Result};
 use crate::model::{
-    Held, Key, Mutation, MutationNo, MutationState, Name, Version, parse_wire_id, wire_id,
+    Action, Held, Key, Mutation, MutationNo, MutationState, Name, Version, parse_wire_id, wire_id,
 };
 use crate::ordered::{Numbers, Ordered};
 use crate::store::Fact;
@@ -90,22 +90,23 @@ fn bad(at: usize, what: &str) -> Error {
     Error::new(Code::InvalidOptions, message)
 }
 
-fn held<V: Value>(mutation: &Mutation<V>, record: &Record<V>) -> Held<V> {
-    Held {
-        shadow: record.remote().cloned(),
-        version: record.version,
-        mutation: mutation.clone(),
-    }
-}
-
 impl<V: Value> Replica<V> {
+    fn held_of(&self, mutation: &Mutation<V>, record: &Record<V>) -> Held<V> {
+        Held {
+            shadow: record.remote().cloned(),
+            version: record.version,
+            confirmed: self.confirmed_of(&mutation.collection, &mutation.key),
+            mutation: mutation.clone(),
+        }
+    }
+
     /// One queued mutation as it stands.
     #[must_use]
     pub fn held(&self, no: MutationNo) -> Option<Held<V>> {
         let mutation = self.outbox.get(no)?;
         let c = self.position(&mutation.collection)?;
         let record = self.collections[c].record(&mutation.key)?;
-        Some(held(mutation, record))
+        Some(self.held_of(mutation, record))
     }
 
     /// The mutation of such a step of the commit under way as it was before, if it was there. What is said of
@@ -128,7 +129,7 @@ impl<V: Value> Replica<V> {
             })
         };
         let record = self.collections[at].record(&mutation.key);
-        Some(held(mutation, record.or_else(undone)?))
+        Some(self.held_of(mutation, record.or_else(undone)?))
     }
 
     /// Every record in what [`Self::held`] answers.
@@ -316,6 +317,12 @@ impl<V: Value> Replica<V> {
             // The one before it was confirmed meanwhile.
             m.base.clone_from(&held.shadow);
             m.base_version = held.version;
+            if m.action == Action::Update && held.version == Version(0) {
+                // Or another tab was killed before it handed it over, and nobody has it. If it has been sent,
+                // this meets a conflict with its own past.
+                m.action = Action::Create;
+                m.changed = None;
+            }
         }
         m.behind = pending.is_some();
         // It may have left from there since: what is written now must not travel under its id.

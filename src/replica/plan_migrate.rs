@@ -257,6 +257,7 @@ impl<V: Value> Replica<V> {
             mutation: migrated(&step, m, before.as_ref())?,
             shadow: step.maybe(&m.key, held.shadow.as_ref())?,
             version: held.version,
+            confirmed: held.confirmed.clone(),
         })
     }
 
@@ -280,6 +281,7 @@ impl<V: Value> Replica<V> {
                     mutation,
                     shadow: remote.clone(),
                     version: record.version,
+                    confirmed: self.confirmed_of(&m.collection, &m.key),
                 })));
             }
             return Ok(());

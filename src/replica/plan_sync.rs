@@ -164,6 +164,27 @@ impl<V: Value> Replica<V> {
             version,
         };
         self.put_true(fact, now, plan);
+
+        // Our own earlier change, whose answer was lost: no conflict, only a newer base.
+        let follows = self.was_imported(m, remote_at);
+        let again = self.tries.get(&m.no).filter(|first| first.at == m.at);
+        let author = again.unwrap_or(m).author(&self.client);
+        let own = remote_at
+            .and_then(|at| Hlc::parse(at))
+            .is_some_and(|(_, c)| *c == *author)
+            || follows
+            || self.was_tried(m.no, remote_at);
+        // What a copy has brought back may be older than what was sent after the copy was made. What was
+        // written on it goes on top of that.
+        let head_at = m.at_text(&self.client);
+        let as_it_came = m.origin.is_some() || again.is_some();
+        let is_past = own && !follows && as_it_came && remote_at.is_some_and(|at| **at > *head_at);
+        if is_past && newest.is_some() {
+            self.end_import(&m.collection, &m.key);
+            let (no, why) = (m.no, Gone::Lost);
+            self.put_true(Fact::Cancelled { no, why }, now, plan);
+            return;
+        }
         let both = newest.as_ref().map(|tail| {
             let (no, why) = (tail.no, Gone::Joined(m.no));
             self.put_true(Fact::Cancelled { no, why }, now, plan);
@@ -171,12 +192,6 @@ impl<V: Value> Replica<V> {
         });
         let m = both.as_ref().unwrap_or(m);
 
-        // Our own earlier change, whose answer was lost: no conflict, only a newer base.
-        let own = remote_at
-            .and_then(|at| Hlc::parse(at))
-            .is_some_and(|(_, c)| *c == *m.author(&self.client))
-            || self.was_imported(m, remote_at)
-            || self.was_tried(m.no, remote_at);
         self.end_import(&m.collection, &m.key);
         if same(local.as_ref(), remote) {
             let (no, why) = (m.no, Gone::Same);
@@ -200,9 +215,6 @@ impl<V: Value> Replica<V> {
                 false => at.as_ref(),
             }),
         };
-        // What a copy has brought back may be older than what was sent after the copy was made.
-        let is_past =
-            own && m.origin.is_some() && sides.remote_at.is_some_and(|at| *at > *local_at);
         let settled = if is_past {
             Some((Outcome::Remote, remote.cloned()))
         } else if own {

@@ -260,7 +260,16 @@ impl<V: Value> Replica<V> {
                 return Ok(());
             }
         }
+        let again = match &write {
+            Write::Delete(key) if !optimistic => collection
+                .record(key)
+                .and_then(|r| self.last_of(r))
+                .map(|m| m.no),
+            _ => None,
+        };
         let Some(change) = self.changed_by(spec, write, optimistic)? else {
+            // Deleted already, and the backend has not decided: that is waited for.
+            plan.hidden.extend(again);
             return Ok(());
         };
         let record = collection.record(&change.key);

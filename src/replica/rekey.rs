@@ -207,6 +207,9 @@ impl<V: Value> Replica<V> {
                 Verdict::Success { version, data } if met => {
                     self.plan_meeting(*no, key, (*version, data.as_ref()), now, plan)
                 }
+                Verdict::Conflict { .. } if self.is_one_under(*no, key) => {
+                    self.plan_made_again(*no, key, now, plan)
+                }
                 Verdict::Conflict { .. } if self.is_changed_under(*no, key) => {
                     self.plan_later(*no, key, now, plan);
                     later.push(*no);
@@ -242,6 +245,42 @@ impl<V: Value> Replica<V> {
             .and_then(|c| c.record(key))
             .is_some_and(|r| r.pending.is_some());
         there && m.key != *key && !m.behind
+    }
+
+    /// Whether the creation must not wait for these changes: the newest is a deletion, which may wait for another
+    /// record's reference to what is made; or all of them are to be applied together.
+    fn is_one_under(&self, no: MutationNo, key: &Key) -> bool {
+        let is_one = || {
+            let m = self.outbox.get(no)?;
+            let there = self.collection(&m.collection)?.record(key)?;
+            let pending = there.pending.as_ref()?;
+            let newest = self.outbox.get(pending.tail.unwrap_or(pending.head))?;
+            let with = |no: MutationNo| {
+                let other = self.outbox.get(no);
+                m.group.is_some() && other.is_some_and(|other| other.group == m.group)
+            };
+            let together = with(pending.head) || pending.tail.is_some_and(with);
+            Some(newest.action == Action::Delete || together)
+        };
+        self.is_changed_under(no, key) && is_one().unwrap_or(false)
+    }
+
+    /// A record that was written under the key that the backend has for it, and made under the old one: as if
+    /// both had been written under the same key.
+    fn plan_made_again(&mut self, no: MutationNo, to: &Key, now: Now, plan: &mut Plan<V>) -> bool {
+        let Some(m) = self.outbox.get(no).cloned() else {
+            return false;
+        };
+        let before = self.version_of(&m.collection, &m.key);
+        let newest = self.tail_of(&m).unwrap_or_else(|| m.clone());
+        let Some(why) = self.put_over(&newest, to, now, plan) else {
+            return false;
+        };
+        if newest.no != no {
+            self.put_true(Fact::Cancelled { no, why }, now, plan);
+        }
+        self.leave_key(&m.collection, (m.key, before), to, now, plan);
+        true
     }
 
     /// A conflict with such a record is settled when those changes are: the backend is asked once more
@@ -338,75 +377,25 @@ impl<V: Value> Replica<V> {
         };
         let field = collection.spec.key.clone();
         let known = collection.record(to).map_or(Version(0), |r| r.version);
-        if let Some(tail) = self.tail_of(&m) {
-            let options = WriteOptions {
-                optimistic: Some(tail.shows.is_own()),
-                ..WriteOptions::default()
-            };
-            let value = tail.value.as_ref().map(|v| v.with_text(&field, to));
-            let put = |value: &V| Write::Put(value.clone());
-            let write = match (&value, &tail.changed) {
-                (None, _) => Write::Delete(to.clone()),
-                (Some(value), Some(names)) if self.newest(&name, to).is_some() => Write::Update {
-                    key: to.clone(),
-                    patch: value.picked(names),
-                    changed: names.clone(),
-                },
-                (Some(value), _) => put(value),
-            };
-            // Deleted, or written as a whole under the other key since: nothing of it is left.
-            let there = self.collection(&name).and_then(|c| c.record(to));
-            let newest = there.and_then(|r| r.pending.as_ref());
-            let newest = newest.and_then(|p| self.outbox.get(p.tail.unwrap_or(p.head)));
-            let is_over = newest.is_some_and(|n| n.changed.is_none() && n.at > tail.at);
-            let written = match is_over {
-                true => Ok(()),
-                false => self.plan_write(&name, write, options, now, plan),
-            };
-            let pending = self.collection(&name).and_then(|c| c.record(to));
-            let pending = pending.and_then(|r| r.pending.as_ref());
-            let into = pending.map(|p| p.tail.unwrap_or(p.head));
-            let why = into.map_or(Gone::Discarded, Gone::Joined);
-            if written.is_err() {
-                return false;
-            }
-            let goes_on = into.filter(|_| !is_over).and_then(|no| self.held(no));
-            if let Some(mut held) = goes_on {
-                let group = self.joined(&held.mutation, &tail, now, plan).group;
-                if group != held.mutation.group {
-                    held.mutation.group = group;
-                    self.put_true(Fact::Held(Box::new(held)), now, plan);
-                }
-            }
-            self.put_true(Fact::Cancelled { no: tail.no, why }, now, plan);
+        if let Some(tail) = self.tail_of(&m)
+            && self.put_over(&tail, to, now, plan).is_none()
+        {
+            return false;
         }
         let stored = data.cloned().or_else(|| m.value.clone());
         let stored = stored.map(|v| v.with_text(&field, to));
         let id = m.wire_id(&self.client).into();
-        let from = m.key.clone();
-        // Deleted under this key once, it stays so: a segment may tell of what was there.
-        let before = self.collection(&name).and_then(|c| c.record(&from));
-        let before = before.map_or(Version(0), |r| r.version);
         let acked = Fact::Acked {
             no,
             version,
             value: data.cloned(),
         };
+        // As it was: a segment may tell of what was there.
+        let before = self.version_of(&name, &m.key);
         self.put_true(acked, now, plan);
-        let (collection, key) = (name.clone(), from.clone());
-        let gone = Fact::Remote {
-            collection,
-            key,
-            value: None,
-            version: before,
-        };
-        self.put_true(gone, now, plan);
-        let alias = Fact::Aliases {
-            collection: name.clone(),
-            pairs: vec![(from.clone(), to.clone())],
-        };
-        self.put_true(alias, now, plan);
-        if version > known {
+        self.leave_key(&name, (m.key.clone(), before), to, now, plan);
+        // What a copy has brought back may be older than what has arrived: the next page tells.
+        if version > known && (data.is_some() || !self.is_unsure(&m)) {
             let remote = Fact::Remote {
                 collection: name.clone(),
                 key: to.clone(),
@@ -415,11 +404,89 @@ impl<V: Value> Replica<V> {
             };
             self.put_true(remote, now, plan);
         }
-        plan.notices
-            .push(Notice::Rekeyed(name.clone(), from, to.clone()));
         let confirmed = Notice::Confirmed(no, id, name, to.clone(), m.action);
         plan.notices.push(confirmed);
         true
+    }
+
+    fn version_of(&self, name: &Name, key: &Key) -> Version {
+        let record = self.collection(name).and_then(|c| c.record(key));
+        record.map_or(Version(0), |r| r.version)
+    }
+
+    /// What is queued under one key goes on top of what is under another. Answers what has become of it; none
+    /// if it cannot be.
+    fn put_over(
+        &mut self,
+        m: &Mutation<V>,
+        to: &Key,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) -> Option<Gone> {
+        let name = &m.collection;
+        let field = self.collection(name)?.spec.key.clone();
+        let options = WriteOptions {
+            optimistic: Some(m.shows.is_own()),
+            ..WriteOptions::default()
+        };
+        let value = m.value.as_ref().map(|v| v.with_text(&field, to));
+        let put = |value: &V| Write::Put(value.clone());
+        let write = match (&value, &m.changed) {
+            (None, _) => Write::Delete(to.clone()),
+            (Some(value), Some(names)) if self.newest(name, to).is_some() => Write::Update {
+                key: to.clone(),
+                patch: value.picked(names),
+                changed: names.clone(),
+            },
+            (Some(value), _) => put(value),
+        };
+        // Deleted, or written as a whole under the other key since: nothing of it is left.
+        let there = self.collection(name).and_then(|c| c.record(to));
+        let newest = there.and_then(|r| r.pending.as_ref());
+        let newest = newest.and_then(|p| self.outbox.get(p.tail.unwrap_or(p.head)));
+        let is_over = newest.is_some_and(|n| n.changed.is_none() && n.at > m.at && n.no > m.no);
+        if !is_over {
+            self.plan_write(name, write, options, now, plan).ok()?;
+        }
+        let pending = self.collection(name).and_then(|c| c.record(to));
+        let pending = pending.and_then(|r| r.pending.as_ref());
+        let into = pending.map(|p| p.tail.unwrap_or(p.head));
+        let why = into.map_or(Gone::Discarded, Gone::Joined);
+        let goes_on = into.filter(|_| !is_over).and_then(|no| self.held(no));
+        if let Some(mut held) = goes_on {
+            let group = self.joined(&held.mutation, m, now, plan).group;
+            if group != held.mutation.group {
+                held.mutation.group = group;
+                self.put_true(Fact::Held(Box::new(held)), now, plan);
+            }
+        }
+        self.put_true(Fact::Cancelled { no: m.no, why }, now, plan);
+        Some(why)
+    }
+
+    /// Nothing is under this key any more, which stands for another.
+    fn leave_key(
+        &mut self,
+        name: &Name,
+        (from, version): (Key, Version),
+        to: &Key,
+        now: Now,
+        plan: &mut Plan<V>,
+    ) {
+        let gone = Fact::Remote {
+            collection: name.clone(),
+            key: from.clone(),
+            value: None,
+            version,
+        };
+        self.put_true(gone, now, plan);
+        let alias = Fact::Aliases {
+            collection: name.clone(),
+            pairs: vec![(from.clone(), to.clone())],
+        };
+        self.put_true(alias, now, plan);
+        plan.notices
+            .push(Notice::Rekeyed(name.clone(), from, to.clone()));
     }
 
     /// Whether a pulled record may be one that was created here, under a key that is not known yet. Nearly all

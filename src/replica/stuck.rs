@@ -109,7 +109,12 @@ impl<V: Value> Replica<V> {
         let mutations = |(_, no)| self.outbox.get(no);
         let is_kept = |m| {
             let group = self.held_together(m).filter(|_| together);
-            group.is_some_and(|group| self.keeps(group).is_some())
+            let blocked = |group| {
+                self.outbox
+                    .group(group)
+                    .any(|m| self.blocked_by(m).is_some())
+            };
+            group.is_some_and(|group| self.keeps(group).is_some() || blocked(group))
         };
         places.all(|place| {
             mutations(place).is_some_and(|m| {

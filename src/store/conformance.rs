@@ -6,7 +6,7 @@
 use super::{AppendError, Base, Entry, Fact, Gone, Place, ReadEntry, Seq, Store, Summary, singles};
 use crate::conflict::{Conflict, Outcome};
 use crate::hlc::Hlc;
-use crate::model::{Action, Held, Mutation, MutationState, Refusal, Version};
+use crate::model::{Action, Confirmed, Held, Mutation, MutationState, Refusal, Version};
 use crate::options::Strategy;
 use crate::shown::Shown;
 use crate::value::Value;
@@ -228,11 +228,13 @@ fn plain<V: Value>(record: &impl Fn(u32) -> V, n: u32) -> Fact<V> {
         mutation,
         shadow: None,
         version: Version(0),
+        confirmed: None,
     });
     assert!(held.is_plain());
     // Not what they are stored as together, where any of this is said of it.
-    let change: [fn(&mut Held<V>); 8] = [
+    let change: [fn(&mut Held<V>); 9] = [
         |it| it.version = Version(1),
+        |it| it.confirmed = Some(confirmed(0)),
         |it| it.mutation.base_version = Version(1),
         |it| it.mutation.behind = true,
         |it| it.mutation.state = MutationState::Conflict,
@@ -337,7 +339,15 @@ fn held<V: Value>(record: &impl Fn(u32) -> V, full: bool) -> Fact<V> {
         mutation,
         shadow: one(8),
         version: Version(4),
+        confirmed: full.then(|| confirmed(4)),
     }))
+}
+
+fn confirmed(version: u64) -> Confirmed {
+    Confirmed {
+        at: "1763000000000-0000-é".into(),
+        version: Version(version),
+    }
 }
 
 fn remote<V: Value>(record: &impl Fn(u32) -> V, n: u32, version: u64) -> Fact<V> {
@@ -453,6 +463,11 @@ fn all_facts<V: Value>(record: &impl Fn(u32) -> V) -> Vec<Fact<V>> {
             collection: "sites".into(),
             pairs: vec![("r1".into(), "é 1".into()), ("r2".into(), "s2".into())],
         },
+        Fact::Confirmed {
+            collection: "sites".into(),
+            key: "é 1".into(),
+            confirmed: confirmed(3),
+        },
         Fact::Checkpoint {
             checkpoint: None,
             collections: Rc::from([]),
@@ -517,6 +532,7 @@ fn shape<V: Value>(fact: &Fact<V>) -> String {
                 &m.error,
                 m.behind,
                 held.version,
+                &held.confirmed,
             );
             let ids = (&m.group, &m.origin, &m.changed, m.base_version);
             format!(
@@ -542,6 +558,11 @@ fn shape<V: Value>(fact: &Fact<V>) -> String {
             to,
         } => format!("rekeyed {collection} {field} {from} {to}"),
         Fact::Aliases { collection, pairs } => format!("aliases {collection} {pairs:?}"),
+        Fact::Confirmed {
+            collection,
+            key,
+            confirmed,
+        } => format!("confirmed {collection} {key} {confirmed:?}"),
         Fact::Cancelled { no, why } => format!("cancelled {no} {why:?}"),
         Fact::Sent { nos } => format!("sent {nos:?}"),
         Fact::Acked { no, version, value } => format!("acked {no} {version:?} {}", one(value)),

@@ -27,7 +27,7 @@ pub use run::{Keys, Made, MadeAt, Queued, Run, Said, singles};
 use crate::conflict::Conflict;
 use crate::error::Error;
 use crate::hlc::Hlc;
-use crate::model::{Action, Held, Key, MutationNo, Name, Refusal, Version};
+use crate::model::{Action, Confirmed, Held, Key, MutationNo, Name, Refusal, Version};
 use crate::shown::{Names, Shown};
 use std::rc::Rc;
 
@@ -193,6 +193,16 @@ pub enum Fact<V> {
         collection: Name,
         /// The old key and the present one.
         pairs: Vec<(Key, Key)>,
+    },
+    /// What came from elsewhere was confirmed, and no page has told yet what the backend made of it. Only a
+    /// compaction says so; otherwise it follows from the confirmation.
+    Confirmed {
+        /// The record's collection.
+        collection: Name,
+        /// The record's key.
+        key: Key,
+        /// What was confirmed.
+        confirmed: Confirmed,
     },
     /// A conflict was settled, or settled once more, which takes the place of what was there.
     Conflicted(Rc<Conflict<V>>),

@@ -224,6 +224,7 @@ impl<V: Clone> Run<V> {
                     mutation: queued.mutation(self, at, 0.0, Hlc::default()),
                     shadow: None,
                     version: Version(0),
+                    confirmed: None,
                 })),
             },
             Said::Remote(versions) => Fact::Remote {

@@ -15,7 +15,7 @@
 //! Format 3 had no `times`, format 2 had a list of texts, format 1 objects (`records`) and the name of the key field in place of
 //! the keys; all are still read.
 
-use super::codec_mutation::{mutation_to_js, set_shows, set_text};
+use super::codec_mutation::{mutation_to_js, set_confirmed, set_shows, set_text};
 use super::glue::{self, name, set};
 use super::value::{Row, Rows};
 use crate::conflict::Conflict;
@@ -467,6 +467,17 @@ fn encode_fact(fact: &Fact<Row>) -> Object {
             set(&out, "collection", &name(collection));
             set(&out, "from", &keys(&from));
             set(&out, "to", &keys(&to));
+            out
+        }
+        Fact::Confirmed {
+            collection,
+            key,
+            confirmed,
+        } => {
+            let out = object("confirmed");
+            set(&out, "collection", &name(collection));
+            set(&out, "key", &JsValue::from_str(key));
+            set_confirmed(&out, confirmed);
             out
         }
         Fact::Schema { version, older } => {

@@ -15,7 +15,7 @@ use super::glue::{self, get, get_number, get_text, name, set};
 use super::value::Row;
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::model::{Action, Held, Mutation, MutationState, Refusal, Version};
+use crate::model::{Action, Confirmed, Held, Mutation, MutationState, Refusal, Version};
 use crate::replica::plan::check_key;
 use crate::shown::{Names, Shown};
 use js_sys::{Array, Object};
@@ -105,6 +105,9 @@ pub(super) fn mutation_to_js(held: &Held<Row>, write: &Write<'_>) -> Object {
     set(&out, "baseVersion", &(m.base_version.0 as f64).into());
     set(&out, "remote", &or_null(held.shadow.as_ref(), write));
     set(&out, "remoteVersion", &(held.version.0 as f64).into());
+    if let Some(confirmed) = &held.confirmed {
+        set_confirmed(&out, confirmed);
+    }
     set(
         &out,
         "at",
@@ -188,7 +191,26 @@ pub(super) fn mutation_from_js(value: &JsValue, stored: bool) -> Read<Held<Row>>
         mutation,
         shadow: record(&get(value, "remote")).map_err(|_| "remote")?,
         version: Version(whole(value, "remoteVersion")?),
+        confirmed: confirmed(value)?,
     })
+}
+
+/// Adds what was confirmed.
+pub(super) fn set_confirmed(out: &Object, confirmed: &Confirmed) {
+    set_text(out, "confirmedAt", Some(&confirmed.at));
+    set(
+        out,
+        "confirmedVersion",
+        &(confirmed.version.0 as f64).into(),
+    );
+}
+
+fn confirmed(value: &JsValue) -> Read<Option<Confirmed>> {
+    let Some(at) = short_text(value, "confirmedAt")? else {
+        return Ok(None);
+    };
+    let version = Version(whole(value, "confirmedVersion")?);
+    Ok(Some(Confirmed { at, version }))
 }
 
 fn texts(names: &Names) -> Array {

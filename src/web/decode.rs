@@ -8,7 +8,7 @@ use crate::conflict::{Conflict, Outcome};
 use crate::error::{Code, Error, Result};
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::model::{Action, Key, Name, Refusal, Version};
+use crate::model::{Action, Confirmed, Key, Name, Refusal, Version};
 use crate::options::Strategy;
 use crate::store::{Entry, FORMAT, Fact, Gone, Keys, Made, MadeAt, Queued, Run, Said, Summary};
 use js_sys::{Array, Float64Array, Object};
@@ -411,6 +411,14 @@ fn read_single(kind: &str, fact: &JsValue) -> Result<Fact<Row>> {
                 pairs: from.map(Key::from).zip(to.map(Key::from)).collect(),
             }
         }
+        "confirmed" => Fact::Confirmed {
+            collection: need_text(fact, "collection")?,
+            key: need_text(fact, "key")?,
+            confirmed: Confirmed {
+                at: need_text(fact, "confirmedAt")?,
+                version: Version(need_whole(fact, "confirmedVersion")?),
+            },
+        },
         "schema" => {
             let version = |of: &JsValue, field: &str| {
                 u32::try_from(need_whole(of, field)?).map_err(|_| damaged("version"))

@@ -68,7 +68,7 @@ const run = new Run(options);
 const started = Date.now();
 console.log(
   `${options.rounds} rounds, seed ${options.seed}, durability ${options.durability}` +
-    (options.wipe ? ", the browser's files damaged after each kill" : ""),
+    (options.wipe ? ", the browser's files damaged after most kills" : ""),
 );
 try {
   await run.all();

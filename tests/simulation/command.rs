@@ -1,6 +1,6 @@
 //! `cargo xtask sim`: many seeds on all threads, or one in words.
 
-use super::plan::{self, Plan, WIDE_FROM};
+use super::plan::{self, HASTY_FROM, Plan, WIDE_FROM};
 use super::world::Violation;
 use super::{KEPT, guard, shrink};
 use std::collections::BTreeMap;
@@ -92,7 +92,7 @@ fn one(seed: u64) -> usize {
 
 /// Seeds in which a planted bug has to be found.
 #[cfg(feature = "planted")]
-const PLANTED_SEEDS_MAX: u64 = 1_000;
+const PLANTED_SEEDS_MAX: u64 = 4_000;
 
 /// After how many seeds from `first` on the planted bug is found, and by which promise.
 #[cfg(feature = "planted")]
@@ -111,19 +111,21 @@ fn hunt(first: u64) -> Option<(usize, &'static str)> {
 fn planted(first: u64) {
     use landfall::planted::{Bug, plant};
     println!(
-        "{:<28} {:>6} {:>6}  found by",
-        "planted bug", "seeds", "wide"
+        "{:<28} {:>6} {:>6} {:>6}  found by",
+        "planted bug", "seeds", "wide", "hasty"
     );
     let mut found = 0;
     for bug in Bug::ALL {
         plant(Some(bug));
-        let hits = [hunt(first), hunt(first + WIDE_FROM)];
+        let hits = [0, WIDE_FROM, HASTY_FROM].map(|from| hunt(first + from));
         plant(None);
         let name = hits.iter().flatten().map(|(_, name)| *name).next();
         found += usize::from(name.is_some());
-        let [narrow, wide] = hits.map(|hit| hit.map_or("–".into(), |(n, _)| n.to_string()));
+        let [narrow, wide, hasty] =
+            hits.map(|hit| hit.map_or("–".into(), |(n, _)| n.to_string()));
         let name = name.unwrap_or("not found");
-        println!("{:<28} {narrow:>6} {wide:>6}  {name}", format!("{bug:?}"));
+        let bug = format!("{bug:?}");
+        println!("{bug:<28} {narrow:>6} {wide:>6} {hasty:>6}  {name}");
     }
     let all = Bug::ALL.len();
     println!("{found} of {all} found");
@@ -149,10 +151,15 @@ pub(crate) fn run() {
         assert_eq!(violations, 0, "promises were broken");
         return;
     }
-    // As many wide ones.
-    let wide = first + WIDE_FROM..first + WIDE_FROM + count;
-    let wide = wide.filter(|_| first < WIDE_FROM);
-    let seeds: Vec<u64> = kept(KEPT).chain(first..first + count).chain(wide).collect();
+    // As many wide ones, and hasty ones.
+    let from = [0, WIDE_FROM, HASTY_FROM].map(|from| first + from);
+    let kinds = if first < WIDE_FROM {
+        &from[..]
+    } else {
+        &from[..1]
+    };
+    let drawn = kinds.iter().flat_map(|first| *first..first + count);
+    let seeds: Vec<u64> = kept(KEPT).chain(drawn).collect();
     let started = Instant::now();
     let failed = play_all(&seeds);
     let took_s = started.elapsed().as_secs_f64();

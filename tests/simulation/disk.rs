@@ -254,6 +254,7 @@ fn name(fact: &Fact<Record>) -> String {
         Fact::Rebased { no } => format!("rebased-{no}"),
         Fact::Rekeyed { from, to, .. } => format!("rekeyed-{from}-{to}"),
         Fact::Aliases { pairs, .. } => format!("aliases-{pairs:?}"),
+        Fact::Confirmed { key, confirmed, .. } => format!("confirmed-{key}-{}", confirmed.at),
         Fact::Waits { no } => format!("waits-{no}"),
         Fact::Remote { key, version, .. } => format!("remote-{key}-{}", version.0),
         Fact::Checkpoint { checkpoint, .. } => format!("checkpoint-{checkpoint:?}"),

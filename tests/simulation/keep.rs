@@ -126,6 +126,8 @@ pub(crate) async fn start(fleet: &Rc<Fleet>, (c, tab): Asker, manager: &Tabs) {
     };
     if owner.as_ref() == Some(&client) {
         manager.start_rescue(next, stamp, false);
+        let now_ms = world.exec.now_ms();
+        world.oracle.borrow_mut().kept(c, tab, now_ms);
         return;
     }
     if owner.is_none() || bring_back(fleet, (c, tab), manager).await {
@@ -166,6 +168,7 @@ async fn bring_back(fleet: &Rc<Fleet>, (c, tab): Asker, manager: &Tabs) -> bool 
             let kept: Vec<_> = mutations.iter().map(|h| h.mutation.no).collect();
             format!("c{c} tab {tab}: takes in {kept:?} of {owner}")
         });
+        world.oracle.borrow_mut().taken_in(c);
         let import = Import {
             client: owner,
             mutations,

@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How long a change may take into the rescue copy: twice and a half the time that the driver waits.
 pub(crate) const RESCUED_MS: u64 = 100;
 
+/// The time in which a tab reads what there is and hands over what the copy lacks.
+const MADE_GOOD_MS: u64 = 2 * RESCUED_MS;
+
 /// What a record could be, from when on, and by which tab.
 #[derive(Debug, Clone)]
 pub(crate) struct Past {
@@ -24,6 +27,8 @@ pub(crate) struct Past {
 pub(crate) struct Losses {
     /// When tabs died; 0: the tab's changes go to no rescue copy.
     pub(crate) died_ms: BTreeMap<usize, u64>,
+    /// The device of each tab whose rescue copy follows, and since when.
+    pub(crate) kept_ms: BTreeMap<usize, (usize, u64)>,
     /// Devices that have lost something.
     pub(crate) reborn: BTreeSet<usize>,
     /// What was written right before a loss: it may have been sent and be in no copy.
@@ -56,6 +61,16 @@ impl Oracle {
     pub(crate) fn unkept(&mut self, client: usize, tab: usize) {
         self.losses.died_ms.insert(tab, 0);
         self.losses.late.insert(client);
+    }
+
+    /// From now on the rescue copy follows what this tab does, and has what was missing in it soon.
+    pub(crate) fn kept(&mut self, client: usize, tab: usize, now_ms: u64) {
+        self.losses.kept_ms.insert(tab, (client, now_ms));
+    }
+
+    /// A copy is taken in: what was made of it before, under which ids, may be lost, or was not yet written there.
+    pub(crate) fn taken_in(&mut self, client: usize) {
+        self.travelled.retain(|(c, ..), _| *c != client);
     }
 
     /// What is known of a device's disk, to be put back with it.
@@ -91,7 +106,16 @@ impl Oracle {
         self.losses.schemas.remove(&client);
         let died = self.losses.died_ms.clone();
         let until_ms = |tab: usize| died.get(&tab).copied().unwrap_or(now_ms);
-        let in_time = |tab: usize, ended_ms: u64| until_ms(tab) >= ended_ms + RESCUED_MS;
+        // A tab that is opened later makes good what one before it had not the time for.
+        let kept = self.losses.kept_ms.clone();
+        let later = |ended_ms: u64| {
+            kept.iter().any(|(tab, (c, from_ms))| {
+                *c == client && *from_ms >= ended_ms && until_ms(*tab) >= from_ms + MADE_GOOD_MS
+            })
+        };
+        let in_time = |tab: usize, ended_ms: u64| {
+            until_ms(tab) >= ended_ms + RESCUED_MS || (until_ms(tab) > 0 && later(ended_ms))
+        };
         let safe =
             |tab: usize, ended_ms: u64| (strict && until_ms(tab) > 0) || in_time(tab, ended_ms);
         self.each_exact(client, |place, exact| {
@@ -123,8 +147,22 @@ impl Oracle {
                 }
             }
         }
+        // What does not show is queued before it ends: it may be what the copy has.
+        let unsure = |op: &&Op| {
+            op.client == client && op.hidden && op.end != End::Waiting && !safe(op.tab, op.ended_ms)
+        };
+        let hidden = self.ops.iter().filter(unsure);
+        let hidden: Vec<Place> = hidden.map(|op| op.place.clone()).collect();
+        for place in &hidden {
+            self.loosen(client, place);
+        }
         for op in self.ops.iter_mut().filter(|op| op.client == client) {
-            if op.end == End::Acked && !safe(op.tab, op.ended_ms) {
+            let was_lost = match op.end {
+                End::Acked => !safe(op.tab, op.ended_ms),
+                End::Unknown => !in_time(op.tab, op.asked_ms),
+                End::Waiting | End::Refused => false,
+            };
+            if was_lost {
                 op.end = End::Unknown;
                 let whose = (client, op.place.clone());
                 self.losses.on_its_way.insert(whose);
@@ -234,7 +272,9 @@ pub(crate) fn know_nothing(world: &World, client: usize, place: &Place) {
     let server = world.server.borrow();
     let there = server.rows.contains_key(&address);
     let late = oracle.losses.late.contains(&client);
-    if late || (there && !oracle.knows(client, place)) {
+    // What was sent right before it may arrive after it.
+    let coming = oracle.losses.on_its_way.contains(&(client, place.clone()));
+    if late || coming || (there && !oracle.knows(client, place)) {
         oracle.loosen(client, place);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `plan`, `wide` | what happens, drawn from the seed before anything runs |
+//! | `plan`, `wide`, `hasty` | what happens, drawn from the seed before anything runs |
 //! | `story` | plays a plan, heals, and has it checked |
 //! | `app` | an app's user: settles conflicts, looks after the queue, reads before it writes |
 //! | `keep` | what a device can lose, and what brings it back: rescue copy, backup, flushes, migration |
@@ -29,6 +29,7 @@ mod disk;
 mod exec;
 mod fleet;
 mod guard;
+mod hasty;
 mod keep;
 mod keys;
 mod losses;
@@ -65,8 +66,9 @@ fn failures(seeds: impl Iterator<Item = u64>) -> Vec<String> {
 #[test]
 fn the_promises_hold() {
     assert_eq!(failures(1..=FEW), Vec::<String>::new());
-    let wide = plan::WIDE_FROM + 1..=plan::WIDE_FROM + FEW;
-    assert_eq!(failures(wide), Vec::<String>::new());
+    for from in [plan::WIDE_FROM, plan::HASTY_FROM] {
+        assert_eq!(failures(from + 1..=from + FEW), Vec::<String>::new());
+    }
 }
 
 #[test]

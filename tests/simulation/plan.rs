@@ -5,6 +5,7 @@
 //! goes wrong at once hides what a quieter one shows.
 
 use super::chance::Chance;
+use super::hasty;
 use super::net::Fault;
 use super::server::Poison;
 use super::wide::{self, More, Wide};
@@ -255,11 +256,17 @@ impl Draw {
 /// that what is added to them leaves the stories of all seeds below as they are.
 pub(crate) const WIDE_FROM: u64 = 1_000_000_000;
 
+/// From this seed on a wide story is hasty as well.
+pub(crate) const HASTY_FROM: u64 = 2_000_000_000;
+
 /// The plan of a seed.
 pub(crate) fn draw(seed: u64) -> Plan {
     let mut plan = narrow(seed);
     if seed >= WIDE_FROM {
         wide::widen(&mut plan);
+    }
+    if seed >= HASTY_FROM {
+        hasty::hasten(&mut plan);
     }
     plan
 }

@@ -57,7 +57,7 @@ cargo xtask <command>
                          --scale (cost against the number of records) to bench/scale.mjs
   crash [--rounds N] [--wipe] [--seed S] [--json FILE] [--durability strict]
                          kill a browser that writes, N times, and check what is left; --wipe
-                         damages the browser's files after each kill; see tests/crash/README.md
+                         damages the browser's files after most kills; see tests/crash/README.md
   soak [--minutes N]     tabs and devices that write without a rest on the real server, for 10
                          minutes, and whether all of them have the same in the end
   sim [--seeds N] [--first N] [--seed S] [--planted]

@@ -47,6 +47,7 @@ fn facts((from, count, by, how): Part, no: u64) -> Vec<Fact<Record>> {
                 },
                 shadow: None,
                 version: Version(0),
+                confirmed: None,
             })),
             _ => Fact::Queued {
                 no: no + at,

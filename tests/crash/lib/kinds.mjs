@@ -11,8 +11,11 @@ export const KINDS = {
   migration: { style: "mixed", weight: 8, what: "while a new schema version is opened" },
 };
 
-/** How much more often `quiet` comes where files are damaged: with and without a pause alike. */
-const QUIET_IF_WIPED = 8;
+/**
+ * How much more often a kind comes where files are damaged: with and without a pause before the kill
+ * alike; and kills of a store that has just taken its copy in, and has synced nothing of it.
+ */
+const IF_WIPED = { quiet: 6, start: 4 };
 const NOTE_LIMIT_MS = 5_000;
 const STOP_LIMIT_MS = 15_000;
 
@@ -23,7 +26,7 @@ export function order(kinds, dice, wipe) {
     const j = dice.int(0, i);
     [names[i], names[j]] = [names[j], names[i]];
   }
-  const weight = (name) => kinds[name].weight * (wipe && name === "quiet" ? QUIET_IF_WIPED : 1);
+  const weight = (name) => kinds[name].weight * (wipe ? (IF_WIPED[name] ?? 1) : 1);
   const sum = names.reduce((total, name) => total + weight(name), 0);
   return (index) => {
     if (index < names.length) return names[index];

@@ -15,6 +15,16 @@ import { Subject } from "./subject.mjs";
 
 /** So many rounds have one user; then a new one begins, or the checks would take ever longer. */
 const ROUNDS_A_USER = 25;
+/** With `--wipe` most rounds end in damage, not all: what a spared start leaves must survive too. */
+const DAMAGED = 0.6;
+/** And users change often, for a user's first sessions are the ones with the youngest copy. */
+const RENEWED = 0.3;
+
+/** What the network is like while it writes; offline if a kind is not named. */
+const MODES = {
+  syncing: ["online", "online", "flaky"],
+  start: ["offline", "offline", "online", "flaky"],
+};
 
 export class Run {
   #options;
@@ -130,7 +140,8 @@ export class Run {
   /** A browser with all stores open and checked, if there is something to check. */
   async #open(dice, round, { last = false, kind = null } = {}) {
     await this.#start();
-    const renew = !last && this.#sinceRenewed >= ROUNDS_A_USER;
+    const often = this.#options.wipe && dice.chance(RENEWED);
+    const renew = !last && (often || this.#sinceRenewed >= ROUNDS_A_USER);
     // A migration with nothing queued would be half of one.
     const sync = last || renew || (dice.chance(0.5) && kind !== "migration");
     const found = {};
@@ -209,7 +220,7 @@ export class Run {
 
   async #round(index, kind, before) {
     const dice = random(derive(this.#options.seed, index));
-    const mode = kind === "syncing" ? dice.pick(["online", "online", "flaky"]) : "offline";
+    const mode = dice.pick(MODES[kind] ?? ["offline"]);
     const round = { index, kind, mode, found: {} };
     if (kind === "start") {
       // Nothing is checked before: what the last round left is opened, written to, and killed.
@@ -234,7 +245,7 @@ export class Run {
       round.found[name] = {};
     }
     round.acknowledged = this.#acknowledged().map((count, i) => count - acknowledged[i]);
-    if (this.#options.wipe) round.damage = await this.#damage(dice);
+    if (this.#options.wipe && dice.chance(DAMAGED)) round.damage = await this.#damage(dice);
     return round;
   }
 
