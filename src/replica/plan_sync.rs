@@ -193,7 +193,22 @@ impl<V: Value> Replica<V> {
         let m = both.as_ref().unwrap_or(m);
 
         self.end_import(&m.collection, &m.key);
+        let shows = newest.as_ref().map(|tail| shown_of_both(m, tail));
         if same(local.as_ref(), remote) {
+            if m.origin.is_some() && newest.is_some() {
+                // The answer may be a repeat, and old: what was written here is asked for by itself.
+                let action = local.as_ref().map_or(Action::Delete, |_| Action::Update);
+                let content = Content {
+                    action,
+                    value: local,
+                    changed: None,
+                    shows: shows.unwrap_or_else(|| m.shows.clone()),
+                };
+                let no = self.requeue(m, content, now, plan);
+                self.put_true(Fact::Rebased { no }, now, plan);
+                self.keep_date(no, made, now, plan);
+                return;
+            }
             let (no, why) = (m.no, Gone::Same);
             self.put_true(Fact::Cancelled { no, why }, now, plan);
             plan.notices.push(Notice::Confirmed(
@@ -222,7 +237,6 @@ impl<V: Value> Replica<V> {
         } else {
             settle(strategy, &sides)
         };
-        let shows = newest.map(|tail| shown_of_both(m, &tail));
         let Some((outcome, result)) = settled else {
             return self.plan_waits(m, local, shows, now, plan);
         };

@@ -98,12 +98,20 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
     if whose.iter().any(discarded) {
         return true;
     }
+    let address = (user, op.place.0.clone(), op.place.1.clone());
+    let effects = || server.effects.iter().filter(|e| e.address == address);
+    // Lost with its device's database right after it was sent: nobody there knows of it.
+    let arrived = |m: u32, other: &Op| {
+        let carries = |e: &Effect| e.sent.iter().any(|r| carries(r, other, m));
+        other.end == End::Unknown && other.client == op.client && effects().any(carries)
+    };
     let supersedes = |m: &u32, of: &str| {
         let other = oracle.op(*m);
         // What a backup brought is in the order of the device that it is from.
         let owed = owed_since.is_none() && oracle.losses.owed.contains_key(&n);
         let together = owed && other.client == op.client;
-        let later = (other.ended > since || together) && *m != n && other.end != End::Refused;
+        let ended_later = other.ended > since || together || arrived(*m, other);
+        let later = ended_later && *m != n && other.end != End::Refused;
         // What was asked later, or at the same time elsewhere.
         let follows = other.asked > op.asked || other.tab != op.tab;
         let covers = match other.kind {
@@ -130,8 +138,6 @@ fn is_accounted(server: &Server, oracle: &Oracle, user: usize, n: u32, op: &Op) 
     if field(op).map_or(covered("a") && covered("b"), covered) {
         return true;
     }
-    let address = (user, op.place.0.clone(), op.place.1.clone());
-    let effects = || server.effects.iter().filter(|e| e.address == address);
     if op.kind == Kind::Delete {
         let row = server.rows.get(&address);
         if op.blind {

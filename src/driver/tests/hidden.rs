@@ -202,6 +202,36 @@ fn the_promise_of_a_hidden_write_says_what_became_of_it() {
     });
 }
 
+/// Deleted twice: the second deletion changes nothing, and is true only if the first one succeeds.
+#[test]
+fn a_hidden_deletion_that_is_asked_for_again_waits_for_the_first() {
+    run(async {
+        let (server, device) = rig();
+        server.borrow_mut().put("sites", site("c", 0), "0");
+        let m = device.open().await;
+        synced(&m).await;
+        server.borrow_mut().down = true;
+        let all = [(); 2].map(|()| start(&m, Write::Delete("c".into())));
+        settle(&m).await;
+        assert!(all.iter().all(|told| told.borrow().is_none()));
+        assert!(m.get("sites", "c").unwrap().is_some(), "it shows");
+        server.borrow_mut().down = false;
+        m.signal(Event::Online);
+        until(&m, "deleted", |_| {
+            all.iter().all(|it| it.borrow().is_some())
+        })
+        .await;
+        assert!(
+            all.iter()
+                .all(|told| told.borrow().as_ref().unwrap().is_ok())
+        );
+        assert!(m.get("sites", "c").unwrap().is_none());
+        let told = start(&m, Write::Delete("c".into()));
+        settle(&m).await;
+        assert!(told.borrow().is_some(), "there is nothing to wait for");
+    });
+}
+
 #[test]
 fn a_tab_that_does_not_sync_hears_of_it_too() {
     run(async {

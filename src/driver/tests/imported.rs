@@ -188,6 +188,72 @@ fn what_is_written_on_a_copy_does_not_travel_under_an_id_that_may_be_known() {
     });
 }
 
+/// The creation was another tab's, which was killed before it had handed it over.
+#[test]
+fn a_change_of_a_record_whose_creation_nobody_has_makes_it() {
+    for arrived in [false, true] {
+        run(async move {
+            let server = Rc::new(RefCell::new(Server::default()));
+            let m = offline(&server).await;
+            server.borrow_mut().down = false;
+            let fault = if arrived {
+                Fault::AnswerLost
+            } else {
+                Fault::Lost
+            };
+            server.borrow_mut().faults.push_back(fault);
+            create(&m, "sites", site("x", 1)).await.unwrap();
+            until(&m, "no answer", |s| s.error.is_some()).await;
+            server.borrow_mut().down = true;
+            update(&m, "sites", "x", json!({"b": 2})).await.unwrap();
+            let mut copy = m.unsynced();
+            assert_eq!(copy.len(), 2, "one in flight, and one behind it");
+            copy.remove(0);
+            m.signal(Event::Close);
+
+            server.borrow_mut().down = false;
+            let mut wiped = Device::new("b", &server, 2);
+            wiped.specs[0].strategy = Strategy::ServerWins;
+            let m = wiped.open_idle().await;
+            take_in(&m, copy).await;
+            m.signal(Event::Leader(true));
+            synced(&m).await;
+            assert_eq!(m.status().failed, 0, "{arrived}");
+            let truth = [r#"{"a":0,"b":0,"id":"s"}"#, r#"{"b":2,"id":"x","n":1}"#];
+            assert_eq!(server.borrow().dump("sites"), truth, "{arrived}");
+            assert_eq!(dump(&m, "sites").await, truth, "{arrived}");
+            assert!(m.conflicts().is_empty());
+        });
+    }
+}
+
+/// By the clock it may be older: the new database has not compared its own with the server's yet.
+#[test]
+fn what_is_written_on_a_copy_that_is_behind_stays_on_top() {
+    run(async {
+        let server = Rc::new(RefCell::new(Server::default()));
+        let m = offline(&server).await;
+        update(&m, "sites", "s", json!({"a": 1})).await.unwrap();
+        let copy = m.unsynced();
+        submit(&m, Intent::Discard(1)).await.unwrap();
+        update(&m, "sites", "s", json!({"a": 2})).await.unwrap();
+        server.borrow_mut().down = false;
+        m.signal(Event::Sync);
+        synced(&m).await;
+
+        let mut wiped = Device::new("b", &server, 2);
+        wiped.specs[0].strategy = Strategy::ServerWins;
+        let m = wiped.open_idle().await;
+        take_in(&m, copy).await;
+        update(&m, "sites", "s", json!({"b": 3})).await.unwrap();
+        m.signal(Event::Leader(true));
+        synced(&m).await;
+        let truth = [r#"{"a":2,"b":3,"id":"s"}"#];
+        assert_eq!(server.borrow().dump("sites"), truth);
+        assert_eq!(dump(&m, "sites").await, truth);
+    });
+}
+
 #[test]
 fn what_came_as_a_creation_and_is_deleted_may_be_at_the_backend() {
     run(async {
@@ -219,7 +285,7 @@ fn what_came_as_a_creation_and_is_deleted_may_be_at_the_backend() {
 
 #[test]
 fn what_is_written_before_the_page_comes_is_no_conflict() {
-    for starts_again in [false, true] {
+    for then in ["", "starts again", "folds", "is wiped again"] {
         run(async move {
             let server = Rc::new(RefCell::new(Server::default()));
             let m = offline(&server).await;
@@ -236,12 +302,31 @@ fn what_is_written_before_the_page_comes_is_no_conflict() {
             m.signal(Event::Leader(true));
             until(&m, "confirmed", |s| s.pending + s.syncing == 0).await;
             assert!(m.status().synced_through_ms.is_none(), "not pulled yet");
-            if starts_again {
+            if then == "folds" {
+                assert!(m.fold().await.unwrap());
+            }
+            if ["starts again", "folds"].contains(&then) {
                 m.signal(Event::Close);
                 m = wiped.open_idle().await;
             }
+            m.signal(Event::Leader(false));
             update(&m, "sites", "x", json!({"n": 2})).await.unwrap();
             update(&m, "sites", "s", json!({"b": 2})).await.unwrap();
+            if then == "is wiped again" {
+                let copy = m.unsynced();
+                m.signal(Event::Close);
+                let mut wiped = Device::new("c", &server, 3);
+                wiped.specs[0].strategy = Strategy::ServerWins;
+                m = wiped.open_idle().await;
+                let import = Import {
+                    client: "b".into(),
+                    mutations: copy,
+                    late: true,
+                    left: None,
+                    schema: None,
+                };
+                submit(&m, Intent::Import(import)).await.unwrap();
+            }
             m.signal(Event::Leader(true));
             synced(&m).await;
             let truth = [r#"{"a":1,"b":2,"id":"s"}"#, r#"{"id":"x","n":2}"#];

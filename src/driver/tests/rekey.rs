@@ -622,6 +622,57 @@ fn a_creation_meets_changes_that_are_queued_under_the_key_it_has() {
     });
 }
 
+/// The child waits for what is made, that for the deletion, and that for the child, which refers to what is
+/// deleted at the backend; or what is made and the changes go together or not at all.
+#[test]
+fn a_record_that_is_made_again_under_its_old_key_does_not_wait_for_its_end() {
+    for together in [false, true] {
+        run(async move {
+            let (server, device) = rig(Assigns::Blindly);
+            let m = device.open().await;
+            let theirs = |data| Verdict::Conflict {
+                version: Version(1),
+                data: Some(Rc::new(data)),
+                at: Some("1763000000001-0000-b".into()),
+            };
+            for (collection, row) in [("sites", site("K", 1)), ("notes", note("c", "K"))] {
+                server
+                    .borrow_mut()
+                    .put(collection, row, "1763000000001-0000-b");
+            }
+            synced(&m).await;
+            m.signal(Event::Pause);
+            if together {
+                let row = |data: Json| Write::Put(Rc::new(data));
+                let write = |data| ("sites".into(), row(data), WriteOptions::default());
+                let transaction = Transaction {
+                    writes: vec![write(site("p", 7)), write(site("K", 6))],
+                    reads: Vec::new(),
+                    grouped: true,
+                };
+                submit(&m, Intent::Transaction(transaction)).await.unwrap();
+            } else {
+                delete(&m, "sites", "K").await.unwrap();
+                create(&m, "sites", site("p", 7)).await.unwrap();
+                put(&m, "notes", note("c", "p")).await.unwrap();
+            }
+            let queued = m.outbox(&OutboxFilter::default());
+            let made = queued.iter().find(|e| &*e.mutation.key == "p").unwrap();
+            let made = made.id.clone();
+            let verdict = Verdict::Rekeyed {
+                key: "K".into(),
+                then: Box::new(theirs(site("K", 1))),
+            };
+            server.borrow_mut().say(&made, verdict);
+            m.signal(Event::Resume);
+            synced(&m).await;
+            assert_eq!(queue(&m), [""; 0], "{together}");
+            assert_eq!(server.borrow().dump("sites").len(), 1);
+            all_equal(&server, &m).await;
+        });
+    }
+}
+
 /// The segment that told of the deleted one is kept for its neighbours.
 #[test]
 fn what_was_deleted_under_an_old_key_is_not_back_after_a_compaction() {
