@@ -444,7 +444,7 @@ impl<V: Value> Replica<V> {
         let there = self.collection(name).and_then(|c| c.record(to));
         let newest = there.and_then(|r| r.pending.as_ref());
         let newest = newest.and_then(|p| self.outbox.get(p.tail.unwrap_or(p.head)));
-        let is_over = newest.is_some_and(|n| n.changed.is_none() && n.at > m.at && n.no > m.no);
+        let is_over = newest.is_some_and(|n| n.changed.is_none() && n.at >= m.at && n.no > m.no);
         if !is_over {
             self.plan_write(name, write, options, now, plan).ok()?;
         }
