@@ -37,6 +37,7 @@ simulation!(
     exec "../../tests/simulation/exec.rs",
     fleet "../../tests/simulation/fleet.rs",
     guard "../../tests/simulation/guard.rs",
+    hasty "../../tests/simulation/hasty.rs",
     keep "../../tests/simulation/keep.rs",
     keys "../../tests/simulation/keys.rs",
     losses "../../tests/simulation/losses.rs",
@@ -167,9 +168,9 @@ fn play(seed: u64) -> Option<String> {
 
 #[test]
 fn the_promises_hold_over_the_real_server() {
-    let narrow = (1..=STORIES).filter_map(play);
-    let wide = (1..=STORIES).filter_map(|n| play(plan::WIDE_FROM + n));
-    let failures: Vec<String> = narrow.chain(wide).collect();
+    let kinds = [0, plan::WIDE_FROM, plan::HASTY_FROM].into_iter();
+    let seeds = kinds.flat_map(|from| from + 1..=from + STORIES);
+    let failures: Vec<String> = seeds.filter_map(play).collect();
     // What a panic says, the simulation keeps to itself.
     failures.iter().for_each(|failure| println!("{failure}"));
     assert!(failures.is_empty());

@@ -245,7 +245,9 @@ export class Run {
       round.found[name] = {};
     }
     round.acknowledged = this.#acknowledged().map((count, i) => count - acknowledged[i]);
-    if (this.#options.wipe && dice.chance(DAMAGED)) round.damage = await this.#damage(dice);
+    // A short run has one at least.
+    const damaged = dice.chance(DAMAGED) || index === 0;
+    if (this.#options.wipe && damaged) round.damage = await this.#damage(dice);
     return round;
   }
 
