@@ -100,6 +100,7 @@ impl<V: Value> Replica<V> {
         confirmed.get(&(collection.clone(), key.clone())).cloned()
     }
 
+    /// The same of all records, for a compaction.
     pub(super) fn told_confirmed(&self) -> impl Iterator<Item = Fact<V>> {
         let all = self.imported.confirmed.iter();
         all.map(|((collection, key), confirmed)| Fact::Confirmed {
